@@ -1,0 +1,71 @@
+"""Every error that a user can meet.
+
+    StreamtrainError            1
+    |- ConfigError              2   a key of config_online.yaml, or a command's argument
+    |- DataError                3   a source file, a line, a record, a count that does not agree
+    |- KafkaError               4   the broker, a topic, a client
+    |  |- BrokerUnavailable     4
+    |  |- TopicMismatch         7   a topic that is not the one (or not as) we left it
+    |  `- Fenced                8   a newer instance of the same job took over
+    |- CheckpointError          5   files under model_save_path
+    |  `- StateMismatch         7   the checkpoint and Kafka disagree: nothing is touched
+    `- TrainingError            6   Paddle, or a role that died
+
+The number is the process's exit code. A message names the thing (topic, partition, offset, file, line,
+config key); `remedy` says what to do.
+"""
+
+from __future__ import annotations
+
+
+class StreamtrainError(Exception):
+    """Base of all errors of this package.
+
+    `remedy`: one sentence that says what the user can do.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message}. {self.remedy}" if self.remedy else self.message
+
+
+class ConfigError(StreamtrainError):
+    exit_code = 2
+
+
+class DataError(StreamtrainError):
+    exit_code = 3
+
+
+class KafkaError(StreamtrainError):
+    exit_code = 4
+
+
+class BrokerUnavailable(KafkaError):
+    pass
+
+
+class TopicMismatch(KafkaError):
+    exit_code = 7
+
+
+class Fenced(KafkaError):
+    exit_code = 8
+
+
+class CheckpointError(StreamtrainError):
+    exit_code = 5
+
+
+class StateMismatch(CheckpointError):
+    exit_code = 7
+
+
+class TrainingError(StreamtrainError):
+    exit_code = 6
