@@ -1,0 +1,2 @@
+"""Connectors: what brings rows into Kafka. They import contracts, schedule, config and kafka; never the
+reverse."""

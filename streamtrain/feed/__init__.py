@@ -1,0 +1,1 @@
+"""From the marker log to files of MultiSlot text, a pass at a time."""

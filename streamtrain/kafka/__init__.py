@@ -1,0 +1,1 @@
+"""The one door to Kafka: clients, topics, the embedded broker. Its errors leave as ours."""

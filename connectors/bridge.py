@@ -1,0 +1,222 @@
+"""The bridge: mirrors the tree of logs into Kafka, split by split, in schedule order.
+
+The marker log is its only memory. On any doubt about what was committed the producer is dropped, a new one
+is made (which settles or aborts what was open), and the marker log is read again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import IO
+
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+
+from connectors.formats import line_parser
+from connectors.ledger import Ledger
+from connectors.publisher import DeliveryFailed, Publisher
+from connectors.tree import FileState, Tree
+from streamtrain.config import JobConfig
+from streamtrain.contracts.marker import Marker, SourceFile
+from streamtrain.errors import BrokerUnavailable, DataError, Fenced, KafkaError, TopicMismatch
+from streamtrain.kafka import topics
+from streamtrain.kafka.clients import admin, wait_for_cluster
+from streamtrain.kafka.markers import MarkerLog
+from streamtrain.schedule import Split
+
+log = logging.getLogger("streamtrain.bridge")
+
+
+class _Doubt(Exception):
+    """What was committed is not known: start again from the marker log."""
+
+
+class Bridge:
+    """Bridges `config`'s tree into the cluster at `properties` until end_day, or until `stop` is set.
+
+    on_split(marker, seconds) is called after each commit, on_wait(split, reason, seconds) while waiting.
+    """
+
+    def __init__(
+        self,
+        config: JobConfig,
+        properties: Mapping[str, str],
+        *,
+        stop: threading.Event | None = None,
+        on_split: Callable[[Marker, float], None] = lambda _marker, _seconds: None,
+        on_wait: Callable[[Split, str, float], None] = lambda _split, _reason, _seconds: None,
+    ) -> None:
+        self._config = config
+        self._properties = dict(properties)
+        self._stop = stop or threading.Event()
+        self._on_split = on_split
+        self._on_wait = on_wait
+        self._names = topics.TopicNames(config.stream.job)
+        self._tree = Tree(config.data_dir, config.runner.data_donefile)
+        self._parse = line_parser(
+            config.stream.format, config.slots, reject_unknown=config.stream.unknown_slot == "reject"
+        )
+        self._next_look = 0.0
+
+    def run(self) -> Ledger:
+        """Returns when every split of the schedule is bridged, or at `stop`.
+
+        Raises DataError (a split is bad), Fenced (a newer bridge runs), TopicMismatch, KafkaError.
+        """
+        self._tree.check()
+        attempts = Retrying(
+            retry=retry_if_exception_type(_Doubt),
+            wait=wait_exponential_jitter(initial=0.5, max=10),
+            stop=stop_after_attempt(50),
+            before_sleep=_say_doubt,
+            reraise=True,
+        )
+        try:
+            return attempts(self._session)
+        except _Doubt as doubt:
+            raise KafkaError(
+                f"the bridge could not settle its transaction: {doubt}", remedy="Look at the broker's log."
+            ) from doubt
+
+    def _session(self) -> Ledger:
+        """From the marker log to the end, with one producer. Raises _Doubt to be called again."""
+        try:
+            wait_for_cluster(
+                self._properties, None, lambda s: log.warning("waiting for Kafka, %.0f s so far", s)
+            )
+            ids = topics.ensure_topics(
+                admin(self._properties), self._names, self._config.stream.partitions
+            )
+            publisher = Publisher(
+                self._properties, self._names, self._config.stream.job, self._config.stream.partitions
+            )
+            with MarkerLog(self._properties, self._names.splits, f"{self._config.stream.job}.bridge") as markers:
+                ledger = Ledger.replay(self._config.schedule, markers.to_end())
+            log.info("bridged so far: %d splits", ledger.next_sequence)
+            while not self._stop.is_set():
+                self._look_at_bridged(publisher, ledger, ids.samples)
+                if ledger.next_sequence >= self._config.schedule.total_splits:
+                    break
+                split = ledger.split(ledger.next_sequence)
+                status = self._wait_until_ready(split, lambda: self._look_at_bridged(publisher, ledger, ids.samples))
+                if status:
+                    paths = [] if status == "skipped" else [f.path for f in self._tree.files(split)]
+                    self._publish(publisher, ledger, split, paths, ids.samples, status=status)
+            return ledger
+        except (BrokerUnavailable, DeliveryFailed) as error:
+            raise _Doubt(str(error)) from error
+        except (Fenced, TopicMismatch, DataError):
+            raise
+        except KafkaError as error:
+            raise _Doubt(str(error)) from error
+
+    def _publish(
+        self,
+        publisher: Publisher,
+        ledger: Ledger,
+        split: Split,
+        paths: list[str],
+        topic_id: str,
+        *,
+        status: str = "data",
+        revision: int = 0,
+        skip: Mapping[str, SourceFile] | None = None,
+    ) -> None:
+        begin = time.monotonic()
+        marker = publisher.publish(
+            self._tree,
+            split,
+            paths,
+            self._parse,
+            revision=revision,
+            status="skipped" if status == "skipped" else "data",
+            topic_id=topic_id,
+            max_reject_ratio=self._config.stream.max_reject_ratio,
+            skip=skip or {},
+        )
+        ledger.add(marker, time.time())
+        self._on_split(marker, time.monotonic() - begin)
+
+    def _wait_until_ready(self, split: Split, meanwhile: Callable[[], None]) -> str:
+        """'data', 'skipped', or '' when stopped; probes every data_sleep_second."""
+        begin = time.monotonic()
+        reason = self._config.runner.data_donefile or "its directory"
+        while not self._stop.is_set():
+            if self._tree.is_ready(split):
+                return "data"
+            waited = time.monotonic() - begin
+            if (
+                self._config.stream.missing_split == "skip"
+                and waited >= self._config.stream.missing_split_grace_second
+            ):
+                log.warning("split %s is missing (no %s): skipped after %.0f s", split.path, reason, waited)
+                return "skipped"
+            self._on_wait(split, f"no {reason}", waited)
+            meanwhile()
+            self._stop.wait(self._config.runner.data_sleep_second)
+        return ""
+
+    def _look_at_bridged(self, publisher: Publisher, ledger: Ledger, topic_id: str) -> None:
+        """Finds files of bridged splits that changed, by stream.changed_split; at most twice a minute."""
+        policy = self._config.stream.changed_split
+        if policy == "ignore" or time.monotonic() < self._next_look:
+            return
+        for sequence in list(ledger.splits):
+            split = ledger.split(sequence)
+            changed = [f for f in ledger.suspects(sequence, self._tree.files(split)) if self._differs(ledger, split, f)]
+            if not changed:
+                continue
+            if policy == "fail":
+                names = ", ".join(self._tree.name(split, f.path) for f in changed[:3])
+                raise DataError(
+                    f"split {split.path} changed after it was bridged: {names}",
+                    remedy="Take the change back, or set stream.changed_split to append (new rows only) or ignore.",
+                )
+            self._append(publisher, ledger, split, changed, topic_id)
+        self._next_look = time.monotonic() + 30
+
+    def _differs(self, ledger: Ledger, split: Split, file: FileState) -> bool:
+        """Same size and written later: only its bytes tell. An unchanged one is not looked at again."""
+        bridged = ledger.splits[split.sequence]
+        before = bridged.files.get(file.path)
+        if before is None or before.bytes != file.bytes:
+            return True
+        with self._tree.open(split, file.path) as raw:
+            now = _digest(raw)
+        if now == before.sha256:
+            bridged.timestamp = max(bridged.timestamp, file.modified)
+            return False
+        return True
+
+    def _append(
+        self, publisher: Publisher, ledger: Ledger, split: Split, changed: list[FileState], topic_id: str
+    ) -> None:
+        bridged = ledger.splits[split.sequence]
+        skip = {f.path: bridged.files[f.path] for f in changed if f.path in bridged.files}
+        for path, before in skip.items():
+            grown = next(f for f in changed if f.path == path)
+            if path.endswith(".gz") or grown.bytes <= before.bytes:
+                raise DataError(
+                    f"{self._tree.name(split, path)} was rewritten after it was bridged: rows cannot be taken back",
+                    remedy="Restore it; stream.changed_split: append takes new files, and plain files that grew.",
+                )
+        log.warning("split %s: %d files are new or grew: appended", split.path, len(changed))
+        self._publish(
+            publisher, ledger, split, [f.path for f in changed], topic_id,
+            revision=bridged.revision + 1, skip=skip,
+        )  # fmt: skip
+
+
+def _digest(raw: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while block := raw.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _say_doubt(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    log.warning("%s; starting again from the marker log", error)

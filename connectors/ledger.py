@@ -1,0 +1,96 @@
+"""What has been bridged, as the marker log tells it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from streamtrain.contracts.marker import Marker, SourceFile
+from streamtrain.errors import DataError
+from streamtrain.schedule import Schedule, Split
+
+
+class Entry(Protocol):
+    """A marker and when it was written (seconds)."""
+
+    @property
+    def marker(self) -> Marker: ...
+    @property
+    def timestamp(self) -> float: ...
+
+
+class Listed(Protocol):
+    """A file as it lies in the tree now."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def modified(self) -> float: ...
+
+
+@dataclass
+class Bridged:
+    """A split as bridged: its last revision, each file's newest state, when (seconds)."""
+
+    revision: int
+    files: dict[str, SourceFile]
+    timestamp: float
+
+
+@dataclass
+class Ledger:
+    """The bridge's memory: rebuilt from the marker log at every start, then kept up by add()."""
+
+    schedule: Schedule
+    next_sequence: int = 0
+    splits: dict[int, Bridged] = field(default_factory=dict)
+
+    @classmethod
+    def replay(cls, schedule: Schedule, entries: Iterable[Entry]) -> Ledger:
+        ledger = cls(schedule)
+        for entry in entries:
+            ledger.add(entry.marker, entry.timestamp)
+        return ledger
+
+    def add(self, marker: Marker, timestamp: float) -> None:
+        """Raises DataError when the marker does not follow the ones before it."""
+        expected = self.schedule.split(marker.sequence)
+        if (expected.day, expected.time) != (marker.day, marker.time):
+            raise DataError(
+                f"the marker log has split {marker.day}/{marker.time} as number {marker.sequence}, where the "
+                f"config's schedule has {expected.path}",
+                remedy="split_interval and start_day of a job must not change: restore them, or use a new stream.job.",
+            )
+        files = {f.path: f for f in marker.files}
+        known = self.splits.get(marker.sequence)
+        if known is None and marker.revision == 0 and marker.sequence == self.next_sequence:
+            self.splits[marker.sequence] = Bridged(0, files, timestamp)
+            self.next_sequence += 1
+        elif known is not None and marker.revision == known.revision + 1:
+            self.splits[marker.sequence] = Bridged(marker.revision, {**known.files, **files}, timestamp)
+        else:
+            raise DataError(
+                f"the marker log is out of order: {marker.day}/{marker.time} revision {marker.revision} "
+                f"(number {marker.sequence}) where number {self.next_sequence} was expected",
+                remedy="Something else wrote into the marker log; use a new stream.job.",
+            )
+
+    def split(self, sequence: int) -> Split:
+        return self.schedule.split(sequence)
+
+    def suspects(self, sequence: int, now: Iterable[Listed]) -> list[Listed]:
+        """Files of a bridged split that are new, of another size, or written after its marker.
+
+        The last kind may be unchanged: compare their sha256. A file that is gone is no change: logs are
+        cleared away.
+        """
+        known = self.splits[sequence]
+        found = []
+        for file in now:
+            before = known.files.get(file.path)
+            if before is None or before.bytes != file.bytes or file.modified > known.timestamp:
+                found.append(file)
+        return found

@@ -1,0 +1,85 @@
+"""passes.jsonl: a JSON line a pass, for people and plots. Not part of the commit: a restart drops the lines
+of passes that it trains again."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from streamtrain.checkpoint.store import replace_synced
+from streamtrain.schedule import PassId
+
+NAME = "passes.jsonl"
+
+
+@dataclass(frozen=True)
+class PassRecord:
+    """What a pass gave. seconds: predict and train together. wait_seconds: until its rows were there.
+
+    predict_histogram: rows by label and bucketed prediction, from pack(); AUCs over several passes need it.
+    """
+
+    day: str
+    pass_id: int
+    rows: int
+    predict_auc: float | None
+    train_auc: float | None
+    seconds: float
+    wait_seconds: float
+    predict_seconds: float
+    train_seconds: float
+    checkpoint_seconds: float | None = None
+    predict_histogram: str = field(default="", repr=False)
+
+    @property
+    def of(self) -> PassId:
+        return PassId(self.day, self.pass_id)
+
+
+def pack(pos: npt.NDArray[np.int64], neg: npt.NDArray[np.int64]) -> str:
+    """Two histograms of equal length as text."""
+    return base64.b64encode(zlib.compress(np.stack([pos, neg]).astype("<i8").tobytes())).decode()
+
+
+def unpack(text: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The inverse of pack."""
+    pos, neg = np.frombuffer(zlib.decompress(base64.b64decode(text)), "<i8").reshape(2, -1)
+    return pos, neg
+
+
+class Journal:
+    """The records of one model_save_path."""
+
+    def __init__(self, root: Path) -> None:
+        self._path = root / NAME
+
+    def append(self, record: PassRecord) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("ab") as out:
+            out.write(orjson.dumps(asdict(record)) + b"\n")
+
+    def read(self) -> list[PassRecord]:
+        """All records; a last line that a crash cut is left out."""
+        try:
+            lines = self._path.read_bytes().splitlines()
+        except FileNotFoundError:
+            return []
+        records = []
+        for line in lines:
+            try:
+                records.append(PassRecord(**orjson.loads(line)))
+            except (orjson.JSONDecodeError, TypeError):
+                continue
+        return records
+
+    def roll_back(self, newest: PassId | None) -> None:
+        """Keeps the records up to `newest`; none when it is None."""
+        if self._path.exists():
+            kept = [r for r in self.read() if newest is not None and r.of <= newest]
+            replace_synced(self._path, b"".join(orjson.dumps(asdict(r)) + b"\n" for r in kept))

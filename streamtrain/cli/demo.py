@@ -1,0 +1,52 @@
+"""streamtrain demo"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streamtrain.cli.options import stop_on_signals
+
+if TYPE_CHECKING:
+    from streamtrain.config import JobConfig
+
+DEFAULT_DAYS = 60
+
+
+def command(
+    directory: Annotated[Path, typer.Option("--dir", help="Folder for all of it; emptied first.")] = Path("demo-run"),
+    days: Annotated[int, typer.Option("--days", min=0, help="Days of the stream; 0: all 213.")] = DEFAULT_DAYS,
+) -> None:
+    """MovieLens-100K through Kafka into a model, with a kill -9 in the middle and a recount at the end."""
+    from rich.console import Console
+
+    from streamtrain import demo
+    from streamtrain.cli.live import PassPrinter
+    from streamtrain.errors import StreamtrainError
+
+    console = Console(highlight=False)
+    with ExitStack() as stack:
+
+        def follow(config: JobConfig) -> tuple[Callable[[], None], Callable[[int, str], None]]:
+            printer = stack.enter_context(PassPrinter(config, console))
+            return printer.tick, printer.restarted
+
+        summary = demo.run(
+            directory.absolute(), days, say=lambda text: console.print(text, style="cyan"),
+            follow=follow, stop=stop_on_signals(),
+        )  # fmt: skip
+    found = summary["recount"]
+    console.print(
+        f"\n{summary['rows_trained']:,} rows trained in {len(summary['passes'])} passes, "
+        f"{summary['restarts']} restart(s), {summary['rows_rejected']} lines rejected\n"
+        f"recount of {found['keys']:,} keys: lost {found['lost']}, duplicated {found['duplicated']}\n"
+        f"AUC of rows predicted before they were trained: {summary['auc_all']:.4f} over all, "
+        f"{summary['auc_second_half']:.4f} over the second half\n"
+        f"plot {directory / 'auc.png'}, figures {directory / 'summary.json'}"
+    )
+    if found["lost"] or found["duplicated"] or summary["rows_published"] != summary["rows_trained"]:
+        raise StreamtrainError("the recount differs from the checkpoint", remedy="See summary.json.")

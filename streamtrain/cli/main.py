@@ -1,0 +1,78 @@
+"""The command's entry: sub-commands, logging, errors to exit codes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import typer
+
+from streamtrain import __version__
+from streamtrain.cli import (
+    bridge,
+    broker,
+    checkpoints,
+    config,
+    demo,
+    generate,
+    recount,
+    run,
+    status,
+    train,
+)
+from streamtrain.errors import StreamtrainError
+
+app = typer.Typer(
+    name="streamtrain",
+    help="Click-through-rate models trained from Kafka: no row lost, no row trained twice.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("run")(run.command)
+app.command("bridge")(bridge.command)
+app.command("train")(train.command)
+app.command("broker")(broker.command)
+app.command("status")(status.command)
+app.command("recount")(recount.command)
+app.command("demo")(demo.command)
+app.command("generate")(generate.command)
+app.add_typer(checkpoints.app, name="checkpoints")
+app.add_typer(config.app, name="config")
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="Log more."),
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show it."),  # noqa: ARG001
+) -> None:
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+
+
+def main() -> None:
+    """Runs the command; an error of ours becomes one line and its exit code."""
+    try:
+        app()
+    except StreamtrainError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""streamtrain run"""
+
+from __future__ import annotations
+
+from streamtrain.cli.options import ConfigOption, stop_on_signals
+
+
+def command(config: ConfigOption) -> None:
+    """Run all of it: Kafka (embedded if none is named), the bridge and the trainer, until end_day."""
+    from rich.console import Console
+
+    from connectors.tree import Tree
+    from streamtrain.cli.live import PassPrinter
+    from streamtrain.config import load_config
+    from streamtrain.pipeline import Pipeline
+
+    job = load_config(config)
+    Tree(job.data_dir, job.runner.data_donefile).check()
+    _ = job.slots
+    console = Console(highlight=False)
+    for key in job.no_effect:
+        console.print(f"{key} has no effect here", style="dim")
+    if job.runner.train_thread_num > 1:
+        console.print(
+            f"runner.train_thread_num: {job.runner.train_thread_num} threads become one a worker "
+            "(Paddle counts rows wrongly with more); stream.workers gives more speed",
+            style="dim",
+        )
+    printer = PassPrinter(job, console)
+    pipeline = Pipeline(job, stop=stop_on_signals(), on_restart=printer.restarted, tick=printer.tick)
+    with printer:
+        pipeline.run()

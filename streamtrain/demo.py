@@ -1,0 +1,236 @@
+"""The demo: MovieLens-100K as a stream, killed in the middle, recounted at the end."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import yaml
+
+from streamtrain import movielens
+from streamtrain.checkpoint.journal import Journal, PassRecord, unpack
+from streamtrain.config import JobConfig, load_config
+from streamtrain.engine.stats import PassStats
+from streamtrain.errors import ConfigError
+from streamtrain.pipeline import Pipeline
+from streamtrain.recount import Recount, recount_job
+
+SPLIT_INTERVAL = 360  # minutes: the ratings come a few hundred a day
+CONFIG: dict[str, Any] = {
+    "runner": {
+        "train_data_dir": "data",
+        "model_save_path": "model",
+        "data_donefile": "data.done",
+        "data_sleep_second": 1,
+        "split_interval": SPLIT_INTERVAL,
+        "split_per_pass": 1440 // SPLIT_INTERVAL,
+        "checkpoint_per_pass": 1,
+        "train_batch_size": 8,
+    },
+    "hyper_parameters": {
+        "optimizer": {"class": "Adam", "learning_rate": 0.001, "strategy": "async"},
+        "dict_dim": 1000000,
+        "emb_dim": 9,
+        "layer_sizes": [32],
+    },
+    "table_parameters": {
+        "embedding": {
+            "table_class": "MemorySparseTable",
+            "shard_num": 10,
+            "accessor": {
+                "accessor_class": "SparseAccessor",
+                "fea_dim": 11,
+                "embedx_dim": 8,
+                "embedx_threshold": 0,
+                "embed_sgd_param": {
+                    "name": "SparseAdaGradSGDRule",
+                    "adagrad": {
+                        "learning_rate": 0.1,
+                        "initial_g2sum": 1.0,
+                        "initial_range": 0.001,
+                        "weight_bounds": [-10.0, 10.0],
+                    },
+                },
+                "embedx_sgd_param": {
+                    "name": "SparseAdaGradSGDRule",
+                    "adagrad": {
+                        "learning_rate": 0.1,
+                        "initial_g2sum": 1.0,
+                        "initial_range": 0.001,
+                        "weight_bounds": [-10.0, 10.0],
+                    },
+                },
+                "ctr_accessor_param": {
+                    "nonclk_coeff": 0.1,
+                    "click_coeff": 1.0,
+                    "base_threshold": 0.0,
+                    "delta_threshold": 0.05,
+                    "delta_keep_days": 16.0,
+                    "show_click_decay_rate": 1.0,
+                    "delete_threshold": 0.0,
+                    "delete_after_unseen_days": 3000.0,
+                    "ssd_unseenday_threshold": 1,
+                },
+            },
+        }
+    },
+}
+
+
+def prepare(directory: Path, days: int) -> JobConfig:
+    """Fetches the data, writes data/, slot_dnn/ and config_online.yaml. days: 0 takes all.
+
+    Raises ConfigError when the directory holds something that is not a demo.
+    """
+    if directory.exists() and any(directory.iterdir()):
+        if not (directory / "config_online.yaml").exists():
+            raise ConfigError(f"{directory} is not empty and not a demo's", remedy="Give another --dir.")
+        shutil.rmtree(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / ".gitignore").open("w") as out:
+        out.write("*\n")
+    source = movielens.fetch(directory / "source")
+    tree = movielens.write_tree(
+        source, directory / "data", days=days, split_interval=SPLIT_INTERVAL, donefile="data.done"
+    )
+    model = model_source()
+    shutil.copytree(model, directory / "slot_dnn", ignore=shutil.ignore_patterns("__pycache__", "*.yaml", "log"))
+    config = {
+        **CONFIG,
+        "runner": {
+            **CONFIG["runner"],
+            "start_day": tree.first_day,
+            "end_day": tree.last_day,
+            "model_dir": "slot_dnn",
+        },
+        "hyper_parameters": {**CONFIG["hyper_parameters"], "slot_num": len(tree.slots)},
+        "stream": {"job": "movielens", "partitions": 2},
+    }
+    path = directory / "config_online.yaml"
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    return load_config(path)
+
+
+def model_source() -> Path:
+    """models/slot_dnn: of the checkout, or as installed."""
+    checkout = Path(__file__).resolve().parent.parent / "models" / "slot_dnn"
+    if checkout.is_dir():
+        return checkout
+    import streamtrain_slot_dnn  # type: ignore[import-not-found]
+
+    return Path(streamtrain_slot_dnn.__path__[0])
+
+
+class Killer:
+    """Kills the whole trainer, once, when half of the passes are trained."""
+
+    def __init__(self, config: JobConfig, say: Callable[[str], None]) -> None:
+        self._journal = Journal(config.model_save_path)
+        self._half = config.schedule.total_passes // 2
+        self._say = say
+        self.pipeline: Pipeline | None = None
+        self.fired = False
+
+    def tick(self) -> None:
+        if self.fired or self.pipeline is None or len(self._journal.read()) < max(1, self._half):
+            return
+        pids = self.pipeline.supervisor.kill()
+        if pids:
+            self.fired = True
+            self._say(f"kill -9 of the whole trainer: processes {', '.join(map(str, pids))}")
+
+
+def run(
+    directory: Path,
+    days: int,
+    *,
+    say: Callable[[str], None],
+    follow: Callable[[JobConfig], tuple[Callable[[], None], Callable[[int, str], None]]],
+    stop: threading.Event | None = None,
+) -> dict[str, Any]:
+    """Runs the demo and returns the summary, which is also in summary.json.
+
+    follow(config) gives tick() and on_restart(number, reason), for showing the passes.
+    """
+    say("fetching MovieLens-100K and writing the tree of logs")
+    config = prepare(directory, days)
+    tick, on_restart = follow(config)
+    killer = Killer(config, say)
+
+    def both() -> None:
+        tick()
+        killer.tick()
+
+    pipeline = Pipeline(config, stop=stop, on_restart=on_restart, tick=both)
+    killer.pipeline = pipeline
+    pipeline.run()
+    tick()
+    say("recounting every key from the source files")
+    result = recount_job(config)
+    records = Journal(config.model_save_path).read()
+    summary = summarize(records, result, pipeline.supervisor.restarts)
+    (directory / "summary.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
+    plot(records, summary, directory / "auc.png")
+    return summary
+
+
+def summarize(records: list[PassRecord], result: Recount, restarts: int) -> dict[str, Any]:
+    """The summary's fields, as docs/demo.md lists them."""
+    rows = sum(r.rows for r in records)
+    second, before = [], 0
+    for r in records:
+        if before >= rows // 2:
+            second.append(r)
+        before += r.rows
+    fields = ("day", "pass_id", "rows", "predict_auc", "train_auc", "seconds")
+    return {
+        "rows_published": result.rows,
+        "rows_rejected": result.rejected,
+        "rows_trained": rows,
+        "passes": [{k: v for k, v in asdict(r).items() if k in fields} for r in records],
+        "auc_all": auc_over(records),
+        "auc_second_half": auc_over(second),
+        "restarts": restarts,
+        "recount": {"keys": result.keys, "lost": result.lost, "duplicated": result.duplicated},
+    }
+
+
+def auc_over(records: list[PassRecord]) -> float | None:
+    """AUC over all rows of several passes, each row predicted before it was trained."""
+    histograms = [unpack(r.predict_histogram) for r in records if r.rows]
+    if not histograms:
+        return None
+    pos, neg = (np.sum([h[i] for h in histograms], axis=0) for i in range(2))
+    return float(PassStats(pos, neg).auc)
+
+
+def plot(records: list[PassRecord], summary: dict[str, Any], path: Path) -> None:
+    """Predict AUC a pass, and over all rows so far, as a PNG."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    trained = [r for r in records if r.rows and r.predict_auc is not None]
+    rows = np.cumsum([r.rows for r in trained])
+    so_far = [auc_over(trained[: i + 1]) for i in range(len(trained))]
+    figure, axes = plt.subplots(figsize=(9, 4.5), layout="constrained")
+    axes.scatter(rows, [r.predict_auc for r in trained], s=10, color="#9bb7d4", label="one pass")
+    axes.plot(rows, so_far, color="#1f4e79", label="all rows so far")
+    axes.set_xlabel("rows trained")
+    axes.set_ylabel("AUC, predicted before trained")
+    axes.set_ylim(0.45, 0.85)
+    axes.set_title(
+        f"MovieLens-100K as a stream: AUC {summary['auc_all']:.4f} over all, "
+        f"{summary['auc_second_half']:.4f} over the second half"
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

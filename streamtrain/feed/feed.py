@@ -1,0 +1,150 @@
+"""One worker's feed: plans from the marker log, rows into spool files, one pass ahead of the training."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+from streamtrain.contracts.sample import SampleDecoder, SampleError
+from streamtrain.errors import DataError
+from streamtrain.feed.multislot import MultiSlotWriter
+from streamtrain.feed.passes import PassBuilder, PassPlan, partition_owner
+from streamtrain.feed.ranges import RangeReader
+from streamtrain.kafka.markers import LogEntry, MarkerLog
+from streamtrain.schedule import Schedule
+
+log = logging.getLogger("streamtrain.feed")
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a feed begins: the next pass's number, the marker-log offset, an offset a partition."""
+
+    pass_index: int
+    marker_offset: int
+    offsets: dict[int, int]
+
+
+@dataclass(frozen=True)
+class PassData:
+    """A pass, read: its plan, and this worker's rows as MultiSlot text."""
+
+    plan: PassPlan
+    file: Path
+    rows: int
+
+    def release(self) -> None:
+        self.file.unlink(missing_ok=True)
+
+
+class Feed:
+    """Reads and decodes the next pass in a thread while this one trains.
+
+    properties: librdkafka's. spool: an own folder, emptied at the start.
+    """
+
+    def __init__(
+        self,
+        properties: Mapping[str, str],
+        *,
+        job: str,
+        samples: str,
+        splits: str,
+        topic_id: str,
+        schedule: Schedule,
+        slots: Sequence[int],
+        start: Position,
+        worker: int,
+        workers: int,
+        spool: Path,
+    ) -> None:
+        shutil.rmtree(spool, ignore_errors=True)
+        spool.mkdir(parents=True)
+        self._schedule = schedule
+        self._samples = samples
+        self._spool = spool
+        self._worker = worker
+        self._workers = workers
+        group = f"{job}.feed"
+        self._markers = MarkerLog(properties, splits, group, start.marker_offset)
+        self._builder = PassBuilder(schedule, start.pass_index, topic_id)
+        mine = {p: o for p, o in start.offsets.items() if partition_owner(p, workers) == worker}
+        self._reader = RangeReader(properties, samples, group, mine, on_stall=self._say_stall)
+        self._decoder = SampleDecoder()
+        self._writer = MultiSlotWriter(slots)
+        self._closed = threading.Event()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="feed")
+        self._next: Future[PassData | None] = self._pool.submit(self._prepare)
+
+    def ready(self, timeout_s: float) -> bool:
+        """Whether the next pass is there (or the stream has ended, or failed) within the time."""
+        return bool(wait([self._next], timeout_s).done)
+
+    def take(self) -> PassData | None:
+        """The next pass, and starts on the one after it. None after the last pass of end_day.
+
+        Waits for it. Raises what reading raised: DataError, TopicMismatch, KafkaError.
+        """
+        data = self._next.result()
+        if data is not None:
+            self._next = self._pool.submit(self._prepare)
+        return data
+
+    def close(self) -> None:
+        self._closed.set()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._markers.close()
+        self._reader.close()
+        shutil.rmtree(self._spool, ignore_errors=True)
+
+    def _prepare(self) -> PassData | None:
+        plan = self._next_plan()
+        if plan is None:
+            return None
+        for marker in plan.markers:
+            self._decoder.add(marker.schema)
+        mine = {p: r for p, r in plan.ranges.items() if partition_owner(p, self._workers) == self._worker}
+        file = self._spool / f"{plan.of.day}-{plan.of.pass_id}.txt"
+        rows = 0
+        with file.open("wb") as out:
+            for records in self._reader.read(mine, self._closed.is_set):
+                try:
+                    batch = self._decoder.decode([value for _, _, value in records])
+                except SampleError as error:
+                    partition, offset, _ = records[error.index]
+                    raise DataError(
+                        f"topic {self._samples}, partition {partition}, offset {offset} is no row: {error.reason}",
+                        remedy="Something else wrote into the topic; the pass was not trained.",
+                    ) from error
+                out.write(self._writer.text(batch))
+                rows += len(batch)
+        expected = plan.rows_of(self._worker, self._workers)
+        if rows != expected and not self._closed.is_set():
+            raise DataError(
+                f"pass {plan.of}: {rows} rows were read, the markers say {expected}",
+                remedy="The pass was not trained; look at the topic.",
+            )
+        return PassData(plan, file, rows)
+
+    def _next_plan(self) -> PassPlan | None:
+        if self._builder.index >= self._schedule.total_passes:
+            return None
+        while not self._closed.is_set():
+            entry = self._markers.poll(0.2)
+            if isinstance(entry, LogEntry):
+                plan = self._builder.add(entry.offset, entry.marker)
+                if plan is not None:
+                    return plan
+        return None
+
+    def _say_stall(self, seconds: float, partition: int, offset: int) -> None:
+        if seconds >= 5 and int(seconds * 5) % 50 == 0:
+            log.warning(
+                "topic %s, partition %d: offset %d has not come for %.0f s (broker away?)",
+                self._samples, partition, offset, seconds,
+            )  # fmt: skip

@@ -1,0 +1,144 @@
+"""Rows of offset ranges, read from Kafka.
+
+assign, never subscribe; a range is read up to its stated end, never to EOF; rows that aborted transactions
+left are not delivered (read_committed), and control records take offsets, so rows are counted, not derived.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import confluent_kafka as ck
+
+from streamtrain.contracts.marker import Range
+from streamtrain.errors import DataError, TopicMismatch
+from streamtrain.kafka.clients import reader, translate
+
+#: (partition, offset, value)
+Record = tuple[int, int, bytes]
+BATCH = 1000
+
+
+class RangeReader:
+    """Reads one worker's partitions forward, pass by pass; what comes too early is kept for the next pass."""
+
+    def __init__(
+        self,
+        properties: Mapping[str, str],
+        topic: str,
+        group: str,
+        starts: Mapping[int, int],
+        *,
+        on_stall: Callable[[float, int, int], None] = lambda _seconds, _partition, _offset: None,
+    ) -> None:
+        """starts: offset to begin at, a partition. on_stall(seconds, partition, offset) while nothing comes."""
+        self._topic = topic
+        self._early: dict[int, deque[Record]] = {p: deque() for p in starts}
+        self._on_stall = on_stall
+        self._consumer: Any = reader(properties, group)
+        self._consumer.assign([ck.TopicPartition(topic, p, o) for p, o in sorted(starts.items())])
+
+    def close(self) -> None:
+        self._consumer.close()
+
+    def read(
+        self, ranges: Mapping[int, Sequence[Range]], cancelled: Callable[[], bool] = lambda: False
+    ) -> Iterator[list[Record]]:
+        """All rows of `ranges` in batches of at most BATCH; must be used to its end.
+
+        Raises DataError when a range holds fewer or more rows than its marker says, TopicMismatch when
+        its offsets are no longer there. Ends early when `cancelled` says so.
+        """
+        todo = {p: _Progress(self._topic, p, ranges[p]) for p in ranges if ranges[p]}
+        for p in list(todo):
+            batch = []
+            early = self._early[p]
+            while early and not todo[p].done:
+                if todo[p].take(early.popleft(), batch):
+                    continue
+            yield from _sliced(batch)
+            if todo[p].done:
+                del todo[p]
+        waiting_since = time.monotonic()
+        while todo and not cancelled():
+            messages = self._consumer.consume(BATCH, 0.2)
+            if not messages:
+                p, progress = next(iter(todo.items()))
+                self._on_stall(time.monotonic() - waiting_since, p, progress.next_offset)
+                continue
+            waiting_since = time.monotonic()
+            batch = []
+            for message in messages:
+                if message.error() is not None:
+                    self._raise_for(message.error())
+                    continue
+                record = (message.partition(), message.offset(), message.value() or b"")
+                progress = todo.get(record[0])
+                if progress is None:
+                    self._early[record[0]].append(record)
+                    continue
+                progress.take(record, batch)
+                if progress.done:
+                    del todo[record[0]]
+            if batch:
+                yield batch
+
+    def _raise_for(self, error: Any) -> None:
+        code = error.code()
+        if code in (ck.KafkaError._TRANSPORT, ck.KafkaError._ALL_BROKERS_DOWN):
+            return  # librdkafka reconnects by itself
+        if code in (ck.KafkaError._AUTO_OFFSET_RESET, ck.KafkaError.OFFSET_OUT_OF_RANGE):
+            raise TopicMismatch(
+                f"topic {self._topic} no longer has an offset that is needed ({error.str()})",
+                remedy="Retention has passed it, or the topic was made anew: restore it, or start a new job.",
+            )
+        raise translate(error, f"reading {self._topic}")
+
+
+class _Progress:
+    """Where one partition's reading stands."""
+
+    def __init__(self, topic: str, partition: int, ranges: Sequence[Range]) -> None:
+        self._topic = topic
+        self._partition = partition
+        self._ranges = list(ranges)
+        self._at = 0
+        self._rows = 0
+        self.next_offset = ranges[0].start_offset
+
+    @property
+    def done(self) -> bool:
+        return self._at == len(self._ranges)
+
+    def take(self, record: Record, batch: list[Record]) -> bool:
+        """Adds the record to `batch` if a range has it. Raises DataError when rows are missing."""
+        offset = record[1]
+        current = self._ranges[self._at]
+        if offset < current.start_offset:
+            return False
+        if offset >= current.end_offset:
+            self._fail(current, f"offset {offset} came before its last row")
+        batch.append(record)
+        self._rows += 1
+        self.next_offset = offset + 1
+        if offset == current.end_offset - 1:
+            if self._rows != current.rows:
+                self._fail(current, "the topic holds another number")
+            self._at += 1
+            self._rows = 0
+        return True
+
+    def _fail(self, current: Range, why: str) -> None:
+        raise DataError(
+            f"topic {self._topic}, partition {self._partition}, offsets {current.start_offset} to "
+            f"{current.end_offset}: the marker says {current.rows} rows, {self._rows} were read; {why}",
+            remedy="The topic was written by something else or cut; the pass was not trained.",
+        )
+
+
+def _sliced(records: list[Record]) -> Iterator[list[Record]]:
+    for i in range(0, len(records), BATCH):
+        yield records[i : i + BATCH]

@@ -1,0 +1,172 @@
+"""Clients of confluent-kafka, set up so that exactness holds; their errors, translated."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import confluent_kafka as ck
+from confluent_kafka.admin import AdminClient
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, stop_never, wait_exponential_jitter
+
+from streamtrain.errors import BrokerUnavailable, ConfigError, Fenced, KafkaError, StreamtrainError
+
+log = logging.getLogger("streamtrain.kafka")
+
+#: Properties that exactly-once rests on: `kafka:` cannot set them.
+GUARDED = frozenset(
+    {
+        "isolation.level", "enable.auto.commit", "enable.auto.offset.store", "transactional.id",
+        "enable.idempotence", "acks", "auto.offset.reset", "group.id",
+    }
+)  # fmt: skip
+_PRODUCER_ONLY = ("linger.", "batch.", "compression.", "queue.buffering.", "transaction.", "message.send.")
+_CONSUMER_ONLY = ("fetch.", "queued.", "session.", "max.poll.", "enable.partition.eof", "check.crcs")
+_FENCED = {
+    ck.KafkaError._FENCED,
+    ck.KafkaError.INVALID_PRODUCER_EPOCH,
+    getattr(ck.KafkaError, "PRODUCER_FENCED", ck.KafkaError._FENCED),
+}
+_AWAY = {
+    ck.KafkaError._TRANSPORT,
+    ck.KafkaError._ALL_BROKERS_DOWN,
+    ck.KafkaError._TIMED_OUT,
+    ck.KafkaError._MSG_TIMED_OUT,
+    ck.KafkaError._RESOLVE,
+    ck.KafkaError.REQUEST_TIMED_OUT,
+    ck.KafkaError.COORDINATOR_NOT_AVAILABLE,
+    ck.KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+}
+_DENIED = {
+    ck.KafkaError._AUTHENTICATION,
+    ck.KafkaError._SSL,
+    ck.KafkaError.SASL_AUTHENTICATION_FAILED,
+    ck.KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    ck.KafkaError.GROUP_AUTHORIZATION_FAILED,
+    ck.KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    ck.KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+}
+
+
+@dataclass(frozen=True)
+class ClusterInfo:
+    """cluster_id as Kafka gives it; brokers: how many answered."""
+
+    cluster_id: str
+    brokers: int
+
+
+def translate(error: Any, what: str) -> StreamtrainError:
+    """A confluent_kafka KafkaError or KafkaException as one of ours; `what` was being done."""
+    if isinstance(error, ck.KafkaException):
+        error = error.args[0]
+    code = error.code()
+    text = f"{what}: {error.str()} ({error.name()})"
+    if code in _FENCED:
+        return Fenced(text, remedy="A newer instance of this job has taken over; this one has changed nothing.")
+    if code in _DENIED:
+        return KafkaError(text, remedy="Look at the security settings and passwords under kafka:.")
+    if code in _AWAY:
+        return BrokerUnavailable(text, remedy="Look whether the broker runs and bootstrap.servers is right.")
+    return KafkaError(text, remedy="Look at the broker's log.")
+
+
+def _build(kind: Any, properties: Mapping[str, str], ours: Mapping[str, Any], other: Sequence[str]) -> Any:
+    for key in properties:
+        if key in GUARDED:
+            raise ConfigError(f"kafka.{key} cannot be set: exactly-once rests on it", remedy="Remove it.")
+    given = {k: v for k, v in properties.items() if not k.startswith(tuple(other))}
+    try:
+        return kind({**_SHARED, **ours, **given}, logger=log)
+    except ck.KafkaException as error:
+        raise ConfigError(f"kafka: {error.args[0].str()}", remedy="See librdkafka's list of properties.") from error
+
+
+_SHARED: dict[str, Any] = {"reconnect.backoff.max.ms": 2000, "log.connection.close": False}
+_PRODUCER: dict[str, Any] = {
+    "acks": "all",
+    "enable.idempotence": True,
+    "linger.ms": 5,
+    "compression.type": "lz4",
+    "transaction.timeout.ms": 600_000,
+    "queue.buffering.max.kbytes": 32 * 1024,
+    "queue.buffering.max.messages": 100_000,
+    "message.max.bytes": 16_000_000,
+}
+_CONSUMER: dict[str, Any] = {
+    "isolation.level": "read_committed",
+    "enable.auto.commit": False,
+    "auto.offset.reset": "error",
+    "queued.max.messages.kbytes": 16 * 1024,
+    "fetch.wait.max.ms": 100,
+    "fetch.error.backoff.ms": 100,
+}
+
+
+def producer(properties: Mapping[str, str], transactional_id: str) -> Any:
+    """A transactional producer; init_transactions() fences the one before it. Raises ConfigError."""
+    return _build(ck.Producer, properties, {**_PRODUCER, "transactional.id": transactional_id}, _CONSUMER_ONLY)
+
+
+def reader(properties: Mapping[str, str], group_id: str) -> Any:
+    """A consumer for assign(): committed rows only, offsets are never guessed. Raises ConfigError."""
+    return _build(ck.Consumer, properties, {**_CONSUMER, "group.id": group_id}, _PRODUCER_ONLY)
+
+
+def admin(properties: Mapping[str, str]) -> Any:
+    """An AdminClient. Raises ConfigError."""
+    return _build(AdminClient, properties, {}, (*_PRODUCER_ONLY, *_CONSUMER_ONLY))
+
+
+def wait_for_cluster(
+    properties: Mapping[str, str],
+    timeout_s: float | None,
+    on_wait: Callable[[float], None] | None = None,
+) -> ClusterInfo:
+    """Asks until the cluster answers; on_wait(seconds so far) after each vain try. None waits for ever.
+
+    Raises BrokerUnavailable naming bootstrap.servers, KafkaError when it refuses us.
+    """
+    begin = time.monotonic()
+    client = admin(properties)
+
+    def ask() -> ClusterInfo:
+        try:
+            found = client.list_topics(timeout=5)
+        except ck.KafkaException as error:
+            raise translate(error, f"asking {properties.get('bootstrap.servers', 'Kafka')}") from error
+        return ClusterInfo(found.cluster_id or "", len(found.brokers))
+
+    retrying = Retrying(
+        retry=retry_if_exception_type(BrokerUnavailable),
+        wait=wait_exponential_jitter(initial=0.2, max=5),
+        stop=stop_never if timeout_s is None else stop_after_delay(timeout_s),
+        before_sleep=lambda _state: on_wait(time.monotonic() - begin) if on_wait else None,
+        reraise=True,
+    )
+    return retrying(ask)
+
+
+def send_offsets(
+    transactional: Any, group: Any, offsets: Mapping[tuple[str, int], int], metadata: str
+) -> None:
+    """Adds offsets of `group` (a consumer) to the producer's open transaction. Raises KafkaException."""
+    places = [ck.TopicPartition(t, p, o, metadata) for (t, p), o in offsets.items()]
+    transactional.send_offsets_to_transaction(places, group.consumer_group_metadata(), 30)
+
+
+def committed(
+    group: Any, places: Sequence[tuple[str, int]]
+) -> dict[tuple[str, int], tuple[int, str | None]]:
+    """(offset, metadata) the group has committed, a (topic, partition); those without are left out.
+
+    Raises BrokerUnavailable, KafkaError.
+    """
+    try:
+        found = group.committed([ck.TopicPartition(t, p) for t, p in places], timeout=30)
+    except ck.KafkaException as error:
+        raise translate(error, "reading the group's committed offsets") from error
+    return {(f.topic, f.partition): (f.offset, f.metadata) for f in found if f.offset >= 0}

@@ -1,0 +1,23 @@
+"""Which Kafka a config means."""
+
+from __future__ import annotations
+
+from streamtrain.config import JobConfig
+from streamtrain.errors import BrokerUnavailable
+from streamtrain.kafka.embedded import find_running
+
+
+def properties_of(config: JobConfig) -> dict[str, str]:
+    """librdkafka properties: the config's `kafka:`, or those of the running embedded broker.
+
+    Raises BrokerUnavailable when the embedded one is meant and does not run.
+    """
+    if not config.embedded:
+        return config.kafka()
+    bootstrap = find_running(config.broker_dir)
+    if bootstrap is None:
+        raise BrokerUnavailable(
+            f"no embedded Kafka runs in {config.broker_dir}",
+            remedy=f"Start one: streamtrain broker -m {config.path}; or name a cluster under kafka:.",
+        )
+    return {"bootstrap.servers": bootstrap}

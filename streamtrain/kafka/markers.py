@@ -1,0 +1,81 @@
+"""The marker log, `<job>.splits`, read in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import confluent_kafka as ck
+
+from streamtrain.contracts.codec import DecodeError
+from streamtrain.contracts.marker import Marker
+from streamtrain.errors import DataError, TopicMismatch
+from streamtrain.kafka.clients import reader, translate
+
+
+@dataclass(frozen=True)
+class LogEntry:
+    """A marker and where it stands. `timestamp`: seconds, when it was written."""
+
+    offset: int
+    marker: Marker
+    timestamp: float
+
+
+class MarkerLog:
+    """Reads committed markers from an offset on. One object, one position."""
+
+    def __init__(self, properties: Mapping[str, str], topic: str, group: str, offset: int = 0) -> None:
+        self._topic = topic
+        self._consumer: Any = reader({**properties, "enable.partition.eof": "true"}, group)
+        self._consumer.assign([ck.TopicPartition(topic, 0, offset)])
+
+    def __enter__(self) -> MarkerLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._consumer.close()
+
+    def poll(self, timeout_s: float) -> LogEntry | None | bool:
+        """The next marker; None when the time is over; False when the end of the log was reached.
+
+        Raises DataError for a message that is no marker, TopicMismatch when the offset is not there,
+        BrokerUnavailable and KafkaError of the client.
+        """
+        message = self._consumer.poll(timeout_s)
+        if message is None:
+            return None
+        error = message.error()
+        if error is not None:
+            code = error.code()
+            if code == ck.KafkaError._PARTITION_EOF:
+                return False
+            if code in (ck.KafkaError._AUTO_OFFSET_RESET, ck.KafkaError.OFFSET_OUT_OF_RANGE):
+                raise TopicMismatch(
+                    f"topic {self._topic}: the marker log no longer has the offset asked for ({error.str()})",
+                    remedy="It was deleted or cut: restore it, or start a new job (stream.job).",
+                )
+            if code in (ck.KafkaError._TRANSPORT, ck.KafkaError._ALL_BROKERS_DOWN):
+                return None  # librdkafka reconnects by itself
+            raise translate(error, f"reading {self._topic}")
+        try:
+            marker = Marker.decode(message.value() or b"")
+        except DecodeError as problem:
+            raise DataError(
+                f"topic {self._topic}, partition 0, offset {message.offset()} is no marker: {problem}",
+                remedy="Something else wrote into the marker log; give this job a name of its own (stream.job).",
+            ) from problem
+        return LogEntry(message.offset(), marker, message.timestamp()[1] / 1000)
+
+    def to_end(self) -> Iterator[LogEntry]:
+        """All markers up to the end of the log as it is now (the last stable offset)."""
+        while (entry := self.poll(1.0)) is not False:
+            if isinstance(entry, LogEntry):
+                yield entry

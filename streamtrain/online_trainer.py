@@ -1,0 +1,122 @@
+"""The role script: what `fleetrun` starts for each server and each worker.
+
+    fleetrun --server_num=1 --worker_num=1 ../../streamtrain/online_trainer.py -m config_online.yaml
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    # As a script this folder heads sys.path, and its module names must not hide others.
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import argparse
+import ctypes
+import faulthandler
+import logging
+import os
+import signal
+import threading
+import types
+
+import yaml
+
+from streamtrain import rolefile
+from streamtrain.config import JobConfig, load_config
+from streamtrain.engine.environment import engine_environment
+from streamtrain.errors import StreamtrainError, TrainingError
+
+log = logging.getLogger("streamtrain")
+PR_SET_PDEATHSIG = 1
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="One role, server or worker, of a job's training")
+    parser.add_argument("-m", "--config", required=True, help="config_online.yaml")
+    arguments = parser.parse_args()
+    kind = "server" if os.environ.get("TRAINING_ROLE") == "PSERVER" else "worker"
+    index = int(os.environ.get("PADDLE_TRAINER_ID") or 0) if kind == "worker" else _server_index()
+    faulthandler.enable()
+    logging.basicConfig(
+        stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    _die_with_launcher()
+    rolefile.write(kind, index, "running")
+    try:
+        _run(load_config(arguments.config), kind)
+    except StreamtrainError as error:
+        log.error("%s", error)
+        rolefile.write(kind, index, "failed", exit_code=error.exit_code, message=str(error))
+        return _leave(error.exit_code)
+    except Exception as error:
+        log.exception("the %s ends", kind)
+        rolefile.write(kind, index, "failed", exit_code=1, message=f"{type(error).__name__}: {error}")
+        return _leave(1)
+    rolefile.write(kind, index, "done")
+    return _leave(0)
+
+
+def _run(config: JobConfig, kind: str) -> None:
+    os.environ.update({k: v for k, v in engine_environment().items() if k not in os.environ})
+    stop = threading.Event()
+
+    def on_signal(number: int, _frame: types.FrameType | None) -> None:
+        log.info("%s received", signal.Signals(number).name)
+        stop.set()
+
+    # before paddle is imported; a server ends with its launcher
+    if kind == "worker":
+        signal.signal(signal.SIGTERM, on_signal)
+        signal.signal(signal.SIGINT, on_signal)
+        log.info("config %s\n%s", config.path, yaml.safe_dump(config.masked(), sort_keys=False))
+        for key in config.no_effect:
+            log.info("config: %s has no effect here", key)
+        if config.runner.train_thread_num > 1:
+            log.warning(
+                "config: runner.train_thread_num is %d; one thread a worker is used, since Paddle counts rows "
+                "wrongly with more. Use stream.workers for more speed",
+                config.runner.train_thread_num,
+            )
+    from streamtrain.engine.engine import Engine  # imports paddle: seconds
+
+    engine = Engine(config.model_dir, config.raw)
+    if engine.is_server:
+        engine.serve()
+        return
+    if kind == "worker" and tuple(engine.slots) != config.slots:
+        raise TrainingError(
+            f"the model in {config.model_dir} has {len(engine.slots)} slots, the config says {len(config.slots)}",
+            remedy="Set stream.slots to the model's slots.",
+        )
+    from streamtrain.kafka.connect import properties_of
+    from streamtrain.trainer import Trainer
+
+    engine.connect()
+    Trainer(config, properties_of(config), engine, stop).run()
+    log.info("all done")
+    engine.stop()
+
+
+def _server_index() -> int:
+    endpoints = os.environ.get("PADDLE_PSERVERS_IP_PORT_LIST", "").split(",")
+    mine = f"{os.environ.get('POD_IP', '127.0.0.1')}:{os.environ.get('PADDLE_PORT', '')}"
+    return endpoints.index(mine) if mine in endpoints else 0
+
+
+def _die_with_launcher() -> None:
+    """A launcher that is killed must not leave its roles behind (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _leave(code: int) -> int:
+    """Paddle's threads may crash the interpreter's own end: what is said is flushed, then it just ends."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

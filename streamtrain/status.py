@@ -1,0 +1,51 @@
+"""Where a job stands: bridged, trained, the lag between."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from streamtrain.checkpoint.journal import Journal
+from streamtrain.checkpoint.store import CheckpointStore
+from streamtrain.config import JobConfig
+from streamtrain.kafka.markers import MarkerLog
+from streamtrain.kafka.topics import TopicNames
+
+
+def job_status(config: JobConfig, properties: Mapping[str, str]) -> dict[str, Any]:
+    """bridged, trained, lag (splits, passes, rows), newest checkpoint, last AUCs. Raises KafkaError's kin."""
+    schedule = config.schedule
+    records = Journal(config.model_save_path).read()
+    trained = records[-1] if records else None
+    trained_splits = schedule.last_sequence(trained.of) + 1 if trained else 0
+    with MarkerLog(properties, TopicNames(config.stream.job).splits, f"{config.stream.job}.status") as log:
+        markers = [entry.marker for entry in log.to_end()]
+    bridged = [m for m in markers if m.revision == 0]
+    checkpoints = [c for c in CheckpointStore(config.model_save_path).list() if c.manifest]
+    newest = checkpoints[-1].manifest if checkpoints else None
+    return {
+        "job": config.stream.job,
+        "bridged": {
+            "split": f"{bridged[-1].day}/{bridged[-1].time}" if bridged else None,
+            "splits": len(bridged),
+            "rows": sum(m.rows for m in markers),
+            "rejected": sum(m.rejected for m in markers),
+            "of_splits": schedule.total_splits,
+        },
+        "trained": {
+            "pass": str(trained.of) if trained else None,
+            "passes": len(records),
+            "rows": sum(r.rows for r in records),
+            "of_passes": schedule.total_passes,
+            "predict_auc": trained.predict_auc if trained else None,
+            "train_auc": trained.train_auc if trained else None,
+        },
+        "lag": {
+            "splits": max(0, len(bridged) - trained_splits),
+            "passes": max(0, len(bridged) // schedule.split_per_pass - len(records)),
+            "rows": max(0, sum(m.rows for m in markers) - sum(r.rows for r in records)),
+        },
+        "checkpoint": {"pass": str(newest.of), "rows": newest.rows, "keys": newest.keys, "created": newest.created}
+        if newest
+        else None,
+    }

@@ -1,0 +1,256 @@
+"""The pass loop of one worker: wait, read, predict, train, save, commit."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+import numpy as np
+import orjson
+
+from streamtrain import __version__
+from streamtrain.checkpoint.commit import Committer, Stream, look_at_stream
+from streamtrain.checkpoint.journal import Journal, PassRecord, pack
+from streamtrain.checkpoint.manifest import FileEntry, Manifest
+from streamtrain.checkpoint.store import Checkpoint, CheckpointStore
+from streamtrain.config import JobConfig
+from streamtrain.engine.stats import PassStats
+from streamtrain.errors import CheckpointError, TrainingError
+from streamtrain.feed.feed import Feed, PassData, Position
+from streamtrain.feed.passes import PassPlan
+from streamtrain.kafka.topics import TopicNames
+from streamtrain.schedule import PassId
+
+if TYPE_CHECKING:
+    from streamtrain.engine.engine import Engine
+
+log = logging.getLogger("streamtrain.trainer")
+
+
+@dataclass
+class Progress:
+    """How far the model in the servers is: passes and rows trained, offsets read up to, what is saved."""
+
+    pass_index: int = 0
+    marker_offset: int = 0
+    offsets: dict[int, int] | None = None
+    rows: int = 0
+    saved: bool = True
+
+    def advance(self, plan: PassPlan) -> None:
+        self.pass_index += 1
+        self.marker_offset = plan.end_offset
+        self.offsets = plan.ends(self.offsets or {})
+        self.rows += plan.rows
+        self.saved = False
+
+
+class Trainer:
+    """Trains `config`'s job with an engine that is connected to its servers. Set `stop` to end cleanly."""
+
+    def __init__(
+        self, config: JobConfig, properties: Mapping[str, str], engine: Engine, stop: threading.Event
+    ) -> None:
+        self._config = config
+        self._properties = properties
+        self._engine = engine
+        self._stop = stop
+        self._names = TopicNames(config.stream.job)
+        self._store = CheckpointStore(config.model_save_path)
+        self._journal = Journal(config.model_save_path)
+        self._progress = Progress()
+        self._committer: Committer | None = None  # worker 0's
+
+    def run(self) -> None:
+        """Returns after the last pass of end_day, or after a clean stop with all that is done saved."""
+        stream = look_at_stream(self._properties, self._names)
+        if self._engine.index == 0:
+            self._committer = Committer(self._properties, self._config.stream.job, stream, self._store)
+        self._restore(stream)
+        feed = self._open_feed(stream)
+        record = None
+        try:
+            while (data := self._next_pass(feed)) is not None:
+                record = self._predict_and_train(data)
+                if self._checkpoint_due(data.plan.of):
+                    record = self._save(stream, record)
+                self._write_down(record)
+            if record is not None and not self._progress.saved:
+                self._save(stream, record)
+        finally:
+            feed.close()
+            if self._committer is not None:
+                self._committer.close()
+
+    def _restore(self, stream: Stream) -> None:
+        """Worker 0 chooses the checkpoint and tells the others its pass; all load it."""
+        chosen = self._committer.restore() if self._committer is not None else None
+        schedule = self._config.schedule
+        number = schedule.pass_index(chosen.of) + 1 if chosen is not None else 0
+        if self._engine.workers > 1:
+            number = int(self._engine.all_reduce_sum(np.array([number], np.int64))[0])
+        if self._committer is not None:
+            self._journal.roll_back(chosen.of if chosen else None)
+        if not number:
+            log.info("last model: none found, starting from nothing")
+            self._progress = Progress(offsets=dict.fromkeys(range(stream.partitions), 0))
+            return
+        of = schedule.pass_at(number - 1)
+        checkpoint = chosen or self._find(of)
+        manifest = checkpoint.manifest
+        if manifest is None:
+            raise CheckpointError(f"checkpoint {of} cannot be read: {checkpoint.problem}")
+        log.info("last model: %s found at %s, loading", of, checkpoint.path)
+        begin = time.monotonic()
+        keys = self._engine.load(checkpoint.path)
+        if keys != manifest.keys:
+            raise CheckpointError(f"{checkpoint.path}: {keys} keys were loaded, its manifest says {manifest.keys}")
+        log.info("last model: %s loaded, %d keys, %.1f s", of, keys, time.monotonic() - begin)
+        self._progress = Progress(
+            number, manifest.marker_offset, {int(p): o for p, o in manifest.offsets.items()}, manifest.rows
+        )
+
+    def _find(self, of: PassId) -> Checkpoint:
+        for checkpoint in self._store.list():
+            if checkpoint.of == of:
+                return checkpoint
+        raise CheckpointError(
+            f"worker {self._engine.index} does not see checkpoint {of} in {self._store.root}",
+            remedy="runner.model_save_path must be shared by all workers.",
+        )
+
+    def _open_feed(self, stream: Stream) -> Feed:
+        return Feed(
+            self._properties,
+            job=self._config.stream.job,
+            samples=self._names.samples,
+            splits=self._names.splits,
+            topic_id=stream.samples_topic_id,
+            schedule=self._config.schedule,
+            slots=self._engine.slots,
+            start=Position(
+                self._progress.pass_index, self._progress.marker_offset, self._progress.offsets or {}
+            ),
+            worker=self._engine.index,
+            workers=self._engine.workers,
+            spool=self._config.spool_dir / f"worker-{self._engine.index}",
+        )
+
+    def _next_pass(self, feed: Feed) -> PassData | None:
+        """The next pass once every worker has it; None at the end of the stream or at a stop.
+
+        The workers ask each other in step, so that all of them go on, or all stop at the same pass.
+        """
+        said = 0.0
+        begin = time.monotonic()
+        while True:
+            ready = feed.ready(0.3)
+            flags = np.array([ready, self._stop.is_set()], np.int64)
+            if self._engine.workers > 1:
+                flags = self._engine.all_reduce_sum(flags)
+            if flags[1]:
+                log.info("stopping at the request of a signal")
+                return None
+            if flags[0] == self._engine.workers:
+                return feed.take()
+            if time.monotonic() - begin > said:
+                of = self._config.schedule.pass_at(self._progress.pass_index)
+                log.info("pass %s: waiting for its splits", of)
+                said = max(10.0, 2 * said)
+
+    def _predict_and_train(self, data: PassData) -> PassRecord:
+        """Predicts the pass with the model so far, then trains on it; counts the rows at each step."""
+        plan = data.plan
+        log.info("pass %s: %d rows, %d of them here", plan.of, plan.rows, data.rows)
+        begin = time.monotonic()
+        dataset = self._engine.read([data.file]) if data.rows else None
+        try:
+            if dataset is not None:
+                self._check_rows(plan, "read", data.rows, dataset.rows)
+            self._engine.barrier()  # nobody trains while another still predicts
+            started = time.monotonic()
+            predicted = self._engine.predict(dataset) if dataset is not None else PassStats.empty()
+            self._check_rows(plan, "predicted", data.rows, predicted.rows)
+            predicted = self._engine.global_stats(predicted)
+            log.info("pass %s: predict AUC %.6f", plan.of, predicted.auc)
+            halfway = time.monotonic()
+            self._engine.barrier()
+            trained = self._engine.train(dataset) if dataset is not None else PassStats.empty()
+            self._check_rows(plan, "trained", data.rows, trained.rows)
+            trained = self._engine.global_stats(trained)
+            log.info("pass %s: train AUC %.6f", plan.of, trained.auc)
+        finally:
+            if dataset is not None:
+                dataset.release()
+            data.release()
+        self._check_rows(plan, "predicted by all workers", plan.rows, predicted.rows)
+        self._check_rows(plan, "trained by all workers", plan.rows, trained.rows)
+        self._progress.advance(plan)
+        end = time.monotonic()
+        return PassRecord(
+            plan.of.day, plan.of.pass_id, plan.rows, _or_none(predicted.auc), _or_none(trained.auc),
+            seconds=end - begin, wait_seconds=started - begin, predict_seconds=halfway - started,
+            train_seconds=end - halfway, predict_histogram=pack(predicted.pos, predicted.neg),
+        )  # fmt: skip
+
+    @staticmethod
+    def _check_rows(plan: PassPlan, what: str, expected: int, found: int) -> None:
+        if expected != found:
+            raise TrainingError(
+                f"pass {plan.of}: {found} rows were {what}, there are {expected}",
+                remedy="Nothing of this pass was saved; a restart trains it again from the last checkpoint.",
+            )
+
+    def _checkpoint_due(self, of: PassId) -> bool:
+        return of.pass_id % self._config.runner.checkpoint_per_pass == 0 or self._config.schedule.is_day_end(of)
+
+    def _save(self, stream: Stream, record: PassRecord) -> PassRecord:
+        """Saves and commits. Every worker calls it; worker 0 stages, fences and renames."""
+        begin = time.monotonic()
+        of = record.of
+        self._engine.barrier()
+        staged = self._store.stage(of) if self._committer is not None else self._store.staging(of)
+        keys = self._engine.save(staged)
+        if self._committer is not None:
+            manifest = self._manifest(stream, record, keys, self._store.seal(staged))
+            path = self._committer.publish(staged, manifest)
+            log.info("pass %s: checkpoint saved to %s, %.1f s", of, path, time.monotonic() - begin)
+        self._engine.barrier()
+        self._progress.saved = True
+        return replace(record, checkpoint_seconds=time.monotonic() - begin)
+
+    def _manifest(self, stream: Stream, record: PassRecord, keys: int, files: tuple[FileEntry, ...]) -> Manifest:
+        raw = orjson.dumps(self._config.masked(), option=orjson.OPT_SORT_KEYS, default=str)
+        return Manifest(
+            job=self._config.stream.job,
+            day=record.day,
+            pass_id=record.pass_id,
+            marker_offset=self._progress.marker_offset,
+            offsets={str(p): o for p, o in sorted((self._progress.offsets or {}).items())},
+            samples_topic_id=stream.samples_topic_id,
+            splits_topic_id=stream.splits_topic_id,
+            cluster_id=stream.cluster_id,
+            partitions=stream.partitions,
+            rows=self._progress.rows,
+            keys=keys,
+            metrics={"predict_auc": record.predict_auc, "train_auc": record.train_auc, "rows": record.rows},
+            config_sha256=hashlib.sha256(raw).hexdigest(),
+            program=f"streamtrain {__version__}",
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            files=files,
+        )
+
+    def _write_down(self, record: PassRecord) -> None:
+        if self._committer is not None:
+            self._journal.append(record)
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value
