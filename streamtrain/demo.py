@@ -19,7 +19,8 @@ from streamtrain.config import JobConfig, load_config
 from streamtrain.engine.stats import PassStats
 from streamtrain.errors import ConfigError
 from streamtrain.pipeline import Pipeline
-from streamtrain.recount import Recount, recount_job
+from streamtrain.proof import recount_job
+from streamtrain.recount import Recount
 
 SPLIT_INTERVAL = 360  # minutes: the ratings come a few hundred a day
 CONFIG: dict[str, Any] = {

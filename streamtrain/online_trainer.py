@@ -39,9 +39,7 @@ def main() -> int:
     kind = "server" if os.environ.get("TRAINING_ROLE") == "PSERVER" else "worker"
     index = int(os.environ.get("PADDLE_TRAINER_ID") or 0) if kind == "worker" else _server_index()
     faulthandler.enable()
-    logging.basicConfig(
-        stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    _log_to_stdout()
     _die_with_launcher()
     rolefile.write(kind, index, "running")
     try:
@@ -97,6 +95,15 @@ def _run(config: JobConfig, kind: str) -> None:
     Trainer(config, properties_of(config), engine, stop).run()
     log.info("all done")
     engine.stop()
+
+
+def _log_to_stdout() -> None:
+    """On our own logger: paddle sets the root's level to WARNING when it is imported."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
 
 
 def _server_index() -> int:

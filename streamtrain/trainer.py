@@ -196,7 +196,7 @@ class Trainer:
         end = time.monotonic()
         return PassRecord(
             plan.of.day, plan.of.pass_id, plan.rows, _or_none(predicted.auc), _or_none(trained.auc),
-            seconds=end - begin, wait_seconds=started - begin, predict_seconds=halfway - started,
+            seconds=end - begin, read_seconds=started - begin, predict_seconds=halfway - started,
             train_seconds=end - halfway, predict_histogram=pack(predicted.pos, predicted.neg),
         )  # fmt: skip
 

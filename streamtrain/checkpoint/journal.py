@@ -20,7 +20,8 @@ NAME = "passes.jsonl"
 
 @dataclass(frozen=True)
 class PassRecord:
-    """What a pass gave. seconds: predict and train together. wait_seconds: until its rows were there.
+    """What a pass gave. seconds: the pass, of it read_seconds for loading its
+    rows, predict_seconds and train_seconds.
 
     predict_histogram: rows by label and bucketed prediction, from pack(); AUCs over several passes need it.
     """
@@ -31,7 +32,7 @@ class PassRecord:
     predict_auc: float | None
     train_auc: float | None
     seconds: float
-    wait_seconds: float
+    read_seconds: float
     predict_seconds: float
     train_seconds: float
     checkpoint_seconds: float | None = None

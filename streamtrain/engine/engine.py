@@ -1,0 +1,249 @@
+"""One process of Paddle's parameter server, static graph, asynchronous: a server or a worker."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from streamtrain.engine.environment import engine_environment
+
+for _name, _value in engine_environment().items():
+    os.environ.setdefault(_name, _value)  # before paddle is imported
+
+import numpy as np
+import numpy.typing as npt
+import paddle
+from paddle.distributed import fleet
+from paddle.distributed.fleet.base import role_maker
+from paddle.distributed.ps.utils.public import get_the_one_recv_context, get_the_one_send_context
+
+from streamtrain.engine import tables
+from streamtrain.engine.model import DottedConfig, flatten, load_model
+from streamtrain.engine.stats import PassStats
+from streamtrain.errors import CheckpointError, ConfigError, TrainingError
+
+log = logging.getLogger("streamtrain.engine")
+
+
+class Dataset:
+    """A pass's rows in memory. rows: as Paddle counted them."""
+
+    def __init__(self, handle: Any) -> None:
+        self.handle = handle
+        self.rows = int(handle.get_memory_data_size())
+
+    def release(self) -> None:
+        self.handle.release_memory()
+
+
+class Engine:
+    """Builds the model and takes the role that the launcher's environment says.
+
+    A worker calls connect() first. Each worker runs one thread: with more, Paddle counts rows twice.
+    Raises ConfigError for the model or its tables.
+    """
+
+    def __init__(self, model_dir: Path, raw_config: Mapping[str, Any]) -> None:
+        paddle.enable_static()
+        paddle.seed(1)
+        paddle.static.default_main_program().random_seed = 1
+        paddle.static.default_startup_program().random_seed = 1
+        config = DottedConfig(raw_config)
+        self._batch_size = int(config.get("runner.train_batch_size", 32))
+        fleet.init(role_maker.PaddleCloudRoleMaker())
+        self._table = tables.TableFormat(_sparse_table(raw_config))
+        self._model = load_model(model_dir, config)
+        self._model.static.create_optimizer(_strategy(config, raw_config, self._model.static))
+        self._program = paddle.static.default_main_program()
+        self._executor: Any = None
+        self.is_server: bool = fleet.is_server()
+        self.index: int = 0 if self.is_server else fleet.worker_index()
+        self.workers: int = fleet.worker_num()
+        self.servers: int = fleet.server_num()
+        self.slots = self._model.slots
+
+    def serve(self) -> None:
+        """Serves until it is told to stop or killed."""
+        fleet.init_server()
+        fleet.run_server()
+
+    def connect(self, timeout_s: float = 120) -> None:
+        """Waits until every server listens (Paddle's own start dies if one does not), then joins.
+
+        Raises TrainingError naming the endpoint.
+        """
+        deadline = time.monotonic() + timeout_s
+        for endpoint in fleet.server_endpoints():
+            host, port = endpoint.rsplit(":", 1)
+            while True:
+                try:
+                    socket.create_connection((host, int(port)), 1).close()
+                    break
+                except OSError as error:
+                    if time.monotonic() > deadline:
+                        raise TrainingError(
+                            f"server {endpoint} did not listen within {timeout_s:.0f} s: {error}",
+                            remedy="Look at log/serverlog.*.",
+                        ) from error
+                    time.sleep(0.05)
+        self._executor = paddle.static.Executor(paddle.CPUPlace())
+        self._executor.run(paddle.static.default_startup_program())
+        fleet.init_worker()
+
+    def stop(self) -> None:
+        """Leaves the servers; they do not end by themselves."""
+        fleet.stop_worker()
+
+    def barrier(self) -> None:
+        if self.workers > 1:
+            fleet.util.barrier()
+
+    def all_reduce_sum(self, values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The sum over all workers, on each of them."""
+        if self.workers == 1:
+            return values
+        return np.asarray(fleet.util.all_reduce(values, "sum"), np.int64).reshape(values.shape)
+
+    def read(self, files: Sequence[Path]) -> Dataset:
+        """Loads files of MultiSlot text into memory."""
+        handle = paddle.base.DatasetFactory().create_dataset("InMemoryDataset")
+        handle.set_use_var(self._model.feeds)
+        handle.set_batch_size(self._batch_size)
+        handle.set_thread(1)
+        handle.set_pipe_command("cat")
+        handle.set_filelist([str(f) for f in files])
+        handle.load_into_memory()
+        return Dataset(handle)
+
+    def predict(self, dataset: Dataset) -> PassStats:
+        """Predicts with the model so far; the tables do not change."""
+        self._executor.infer_from_dataset(self._program, dataset.handle, debug=False)
+        return self._take_stats()
+
+    def train(self, dataset: Dataset) -> PassStats:
+        """Trains once on every row; returns the predictions made on the way."""
+        self._executor.train_from_dataset(self._program, dataset.handle, debug=False)
+        return self._take_stats()
+
+    def global_stats(self, stats: PassStats) -> PassStats:
+        """Summed over all workers."""
+        both = self.all_reduce_sum(np.stack([stats.pos, stats.neg]))
+        return PassStats(both[0], both[1])
+
+    def _take_stats(self) -> PassStats:
+        """This process's counters, which are then cleared along with all other metrics."""
+        scope = paddle.static.global_scope()
+        found = [
+            np.array(scope.find_var(v.name).get_tensor()).ravel().astype(np.int64)
+            for v in (self._model.stat_pos, self._model.stat_neg)
+        ]
+        for variable in self._model.metrics:
+            holder = scope.find_var(variable.name)
+            if holder is not None and (tensor := holder.get_tensor())._is_initialized():
+                old = np.array(tensor)
+                tensor.set(np.zeros(old.shape, old.dtype), paddle.CPUPlace())
+        return PassStats(found[0], found[1])
+
+    def save(self, directory: Path) -> int:
+        """Every worker calls it; worker 0 writes a checkpoint's files into `directory` (there, empty).
+
+        Returns the number of keys, 0 on other workers. Raises CheckpointError.
+        """
+        runtime = _runtime()
+        keys = 0
+        raw = directory / ".raw"
+        runtime._save_one_table(tables.SPARSE, str(raw), 4)
+        runtime._save_one_table(tables.DENSE, str(raw), 1)  # mode 1: plain text
+        if self.index == 0:
+            keys = tables.arrange_sparse(raw / f"{tables.SPARSE:03d}", directory, self._table)
+            dense = raw / f"{tables.DENSE:03d}"
+            if not dense.is_dir() or not any(dense.iterdir()):
+                raise CheckpointError("Paddle saved no dense table", remedy="Look at log/serverlog.*.")
+            dense.rename(directory / tables.DENSE_DIR)
+            shutil.rmtree(raw)
+            for name, value in self._pull_dense().items():
+                paddle.save(value, str(directory / name), use_binary_format=True)
+        self.barrier()
+        return keys
+
+    def load(self, directory: Path) -> int:
+        """Every worker calls it, after connect(), with fresh servers; returns the number of keys there.
+
+        Raises CheckpointError when files are missing or Paddle did not load them.
+        """
+        runtime = _runtime()
+        keys = 0
+        with tables.paddle_layout(directory, self._table) as temporary:
+            runtime._load_persistables(str(temporary), 0)
+        if self.index == 0:
+            keys = tables.count_loaded(lambda: runtime._worker.print_table_stat(tables.SPARSE, 0, 0))
+            self._push_dense(directory)
+        self.barrier()
+        self._pull_dense()
+        self.barrier()
+        return int(self.all_reduce_sum(np.array([keys], np.int64))[0])
+
+    def _dense_names(self) -> tuple[Any, Any]:
+        context = _runtime().context
+        return (
+            get_the_one_send_context(context, split_dense_table=False, ep_list=_runtime().endpoints),
+            get_the_one_recv_context(context, split_dense_table=False),
+        )
+
+    def _pull_dense(self) -> dict[str, Any]:
+        """Dense parameters from the servers into this process, by name."""
+        scope = paddle.static.global_scope()
+        names = _runtime()._pull_all_dense([scope], *self._dense_names())
+        block = self._program.global_block()
+        return {n: block.var(n).get_value(scope) for n in dict.fromkeys(names) if block.has_var(n)}
+
+    def _push_dense(self, directory: Path) -> None:
+        """The exact binary values over those that went through text."""
+        scope = paddle.static.global_scope()
+        block = self._program.global_block()
+        for name in self._pull_dense():
+            try:
+                block.var(name).set_value(paddle.load(str(directory / name)), scope)
+            except (OSError, ValueError) as error:
+                raise CheckpointError(f"{directory / name} cannot be loaded: {error}") from error
+        _runtime()._init_all_params([scope], *self._dense_names())
+
+
+def _runtime() -> Any:
+    return fleet.fleet._runtime_handle
+
+
+def _sparse_table(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = raw.get("table_parameters") or {}
+    if len(found) != 1:
+        raise ConfigError(
+            f"table_parameters names {len(found)} tables, one is needed: {', '.join(found) or 'none'}",
+            remedy="Name the embedding's table as sparse_embedding's param_attr does.",
+        )
+    table = next(iter(found.values()))
+    if not isinstance(table, Mapping):
+        raise ConfigError(f"table_parameters.{next(iter(found))}: must be a mapping")
+    return table
+
+
+def _strategy(config: DottedConfig, raw: Mapping[str, Any], static: Any) -> Any:
+    """Asynchronous; beta powers of Adam are saved (adam_d2sum), or a restart is not exact."""
+    strategy = fleet.DistributedStrategy()
+    strategy.a_sync = True
+    strategy.adam_d2sum = bool(config.get("hyper_parameters.adam_d2sum", True))
+    strategy.trainer_desc_configs = {
+        "dump_fields_path": "",
+        "dump_fields": [],
+        "dump_param": [],
+        "stat_var_names": list(static.thread_stat_var_names),
+    }
+    strategy.sparse_table_configs = {
+        name: flatten(table, f"table_parameters.{name}") for name, table in raw["table_parameters"].items()
+    }
+    return strategy

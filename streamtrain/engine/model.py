@@ -1,0 +1,87 @@
+"""A model directory in PaddleRec's form: static_model.py with StaticModel(config), beside it net.py."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from streamtrain.errors import ConfigError
+
+
+class DottedConfig(dict[str, Any]):
+    """The config as models see it: `config.get("hyper_parameters.optimizer.learning_rate", default)`.
+
+    Sections can be had as mappings too: `config["hyper_parameters"]`.
+    """
+
+    def __init__(self, raw: Mapping[str, Any]) -> None:
+        super().__init__(raw)
+        for key, value in raw.items():
+            self.update(flatten(value, key))
+
+
+def flatten(value: Any, prefix: str) -> dict[str, Any]:
+    """Nested mappings as one, with dotted keys below `prefix`; the leaves only."""
+    if not isinstance(value, Mapping):
+        return {prefix: value}
+    found: dict[str, Any] = {}
+    for key, inner in value.items():
+        found.update(flatten(inner, f"{prefix}.{key}"))
+    return found
+
+
+@dataclass(frozen=True)
+class Model:
+    """A built model: its StaticModel, its feeds in order, its slots (the feeds after show and click)."""
+
+    static: Any
+    feeds: list[Any]
+    slots: tuple[int, ...]
+    stat_pos: Any
+    stat_neg: Any
+    metrics: list[Any]
+
+
+def load_model(model_dir: Path, config: DottedConfig) -> Model:
+    """Imports static_model.py and builds its network in the default program.
+
+    Raises ConfigError naming the file and what it lacks.
+    """
+    file = model_dir / "static_model.py"
+    if not file.is_file():
+        raise ConfigError(
+            f"{file} does not exist", remedy="Run from the model's directory, or set runner.model_dir."
+        )
+    sys.path.insert(0, str(model_dir))
+    try:
+        module = importlib.import_module("static_model")
+    except Exception as error:
+        raise ConfigError(f"{file} cannot be imported: {type(error).__name__}: {error}") from error
+    if not hasattr(module, "StaticModel"):
+        raise ConfigError(f"{file} has no class StaticModel")
+    static = module.StaticModel(config)
+    feeds = list(static.create_feeds())
+    slots = tuple(_slots(feeds, file))
+    static.net(feeds)
+    for name in ("metric_list", "thread_stat_var_names", "inference_feed_vars", "inference_target_var"):
+        if not hasattr(static, name):
+            raise ConfigError(f"{file}: StaticModel.net() sets no attribute {name}")
+    counters = [v for v in static.metric_list if v.name in set(static.thread_stat_var_names)]
+    # paddle.static.auc gives batch_stat_pos, batch_stat_neg, stat_pos, stat_neg; only the last two are counters
+    auc = [v for v in counters if "int64" in str(v.dtype).lower()]
+    if len(auc) < 2:
+        raise ConfigError(f"{file}: thread_stat_var_names names no stat_pos and stat_neg of paddle.static.auc")
+    return Model(static, feeds, slots, auc[0], auc[1], list(static.metric_list))
+
+
+def _slots(feeds: list[Any], file: Path) -> Iterator[int]:
+    if len(feeds) < 3:
+        raise ConfigError(f"{file}: create_feeds() must give show, click and the slots, it gives {len(feeds)}")
+    for feed in feeds[2:]:
+        if not feed.name.isdigit():
+            raise ConfigError(f"{file}: feed {feed.name!r} is no slot: a slot's name is its number")
+        yield int(feed.name)

@@ -1,0 +1,128 @@
+"""Saving and loading the servers' tables as a checkpoint's files.
+
+    embedding.shard/part-*.txt    every key with its optimizer statistics (Paddle's save mode 4: no side effect)
+    embedding.shard/part-*.meta   what the columns are, how many keys
+    <var_name>                    one binary tensor a dense parameter
+    .dense/part-*                 the dense table with its optimizer state
+
+Paddle's saves and loads report failures in C++ logs only, so files are counted before and after.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from streamtrain.errors import CheckpointError
+
+SPARSE, DENSE = 0, 1  # Paddle's table ids: the one sparse table, then the dense one
+SHARD = "embedding.shard"
+DENSE_DIR = ".dense"
+COLUMNS = ("key", "slot", "unseen_days", "delta_score", "show", "click", "embed_w", "embed_g2sum")
+
+
+class TableFormat:
+    """What the config says of the sparse table."""
+
+    def __init__(self, table: Mapping[str, Any]) -> None:
+        accessor = table.get("accessor") or {}
+        self.shard_num = int(table.get("shard_num", 10))
+        self.embedx_dim = int(accessor.get("embedx_dim", 8))
+        self.accessor = str(accessor.get("accessor_class", "SparseAccessor"))
+
+    def meta(self, keys: int) -> bytes:
+        columns = [{"name": n, "type": "uint64" if n == "key" else "float32"} for n in COLUMNS]
+        columns += [{"name": f"embedx_{i}", "type": "float32"} for i in range(self.embedx_dim)]
+        columns.append({"name": "embedx_g2sum", "type": "float32"})
+        value = {
+            "columns": columns,
+            "separator": " ",
+            "embedx_dim": self.embedx_dim,
+            "embedx_optional": "a key below embedx_threshold has no embedx columns",
+            "shard_num": self.shard_num,
+            "accessor": self.accessor,
+            "keys": keys,
+        }
+        return orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n"
+
+
+def arrange_sparse(raw: Path, directory: Path, table: TableFormat) -> int:
+    """Moves Paddle's part files to embedding.shard/ and writes their .meta; returns the number of keys.
+
+    Raises CheckpointError when Paddle wrote another number of files than shard_num.
+    """
+    parts = sorted(p for p in raw.iterdir() if p.is_file()) if raw.is_dir() else []
+    if len(parts) != table.shard_num:
+        raise CheckpointError(
+            f"Paddle saved {len(parts)} part files of the sparse table, shard_num is {table.shard_num}",
+            remedy="A server may have failed: look at log/serverlog.*.",
+        )
+    shard = directory / SHARD
+    shard.mkdir()
+    total = 0
+    for part in parts:
+        name = part.name.removesuffix(".txt")
+        keys = _count_lines(part)
+        part.rename(shard / f"{name}.txt")
+        (shard / f"{name}.meta").write_bytes(table.meta(keys))
+        total += keys
+    return total
+
+
+def _count_lines(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+
+
+@contextmanager
+def paddle_layout(directory: Path, table: TableFormat) -> Iterator[Path]:
+    """A temporary directory as Paddle's load wants it: 000/ with exactly shard_num files, and 001/.
+
+    One file too many, a .meta even, makes Paddle load nothing and say nothing.
+    """
+    parts = sorted((directory / SHARD).glob("part-*.txt"))
+    if len(parts) != table.shard_num:
+        raise CheckpointError(
+            f"{directory / SHARD} has {len(parts)} part files, table_parameters' shard_num is {table.shard_num}",
+            remedy="shard_num of a job must not change: restore it in the config.",
+        )
+    dense = sorted((directory / DENSE_DIR).glob("part-*"))
+    if not dense:
+        raise CheckpointError(f"{directory / DENSE_DIR} has no part file")
+    temporary = Path(tempfile.mkdtemp(prefix="streamtrain-load-"))
+    try:
+        for folder, files in (("000", parts), ("001", dense)):
+            (temporary / folder).mkdir()
+            for file in files:
+                (temporary / folder / file.name.removesuffix(".txt")).symlink_to(file.resolve())
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def count_loaded(print_stat: Any) -> int:
+    """Runs Paddle's print_table_stat and reads its "feasign size: N", which goes to file descriptor 1.
+
+    Raises CheckpointError when nothing of that kind was printed.
+    """
+    with tempfile.TemporaryFile() as out:
+        saved = os.dup(1)
+        try:
+            os.dup2(out.fileno(), 1)
+            print_stat()
+        finally:
+            os.dup2(saved, 1)
+            os.close(saved)
+        out.seek(0)
+        found = re.findall(rb"feasign size: (\d+)", out.read())
+    if not found:
+        raise CheckpointError("Paddle did not say how many keys were loaded")
+    return int(found[-1])
