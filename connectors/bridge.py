@@ -84,12 +84,8 @@ class Bridge:
     def _session(self) -> Ledger:
         """From the marker log to the end, with one producer. Raises _Doubt to be called again."""
         try:
-            wait_for_cluster(
-                self._properties, None, lambda s: log.warning("waiting for Kafka, %.0f s so far", s)
-            )
-            ids = topics.ensure_topics(
-                admin(self._properties), self._names, self._config.stream.partitions
-            )
+            wait_for_cluster(self._properties, None, lambda s: log.warning("waiting for Kafka, %.0f s so far", s))
+            ids = topics.ensure_topics(admin(self._properties), self._names, self._config.stream.partitions)
             publisher = Publisher(
                 self._properties, self._names, self._config.stream.job, self._config.stream.partitions
             )
@@ -148,10 +144,7 @@ class Bridge:
             if self._tree.is_ready(split):
                 return "data"
             waited = time.monotonic() - begin
-            if (
-                self._config.stream.missing_split == "skip"
-                and waited >= self._config.stream.missing_split_grace_second
-            ):
+            if self._config.stream.missing_split == "skip" and waited >= self._config.stream.missing_split_grace_second:
                 log.warning("split %s is missing (no %s): skipped after %.0f s", split.path, reason, waited)
                 return "skipped"
             self._on_wait(split, f"no {reason}", waited)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from streamtrain.contracts.marker import Marker, SourceFile
 from streamtrain.errors import DataError
@@ -29,6 +29,9 @@ class Listed(Protocol):
     def bytes(self) -> int: ...
     @property
     def modified(self) -> float: ...
+
+
+L = TypeVar("L", bound=Listed)
 
 
 @dataclass
@@ -81,7 +84,7 @@ class Ledger:
     def split(self, sequence: int) -> Split:
         return self.schedule.split(sequence)
 
-    def suspects(self, sequence: int, now: Iterable[Listed]) -> list[Listed]:
+    def suspects(self, sequence: int, now: Iterable[L]) -> list[L]:
         """Files of a bridged split that are new, of another size, or written after its marker.
 
         The last kind may be unchanged: compare their sha256. A file that is gone is no change: logs are

@@ -84,9 +84,7 @@ class Publisher:
         """
         self._call(self._producer.begin_transaction)
         try:
-            marker = self._send(
-                tree, split, paths, parse, revision, status, topic_id, max_reject_ratio, skip
-            )
+            marker = self._send(tree, split, paths, parse, revision, status, topic_id, max_reject_ratio, skip)
             self._call(self._producer.commit_transaction, 60)
         except BaseException:
             self._abort()
@@ -147,7 +145,7 @@ class Publisher:
                     rows += 1
                     if sink.failed is not None:
                         break
-                files.append(SourceFile(path, source.bytes, rows - before, source.sha256))
+                files.append(SourceFile(path, source.size, rows - before, source.sha256))
         if rejected > max_reject_ratio * (rows + rejected):
             raise DataError(
                 f"split {split.path}: {rejected} of {rows + rejected} lines do not parse, more than "
@@ -167,14 +165,10 @@ class Publisher:
         self._flush(sink)
         return marker
 
-    def _produce(
-        self, topic: str, partition: int, value: bytes, callback: Any, headers: Any = None
-    ) -> None:
+    def _produce(self, topic: str, partition: int, value: bytes, callback: Any, headers: Any = None) -> None:
         while True:
             try:
-                self._producer.produce(
-                    topic, value, partition=partition, on_delivery=callback, headers=headers
-                )
+                self._producer.produce(topic, value, partition=partition, on_delivery=callback, headers=headers)
                 break
             except BufferError:  # the queue is full: nothing was taken, so asking again is safe
                 self._producer.poll(0.1)

@@ -43,7 +43,7 @@ class _HashingStream:
 
 
 class SourceReader:
-    """Reads one file's lines as a stream; after the last one, `bytes` and `sha256` are those of the file.
+    """Reads one file's lines as a stream; after the last one, `size` and `sha256` are those of the file.
 
     Each line comes without its end; one longer than MAX_LINE comes cut to MAX_LINE + 1 bytes.
     """
@@ -55,7 +55,7 @@ class SourceReader:
         self._path = path
 
     @property
-    def bytes(self) -> int:
+    def size(self) -> int:
         return self._hashing.bytes
 
     @property

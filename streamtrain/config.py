@@ -117,9 +117,7 @@ def _unique_mapping(loader: _UniqueLoader, node: yaml.MappingNode) -> dict[Any, 
     for key_node, _ in node.value:
         key = loader.construct_object(key_node)
         if key in seen:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"key {key!r} is given twice", key_node.start_mark
-            )
+            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
         seen.add(key)
     loader.flatten_mapping(node)
     return dict(loader.construct_pairs(node, deep=True))
@@ -170,9 +168,7 @@ class JobConfig:
             raise ConfigError(f"{path} has {len(problems)} problem(s):\n  {lines}\n", remedy="See docs/config.md")
         self.runner: RunnerConfig = runner
         self.stream: StreamConfig = stream
-        self.schedule = Schedule(
-            runner.split_interval, runner.split_per_pass, runner.start_day, runner.end_day
-        )
+        self.schedule = Schedule(runner.split_interval, runner.split_per_pass, runner.start_day, runner.end_day)
         self._kafka: dict[str, Any] | None = dict(kafka) if kafka else None
 
     @property
@@ -254,9 +250,7 @@ def _unknown_sections(raw: Mapping[str, Any]) -> Iterator[str]:
             yield f"{key}: unknown section{_suggest(str(key), known)}"
 
 
-def _section(
-    raw: Mapping[str, Any], name: str, model: type[BaseModel], problems: list[str]
-) -> BaseModel | None:
+def _section(raw: Mapping[str, Any], name: str, model: type[BaseModel], problems: list[str]) -> BaseModel | None:
     """Validates a section; adds what is wrong, by dotted path, to `problems`."""
     values = raw.get(name)
     if values is None:
@@ -298,7 +292,7 @@ def load_config(path: str | Path) -> JobConfig:
     path = Path(path).absolute()
     try:
         text = path.read_bytes().decode("utf-8")
-        raw = yaml.load(text, Loader=_UniqueLoader)  # noqa: S506 - a SafeLoader
+        raw = yaml.load(text, Loader=_UniqueLoader)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}", remedy="Give the config with -m.") from error
     except UnicodeDecodeError as error:

@@ -123,7 +123,7 @@ def model_source() -> Path:
     checkout = Path(__file__).resolve().parent.parent / "models" / "slot_dnn"
     if checkout.is_dir():
         return checkout
-    import streamtrain_slot_dnn  # type: ignore[import-not-found]
+    import streamtrain_slot_dnn
 
     return Path(streamtrain_slot_dnn.__path__[0])
 

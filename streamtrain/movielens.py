@@ -164,9 +164,7 @@ def write_tree(
     first, last = _moment(ratings[0].time).date(), _moment(ratings[-1].time).date()
     available = (last - first).days + 1
     if days > available:
-        raise ConfigError(
-            f"days: {days} are more than there are", remedy=f"Give at most {available}, or 0 for all."
-        )
+        raise ConfigError(f"days: {days} are more than there are", remedy=f"Give at most {available}, or 0 for all.")
     days = days or available
     by_split: dict[str, list[Rating]] = defaultdict(list)
     for rating in ratings:
@@ -192,9 +190,7 @@ class _Keys(dict[tuple[int, str], int]):
         return value
 
 
-def _line(
-    rating: Rating, users: Mapping[int, Attributes], items: Mapping[int, Attributes], keys: _Keys
-) -> str:
+def _line(rating: Rating, users: Mapping[int, Attributes], items: Mapping[int, Attributes], keys: _Keys) -> str:
     attributes = users[rating.user] | items[rating.item]
     tokens = [f"{rating.click}:{LABEL_SLOT}"]
     for slot in SLOTS:

@@ -1,6 +1,6 @@
 """The role script: what `fleetrun` starts for each server and each worker.
 
-    fleetrun --server_num=1 --worker_num=1 ../../streamtrain/online_trainer.py -m config_online.yaml
+fleetrun --server_num=1 --worker_num=1 ../../streamtrain/online_trainer.py -m config_online.yaml
 """
 
 from __future__ import annotations

@@ -103,18 +103,14 @@ class Pipeline:
         self._tick = tick
         log_dir = config.path.parent / "log"
         self.bridge = BridgeProcess(config, log_dir)
-        self.supervisor = Supervisor(
-            config, stop=stop, log_dir=log_dir, on_restart=on_restart, tick=self._look
-        )
+        self.supervisor = Supervisor(config, stop=stop, log_dir=log_dir, on_restart=on_restart, tick=self._look)
         self._broker: EmbeddedBroker | None = None
 
     def run(self) -> None:
         """Raises the first error of a part that a restart cannot mend."""
         with self._kafka() as properties:
             wait_for_cluster(properties, None, lambda s: log.warning("waiting for Kafka, %.0f s so far", s))
-            ensure_topics(
-                admin(properties), TopicNames(self._config.stream.job), self._config.stream.partitions
-            )
+            ensure_topics(admin(properties), TopicNames(self._config.stream.job), self._config.stream.partitions)
             self.bridge.start()
             try:
                 self.supervisor.run()

@@ -11,9 +11,7 @@ from streamtrain.errors import ConfigError
 from streamtrain.recount import ParseFunction, Recount, recount
 
 
-def recount_job(
-    config: JobConfig, progress: Callable[[int, int], None] = lambda _done, _of: None
-) -> Recount:
+def recount_job(config: JobConfig, progress: Callable[[int, int], None] = lambda _done, _of: None) -> Recount:
     """Recounts a job. Raises ConfigError for a data tree that is not local, and what recount() raises."""
     if "://" in config.data_dir:
         raise ConfigError(f"recount reads local files only, train_data_dir is {config.data_dir}")

@@ -7,6 +7,7 @@ ends well says so in its own file.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -220,10 +221,8 @@ def _alive(pid: int) -> bool:
 
 
 def _signal(pid: int, number: signal.Signals) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 def _kill_group(launcher: subprocess.Popen[bytes], role_pids: list[int]) -> None:
@@ -237,10 +236,8 @@ def _kill_group(launcher: subprocess.Popen[bytes], role_pids: list[int]) -> None
             family.append(psutil.Process(pid))
         except psutil.NoSuchProcess:
             continue
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(launcher.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     for process in family:
         try:
             process.kill()

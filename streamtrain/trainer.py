@@ -55,9 +55,7 @@ class Progress:
 class Trainer:
     """Trains `config`'s job with an engine that is connected to its servers. Set `stop` to end cleanly."""
 
-    def __init__(
-        self, config: JobConfig, properties: Mapping[str, str], engine: Engine, stop: threading.Event
-    ) -> None:
+    def __init__(self, config: JobConfig, properties: Mapping[str, str], engine: Engine, stop: threading.Event) -> None:
         self._config = config
         self._properties = properties
         self._engine = engine
@@ -135,9 +133,7 @@ class Trainer:
             topic_id=stream.samples_topic_id,
             schedule=self._config.schedule,
             slots=self._engine.slots,
-            start=Position(
-                self._progress.pass_index, self._progress.marker_offset, self._progress.offsets or {}
-            ),
+            start=Position(self._progress.pass_index, self._progress.marker_offset, self._progress.offsets or {}),
             worker=self._engine.index,
             workers=self._engine.workers,
             spool=self._config.spool_dir / f"worker-{self._engine.index}",

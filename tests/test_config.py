@@ -38,9 +38,7 @@ def test_a_paddlerec_file_is_understood(tmp_path: Path) -> None:
     assert config.data_dir == str(tmp_path / "data")
 
 
-def test_environment_is_expanded_and_secrets_are_masked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_environment_is_expanded_and_secrets_are_masked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KAFKA_PASSWORD", "hush")
     text = GOOD + "kafka:\n  bootstrap.servers: h:9092\n  sasl.password: ${KAFKA_PASSWORD}\n"
     config = load(tmp_path, text)

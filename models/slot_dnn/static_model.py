@@ -30,9 +30,7 @@ class StaticModel:
     def net(self, feeds: list[Any], is_infer: bool = False) -> dict[str, Any]:
         show, click, *slots = feeds
         predicted = self._net.forward(show, click, slots)
-        auc, _, auc_stats = paddle.static.auc(
-            paddle.concat([1 - predicted, predicted], axis=1), click, slide_steps=0
-        )
+        auc, _, auc_stats = paddle.static.auc(paddle.concat([1 - predicted, predicted], axis=1), click, slide_steps=0)
         ctr_stats = paddle.static.ctr_metric_bundle(predicted, paddle.cast(click, "float32"))
         self.metric_list = [*auc_stats, *ctr_stats]
         self.metric_types = ["int64"] * len(auc_stats) + ["float32"] * len(ctr_stats)

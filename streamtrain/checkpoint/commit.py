@@ -42,9 +42,7 @@ class Stream:
 
 def look_at_stream(properties: Mapping[str, str], names: TopicNames) -> Stream:
     """Waits for the cluster; raises TopicMismatch when the job has no topics yet."""
-    cluster = clients.wait_for_cluster(
-        properties, None, lambda s: log.warning("waiting for Kafka, %.0f s so far", s)
-    )
+    cluster = clients.wait_for_cluster(properties, None, lambda s: log.warning("waiting for Kafka, %.0f s so far", s))
     found = topics.describe(clients.admin(properties), names)
     return Stream(
         names,
@@ -58,9 +56,7 @@ def look_at_stream(properties: Mapping[str, str], names: TopicNames) -> Stream:
 class Committer:
     """Worker 0's side of the protocol. Making one fences the trainer before it."""
 
-    def __init__(
-        self, properties: Mapping[str, str], job: str, stream: Stream, store: CheckpointStore
-    ) -> None:
+    def __init__(self, properties: Mapping[str, str], job: str, stream: Stream, store: CheckpointStore) -> None:
         self._job = job
         self._stream = stream
         self._store = store
@@ -155,9 +151,11 @@ class Committer:
     def _check_offsets(self, checkpoint: Checkpoint | None) -> None:
         manifest = checkpoint.manifest if checkpoint else None
         partitions = range(self._stream.partitions)
-        needed = {p: int(manifest.offsets[str(p)]) if manifest else 0 for p in partitions} if (
-            manifest is None or manifest.partitions == self._stream.partitions
-        ) else {}
+        needed = (
+            {p: int(manifest.offsets[str(p)]) if manifest else 0 for p in partitions}
+            if (manifest is None or manifest.partitions == self._stream.partitions)
+            else {}
+        )
         marks = topics.watermarks(self._group, self._stream.names.samples, list(needed))
         for partition, offset in needed.items():
             low, high = marks[partition]

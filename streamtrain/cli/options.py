@@ -11,9 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-ConfigOption = Annotated[
-    Path, typer.Option("-m", "--config", metavar="CONFIG", help="The job's config_online.yaml.")
-]
+ConfigOption = Annotated[Path, typer.Option("-m", "--config", metavar="CONFIG", help="The job's config_online.yaml.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document, for machines.")]
 
 

@@ -30,5 +30,7 @@ def command(config: ConfigOption, json: JsonOption = False) -> None:
     table.add_row("", f"{trained['rows']:,} rows")
     table.add_row("last AUC", f"predict {number(trained['predict_auc'])}, train {number(trained['train_auc'])}")
     table.add_row("lag", f"{lag['splits']} splits, {lag['passes']} passes, {lag['rows']:,} rows")
-    table.add_row("checkpoint", f"{newest['pass']}, {newest['rows']:,} rows, {newest['keys']:,} keys" if newest else "none")
+    table.add_row(
+        "checkpoint", f"{newest['pass']}, {newest['rows']:,} rows, {newest['keys']:,} keys" if newest else "none"
+    )
     Console().print(table)

@@ -42,9 +42,7 @@ class SampleBatch:
 
 def encode_sample(label: int, file: int, line: int, slots: bytes, feasigns: bytes) -> bytes:
     """One message. slots: packed <u2, ascending; feasigns: packed <u8, as many."""
-    return encode(
-        SCHEMA, {"label": label, "file": file, "line": line, "slots": slots, "feasigns": feasigns}
-    )
+    return encode(SCHEMA, {"label": label, "file": file, "line": line, "slots": slots, "feasigns": feasigns})
 
 
 class SampleDecoder:

@@ -53,9 +53,7 @@ def load_model(model_dir: Path, config: DottedConfig) -> Model:
     """
     file = model_dir / "static_model.py"
     if not file.is_file():
-        raise ConfigError(
-            f"{file} does not exist", remedy="Run from the model's directory, or set runner.model_dir."
-        )
+        raise ConfigError(f"{file} does not exist", remedy="Run from the model's directory, or set runner.model_dir.")
     sys.path.insert(0, str(model_dir))
     try:
         module = importlib.import_module("static_model")

@@ -30,9 +30,7 @@ class PassPlan:
 
     def rows_of(self, worker: int, workers: int) -> int:
         """Rows that worker `worker` of `workers` reads: those of its partitions."""
-        return sum(
-            r.rows for p, ranges in self.ranges.items() if partition_owner(p, workers) == worker for r in ranges
-        )
+        return sum(r.rows for p, ranges in self.ranges.items() if partition_owner(p, workers) == worker for r in ranges)
 
     def ends(self, before: dict[int, int]) -> dict[int, int]:
         """The offset after this pass's last row, a partition; `before` where it has none."""

@@ -53,6 +53,7 @@ class RangeReader:
         its offsets are no longer there. Ends early when `cancelled` says so.
         """
         todo = {p: _Progress(self._topic, p, ranges[p]) for p in ranges if ranges[p]}
+        batch: list[Record] = []
         for p in list(todo):
             batch = []
             early = self._early[p]
@@ -76,12 +77,12 @@ class RangeReader:
                     self._raise_for(message.error())
                     continue
                 record = (message.partition(), message.offset(), message.value() or b"")
-                progress = todo.get(record[0])
-                if progress is None:
+                current = todo.get(record[0])
+                if current is None:
                     self._early[record[0]].append(record)
                     continue
-                progress.take(record, batch)
-                if progress.done:
+                current.take(record, batch)
+                if current.done:
                     del todo[record[0]]
             if batch:
                 yield batch

@@ -150,17 +150,13 @@ def wait_for_cluster(
     return retrying(ask)
 
 
-def send_offsets(
-    transactional: Any, group: Any, offsets: Mapping[tuple[str, int], int], metadata: str
-) -> None:
+def send_offsets(transactional: Any, group: Any, offsets: Mapping[tuple[str, int], int], metadata: str) -> None:
     """Adds offsets of `group` (a consumer) to the producer's open transaction. Raises KafkaException."""
     places = [ck.TopicPartition(t, p, o, metadata) for (t, p), o in offsets.items()]
     transactional.send_offsets_to_transaction(places, group.consumer_group_metadata(), 30)
 
 
-def committed(
-    group: Any, places: Sequence[tuple[str, int]]
-) -> dict[tuple[str, int], tuple[int, str | None]]:
+def committed(group: Any, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, str | None]]:
     """(offset, metadata) the group has committed, a (topic, partition); those without are left out.
 
     Raises BrokerUnavailable, KafkaError.

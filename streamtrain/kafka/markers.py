@@ -43,7 +43,7 @@ class MarkerLog:
     def close(self) -> None:
         self._consumer.close()
 
-    def poll(self, timeout_s: float) -> LogEntry | None | bool:
+    def poll(self, timeout_s: float) -> LogEntry | bool | None:
         """The next marker; None when the time is over; False when the end of the log was reached.
 
         Raises DataError for a message that is no marker, TopicMismatch when the offset is not there,

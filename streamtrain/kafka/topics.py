@@ -97,9 +97,7 @@ def ensure_topics(client: Any, names: TopicNames, partitions: int, replication: 
                 remedy="Half of the job was deleted: delete the rest, or use a new stream.job.",
             )
     counts = {names.samples: partitions, names.splits: 1, names.rejects: 1}
-    missing = [
-        NewTopic(n, counts[n], replication or -1, config=_settings(names)[n]) for n in counts if n not in before
-    ]
+    missing = [NewTopic(n, counts[n], replication or -1, config=_settings(names)[n]) for n in counts if n not in before]
     if missing:
         for name, future in client.create_topics(missing, operation_timeout=TIMEOUT_S).items():
             try:

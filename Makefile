@@ -1,0 +1,46 @@
+# `make` alone lists the targets.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint types layers unit format bench clean
+
+help:  ## Show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+install: $(STAMP)  ## Make .venv with everything in it
+
+demo: $(STAMP)  ## MovieLens-100K as a stream, killed in the middle, recounted; into demo-run/
+	$(BIN)/streamtrain demo --dir demo-run
+
+test: $(STAMP) lint types layers unit  ## Lint, types, import layers and all tests
+
+lint: $(STAMP)  ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)  ## mypy, strict
+	$(BIN)/mypy
+
+layers: $(STAMP)  ## import-linter: imports point one way
+	$(BIN)/lint-imports
+
+unit: $(STAMP)  ## All tests, with a real Kafka and real parameter servers
+	$(BIN)/python -m pytest -q --durations=10
+
+format: $(STAMP)  ## Let ruff write the code's form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)  ## Rows a second, whole way beside Paddle alone
+	$(BIN)/python bench/whole_way.py
+
+clean:  ## Remove what make made
+	rm -rf $(VENV) demo-run bench-run build *.egg-info
