@@ -69,7 +69,7 @@ class Bridge:
         self._tree.check()
         attempts = Retrying(
             retry=retry_if_exception_type(_Doubt),
-            wait=wait_exponential_jitter(initial=0.5, max=10),
+            wait=wait_exponential_jitter(multiplier=0.5, max=10),
             stop=stop_after_attempt(50),
             before_sleep=_say_doubt,
             reraise=True,

@@ -35,7 +35,7 @@ class _Ranges:
 
     def delivered(self, error: Any, message: Any) -> None:
         if error is not None:
-            self.failed = error
+            self.confirmed(error, message)
             return
         partition, offset = message.partition(), message.offset()
         known = self.ranges.get(partition)
@@ -47,7 +47,7 @@ class _Ranges:
             )
 
     def confirmed(self, error: Any, _message: Any) -> None:
-        if error is not None:
+        if error is not None and self.failed is None:
             self.failed = error
 
 
@@ -177,8 +177,13 @@ class Publisher:
         self._producer.poll(0)
 
     def _flush(self, sink: _Ranges) -> None:
-        left = self._producer.flush(60)
+        try:
+            left = self._producer.flush(60)
+        except SystemError:  # confluent-kafka 2.16: a callback after a fatal error may leave one
+            left = 1
         if sink.failed is not None:
+            # after a fatal error the messages only say "purged": the producer itself says why (fenced?)
+            self._call(self._producer.abort_transaction, 10)
             raise translate(sink.failed, self._what)
         if left:
             raise DeliveryFailed(f"{left} messages were not confirmed within 60 s")

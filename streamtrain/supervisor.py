@@ -205,7 +205,7 @@ def _backoff(fruitless: int) -> float:
     class _State:
         attempt_number = fruitless
 
-    return float(wait_exponential_jitter(initial=0.5, max=30)(_State()))  # type: ignore[arg-type]
+    return float(wait_exponential_jitter(multiplier=0.5, max=30)(_State()))  # type: ignore[arg-type]
 
 
 def _still_running(run_dir: Path, state: rolefile.RoleState) -> bool:

@@ -179,9 +179,10 @@ class Engine:
         """
         runtime = _runtime()
         keys = 0
-        with tables.paddle_layout(directory, self._table) as temporary:
-            runtime._load_persistables(str(temporary), 0)
+        self.barrier()
         if self.index == 0:
+            with tables.paddle_layout(directory, self._table) as temporary:
+                runtime._worker.load_model(str(temporary), 0)
             keys = tables.count_loaded(lambda: runtime._worker.print_table_stat(tables.SPARSE, 0, 0))
             self._push_dense(directory)
         self.barrier()

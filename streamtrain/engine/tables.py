@@ -10,6 +10,7 @@ Paddle's saves and loads report failures in C++ logs only, so files are counted 
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import shutil
@@ -97,15 +98,23 @@ def paddle_layout(directory: Path, table: TableFormat) -> Iterator[Path]:
     dense = sorted((directory / DENSE_DIR).glob("part-*"))
     if not dense:
         raise CheckpointError(f"{directory / DENSE_DIR} has no part file")
-    temporary = Path(tempfile.mkdtemp(prefix="streamtrain-load-"))
+    # beside the checkpoints, for hard links: Paddle does not see symbolic ones, and crashes without files
+    temporary = Path(tempfile.mkdtemp(prefix=".load-", dir=directory.parent.parent))
     try:
         for folder, files in (("000", parts), ("001", dense)):
             (temporary / folder).mkdir()
             for file in files:
-                (temporary / folder / file.name.removesuffix(".txt")).symlink_to(file.resolve())
+                _link(file, temporary / folder / file.name.removesuffix(".txt"))
         yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(source)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(source, target)
 
 
 def count_loaded(print_stat: Any) -> int:
@@ -119,6 +128,7 @@ def count_loaded(print_stat: Any) -> int:
             os.dup2(out.fileno(), 1)
             print_stat()
         finally:
+            ctypes.CDLL(None).fflush(None)  # C++'s output stands in stdio's buffer
             os.dup2(saved, 1)
             os.close(saved)
         out.seek(0)

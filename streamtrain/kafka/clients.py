@@ -142,7 +142,7 @@ def wait_for_cluster(
 
     retrying = Retrying(
         retry=retry_if_exception_type(BrokerUnavailable),
-        wait=wait_exponential_jitter(initial=0.2, max=5),
+        wait=wait_exponential_jitter(multiplier=0.2, max=5),
         stop=stop_never if timeout_s is None else stop_after_delay(timeout_s),
         before_sleep=lambda _state: on_wait(time.monotonic() - begin) if on_wait else None,
         reraise=True,

@@ -1,0 +1,28 @@
+"""One embedded Kafka for all tests; each test takes a job name, and so topics, of its own."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from streamtrain.kafka.embedded import EmbeddedBroker
+
+MODEL = Path(__file__).resolve().parent.parent / "models" / "slot_dnn"
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedBroker]:
+    with EmbeddedBroker(tmp_path_factory.mktemp("kafka")) as running:
+        yield running
+
+
+@pytest.fixture
+def kafka(broker: EmbeddedBroker) -> dict[str, str]:
+    return {"bootstrap.servers": broker.bootstrap}
+
+
+@pytest.fixture
+def job() -> str:
+    return f"test-{os.getpid()}-{uuid.uuid4().hex[:8]}"
