@@ -64,10 +64,7 @@ def _run(config: JobConfig, kind: str) -> None:
         log.info("%s received", signal.Signals(number).name)
         stop.set()
 
-    # before paddle is imported; a server ends with its launcher
     if kind == "worker":
-        signal.signal(signal.SIGTERM, on_signal)
-        signal.signal(signal.SIGINT, on_signal)
         log.info("config %s\n%s", config.path, yaml.safe_dump(config.masked(), sort_keys=False))
         for key in config.no_effect:
             log.info("config: %s has no effect here", key)
@@ -79,6 +76,9 @@ def _run(config: JobConfig, kind: str) -> None:
             )
     from streamtrain.engine.engine import Engine  # imports paddle: seconds
 
+    if kind == "worker":  # paddle's import sets handlers of its own; a server ends with its launcher
+        signal.signal(signal.SIGTERM, on_signal)
+        signal.signal(signal.SIGINT, on_signal)
     engine = Engine(config.model_dir, config.raw)
     if engine.is_server:
         engine.serve()

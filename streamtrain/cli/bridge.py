@@ -16,7 +16,7 @@ def command(config: ConfigOption) -> None:
     from streamtrain.schedule import Split
 
     job = load_config(config)
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     said: set[str] = set()
 
     def on_split(marker: Marker, seconds: float) -> None:

@@ -28,7 +28,7 @@ def command(
     from streamtrain.cli.live import PassPrinter
     from streamtrain.errors import StreamtrainError
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     with ExitStack() as stack:
 
         def follow(config: JobConfig) -> tuple[Callable[[], None], Callable[[int, str], None]]:

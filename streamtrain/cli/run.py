@@ -17,7 +17,7 @@ def command(config: ConfigOption) -> None:
     job = load_config(config)
     Tree(job.data_dir, job.runner.data_donefile).check()
     _ = job.slots
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     for key in job.no_effect:
         console.print(f"{key} has no effect here", style="dim")
     if job.runner.train_thread_num > 1:

@@ -24,7 +24,7 @@ def command(
 
     job = load_config(config)
     properties_of(job)
-    printer = PassPrinter(job, Console(highlight=False))
+    printer = PassPrinter(job, Console(highlight=False, markup=False, soft_wrap=True))
     supervisor = Supervisor(
         job, servers=servers, workers=workers, stop=stop_on_signals(),
         on_restart=printer.restarted, tick=printer.tick,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import socket
@@ -28,7 +27,7 @@ from streamtrain.engine.model import DottedConfig, flatten, load_model
 from streamtrain.engine.stats import PassStats
 from streamtrain.errors import CheckpointError, ConfigError, TrainingError
 
-log = logging.getLogger("streamtrain.engine")
+paddle.disable_signal_handler()  # its own end the process at SIGTERM, before anything is saved
 
 
 class Dataset:
