@@ -38,7 +38,7 @@ CONFIG: dict[str, Any] = {
         "optimizer": {"class": "Adam", "learning_rate": 0.001, "strategy": "async"},
         "dict_dim": 1000000,
         "emb_dim": 9,
-        "layer_sizes": [32],
+        "layer_sizes": [],
     },
     "table_parameters": {
         "embedding": {
@@ -52,8 +52,8 @@ CONFIG: dict[str, Any] = {
                 "embed_sgd_param": {
                     "name": "SparseAdaGradSGDRule",
                     "adagrad": {
-                        "learning_rate": 0.1,
-                        "initial_g2sum": 1.0,
+                        "learning_rate": 0.2,
+                        "initial_g2sum": 0.03,
                         "initial_range": 0.001,
                         "weight_bounds": [-10.0, 10.0],
                     },
@@ -61,8 +61,8 @@ CONFIG: dict[str, Any] = {
                 "embedx_sgd_param": {
                     "name": "SparseAdaGradSGDRule",
                     "adagrad": {
-                        "learning_rate": 0.1,
-                        "initial_g2sum": 1.0,
+                        "learning_rate": 0.2,
+                        "initial_g2sum": 0.03,
                         "initial_range": 0.001,
                         "weight_bounds": [-10.0, 10.0],
                     },

@@ -18,9 +18,12 @@ import faulthandler
 import logging
 import os
 import signal
+import subprocess
 import threading
+import time
 import types
 
+import psutil
 import yaml
 
 from streamtrain import rolefile
@@ -30,6 +33,8 @@ from streamtrain.errors import StreamtrainError, TrainingError
 
 log = logging.getLogger("streamtrain")
 PR_SET_PDEATHSIG = 1
+#: In the environment of a server that another process of this script keeps.
+KEPT = "STREAMTRAIN_KEPT_SERVER"
 
 
 def main() -> int:
@@ -41,6 +46,8 @@ def main() -> int:
     faulthandler.enable()
     _log_to_stdout()
     _die_with_launcher()
+    if kind == "server" and KEPT not in os.environ:
+        return _keep_server()
     rolefile.write(kind, index, "running")
     try:
         _run(load_config(arguments.config), kind)
@@ -95,6 +102,31 @@ def _run(config: JobConfig, kind: str) -> None:
     Trainer(config, properties_of(config), engine, stop).run()
     log.info("all done")
     engine.stop()
+
+
+def _keep_server() -> int:
+    """Runs the server as a child, and ends it, with exit code 0, when the launcher's workers have ended: the
+    launcher waits for all of its children, Paddle's servers do not end by themselves, and no thread runs
+    beside one since it keeps the interpreter's lock. Without workers beside it a server stays."""
+    child = subprocess.Popen([sys.executable, "-u", *sys.argv], env={**os.environ, KEPT: "1"})
+    launcher = psutil.Process(os.getppid())
+    seen = False
+    while (code := child.poll()) is None:
+        running = [c for c in launcher.children() if _is_worker(c)]
+        seen = seen or bool(running)
+        if seen and not running:
+            child.kill()
+            child.wait()
+            return 0
+        time.sleep(0.3)
+    return code if code >= 0 else 128 - code
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE and process.environ().get("TRAINING_ROLE") == "TRAINER")
+    except psutil.Error:
+        return False
 
 
 def _log_to_stdout() -> None:
