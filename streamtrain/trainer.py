@@ -245,7 +245,7 @@ class Trainer:
 
     def _write_down(self, record: PassRecord) -> None:
         if self._committer is not None:
-            self._journal.append(record)
+            self._journal.append(replace(record, ended=time.time()))
 
 
 def _or_none(value: float) -> float | None:

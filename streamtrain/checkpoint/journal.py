@@ -21,7 +21,7 @@ NAME = "passes.jsonl"
 @dataclass(frozen=True)
 class PassRecord:
     """What a pass gave. seconds: the pass, of it read_seconds for loading its
-    rows, predict_seconds and train_seconds.
+    rows, predict_seconds and train_seconds. ended: seconds since 1970, its checkpoint included.
 
     predict_histogram: rows by label and bucketed prediction, from pack(); AUCs over several passes need it.
     """
@@ -35,6 +35,7 @@ class PassRecord:
     read_seconds: float
     predict_seconds: float
     train_seconds: float
+    ended: float = 0.0
     checkpoint_seconds: float | None = None
     predict_histogram: str = field(default="", repr=False)
 
