@@ -45,7 +45,8 @@ def main() -> int:
     index = int(os.environ.get("PADDLE_TRAINER_ID") or 0) if kind == "worker" else _server_index()
     faulthandler.enable()
     _log_to_stdout()
-    _die_with_launcher()
+    _die_with_parent()
+    os.register_at_fork(after_in_child=_die_with_parent)  # paddle forks a rendezvous server
     if kind == "server" and KEPT not in os.environ:
         return _keep_server()
     rolefile.write(kind, index, "running")
@@ -144,8 +145,8 @@ def _server_index() -> int:
     return endpoints.index(mine) if mine in endpoints else 0
 
 
-def _die_with_launcher() -> None:
-    """A launcher that is killed must not leave its roles behind (Linux)."""
+def _die_with_parent() -> None:
+    """A process that is killed must not leave its children behind (Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 

@@ -131,7 +131,7 @@ class Supervisor:
             return self._watch(launcher, run_dir)
         finally:
             self._launcher = None
-            _kill_group(launcher, self.role_pids)
+            _kill_all(launcher, run_dir)
             self.role_pids = []
             shutil.rmtree(run_dir, ignore_errors=True)
 
@@ -225,26 +225,25 @@ def _signal(pid: int, number: signal.Signals) -> None:
         os.kill(pid, number)
 
 
-def _kill_group(launcher: subprocess.Popen[bytes], role_pids: list[int]) -> None:
-    """Ends the launcher and its roles, all of which are in its session; waits until they are gone."""
-    try:
-        family = psutil.Process(launcher.pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        family = []
-    for pid in role_pids:
-        try:
-            family.append(psutil.Process(pid))
-        except psutil.NoSuchProcess:
-            continue
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(launcher.pid, signal.SIGKILL)
-    for process in family:
-        try:
-            process.kill()
-        except psutil.NoSuchProcess:
-            continue
+def _kill_all(launcher: subprocess.Popen[bytes], run_dir: Path) -> None:
+    """Ends the launcher and whatever it started, orphans too: all have this run's folder in their
+    environment. Waits until they are gone."""
+    launcher.kill()
     launcher.wait()
-    psutil.wait_procs(family, timeout=10)
+    while family := [p for p in psutil.process_iter() if _belongs_to(p, run_dir)]:
+        for process in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(family, timeout=10)
+
+
+def _belongs_to(process: psutil.Process, run_dir: Path) -> bool:
+    try:
+        return bool(
+            process.status() != psutil.STATUS_ZOMBIE and process.environ().get(rolefile.ENVIRONMENT) == str(run_dir)
+        )
+    except psutil.Error:
+        return False
 
 
 def die_with_parent() -> None:
