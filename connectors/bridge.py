@@ -11,13 +11,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import IO
+from typing import IO, Literal
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
 from connectors.formats import line_parser
 from connectors.ledger import Ledger
-from connectors.publisher import DeliveryFailed, Publisher
+from connectors.publisher import DeliveryFailed, Publisher, Work
 from connectors.tree import FileState, Tree
 from streamtrain.config import JobConfig
 from streamtrain.contracts.marker import Marker, SourceFile
@@ -117,26 +117,17 @@ class Bridge:
         paths: list[str],
         topic_id: str,
         *,
-        status: str = "data",
+        status: Literal["data", "skipped"] = "data",
         revision: int = 0,
         skip: Mapping[str, SourceFile] | None = None,
     ) -> None:
         begin = time.monotonic()
-        marker = publisher.publish(
-            self._tree,
-            split,
-            paths,
-            self._parse,
-            revision=revision,
-            status="skipped" if status == "skipped" else "data",
-            topic_id=topic_id,
-            max_reject_ratio=self._config.stream.max_reject_ratio,
-            skip=skip or {},
-        )
+        work = Work(split, paths, topic_id, self._config.stream.max_reject_ratio, status, revision, skip or {})
+        marker = publisher.publish(self._tree, work, self._parse)
         ledger.add(marker, time.time())
         self._on_split(marker, time.monotonic() - begin)
 
-    def _wait_until_ready(self, split: Split, meanwhile: Callable[[], None]) -> str:
+    def _wait_until_ready(self, split: Split, meanwhile: Callable[[], None]) -> Literal["data", "skipped", ""]:
         """'data', 'skipped', or '' when stopped; probes every data_sleep_second."""
         begin = time.monotonic()
         reason = self._config.runner.data_donefile or "its directory"

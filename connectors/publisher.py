@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import confluent_kafka as ck
@@ -20,6 +21,22 @@ from streamtrain.schedule import Split
 CHUNK = 16
 #: Bytes of a rejected line that are kept.
 REJECT_BYTES = 100_000
+
+
+@dataclass(frozen=True)
+class Work:
+    """What to publish: the files `paths` of a split, as that revision.
+
+    skip: files of which the first `bytes` were published by an earlier revision.
+    """
+
+    split: Split
+    paths: list[str]
+    topic_id: str
+    max_reject_ratio: float
+    status: Literal["data", "skipped"] = "data"
+    revision: int = 0
+    skip: Mapping[str, SourceFile] = field(default_factory=dict)
 
 
 class DeliveryFailed(Exception):
@@ -64,27 +81,14 @@ class Publisher:
         except ck.KafkaException as error:
             raise translate(error, f"starting the bridge's transactions ({job}.bridge)") from error
 
-    def publish(
-        self,
-        tree: Tree,
-        split: Split,
-        paths: list[str],
-        parse: LineParser,
-        *,
-        revision: int,
-        status: Literal["data", "empty", "skipped"],
-        topic_id: str,
-        max_reject_ratio: float,
-        skip: Mapping[str, SourceFile],
-    ) -> Marker:
-        """Publishes the rows of `paths` and the marker; on any error the transaction is aborted.
+    def publish(self, tree: Tree, work: Work, parse: LineParser) -> Marker:
+        """Publishes the rows and the marker; on any error the transaction is aborted.
 
-        skip: files of which the first `bytes` were published by an earlier revision.
         Raises DataError (a file, too many rejects), Fenced, BrokerUnavailable, KafkaError.
         """
         self._call(self._producer.begin_transaction)
         try:
-            marker = self._send(tree, split, paths, parse, revision, status, topic_id, max_reject_ratio, skip)
+            marker = self._send(tree, work, parse)
             self._call(self._producer.commit_transaction, 60)
         except BaseException:
             self._abort()
@@ -105,27 +109,17 @@ class Publisher:
         except ck.KafkaException as error:
             raise translate(error, self._what) from error
 
-    def _send(
-        self,
-        tree: Tree,
-        split: Split,
-        paths: list[str],
-        parse: LineParser,
-        revision: int,
-        status: Literal["data", "empty", "skipped"],
-        topic_id: str,
-        max_reject_ratio: float,
-        skip: Mapping[str, SourceFile],
-    ) -> Marker:
+    def _send(self, tree: Tree, work: Work, parse: LineParser) -> Marker:
+        split = work.split
         sink = _Ranges()
         files: list[SourceFile] = []
         rows = rejected = 0
         example = ""
-        for index, path in enumerate(paths):
+        for index, path in enumerate(work.paths):
             before = rows
             with tree.open(split, path) as raw:
                 source = SourceReader(raw, path=tree.name(split, path))
-                for number, line in _numbered(source, skip.get(path), tree.name(split, path)):
+                for number, line in _numbered(source, work.skip.get(path), tree.name(split, path)):
                     try:
                         if len(line) > MAX_LINE:
                             raise RejectError(f"it is longer than {MAX_LINE} bytes")
@@ -146,10 +140,10 @@ class Publisher:
                     if sink.failed is not None:
                         break
                 files.append(SourceFile(path, source.size, rows - before, source.sha256))
-        if rejected > max_reject_ratio * (rows + rejected):
+        if rejected > work.max_reject_ratio * (rows + rejected):
             raise DataError(
                 f"split {split.path}: {rejected} of {rows + rejected} lines do not parse, more than "
-                f"stream.max_reject_ratio = {max_reject_ratio} allows; the first is {example}",
+                f"stream.max_reject_ratio = {work.max_reject_ratio} allows; the first is {example}",
                 remedy="Mend the file, or raise the ratio; nothing of this split was published.",
             )
         self._flush(sink)
@@ -157,9 +151,9 @@ class Publisher:
         if sum(r.rows for r in ranges) != rows:
             raise DeliveryFailed(f"Kafka confirmed {sum(r.rows for r in ranges)} of {rows} rows")
         marker = Marker(
-            split.day, split.time, split.sequence, revision,
-            "empty" if status == "data" and not rows else status,
-            topic_id, ranges, rows, rejected, tuple(files), SCHEMA.text,
+            split.day, split.time, split.sequence, work.revision,
+            "empty" if work.status == "data" and not rows else work.status,
+            work.topic_id, ranges, rows, rejected, tuple(files), SCHEMA.text,
         )  # fmt: skip
         self._produce(self._names.splits, 0, marker.encode(), sink.confirmed)
         self._flush(sink)

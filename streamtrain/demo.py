@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,21 @@ from streamtrain import movielens
 from streamtrain.checkpoint.journal import Journal, PassRecord, unpack
 from streamtrain.config import JobConfig, load_config
 from streamtrain.engine.stats import PassStats
-from streamtrain.errors import ConfigError
+from streamtrain.errors import ConfigError, StreamtrainError
 from streamtrain.pipeline import Pipeline
 from streamtrain.proof import recount_job
 from streamtrain.recount import Recount
 
 SPLIT_INTERVAL = 360  # minutes: the ratings come a few hundred a day
+ADAGRAD: dict[str, Any] = {
+    "name": "SparseAdaGradSGDRule",
+    "adagrad": {
+        "learning_rate": 0.2,
+        "initial_g2sum": 0.03,
+        "initial_range": 0.001,
+        "weight_bounds": [-10.0, 10.0],
+    },
+}
 CONFIG: dict[str, Any] = {
     "runner": {
         "train_data_dir": "data",
@@ -32,13 +42,14 @@ CONFIG: dict[str, Any] = {
         "split_interval": SPLIT_INTERVAL,
         "split_per_pass": 1440 // SPLIT_INTERVAL,
         "checkpoint_per_pass": 1,
-        "train_batch_size": 8,
+        "train_batch_size": 4,
     },
     "hyper_parameters": {
         "optimizer": {"class": "Adam", "learning_rate": 0.001, "strategy": "async"},
         "dict_dim": 1000000,
         "emb_dim": 9,
         "layer_sizes": [],
+        "weight_std": 0.3,
     },
     "table_parameters": {
         "embedding": {
@@ -49,24 +60,8 @@ CONFIG: dict[str, Any] = {
                 "fea_dim": 11,
                 "embedx_dim": 8,
                 "embedx_threshold": 0,
-                "embed_sgd_param": {
-                    "name": "SparseAdaGradSGDRule",
-                    "adagrad": {
-                        "learning_rate": 0.2,
-                        "initial_g2sum": 0.03,
-                        "initial_range": 0.001,
-                        "weight_bounds": [-10.0, 10.0],
-                    },
-                },
-                "embedx_sgd_param": {
-                    "name": "SparseAdaGradSGDRule",
-                    "adagrad": {
-                        "learning_rate": 0.2,
-                        "initial_g2sum": 0.03,
-                        "initial_range": 0.001,
-                        "weight_bounds": [-10.0, 10.0],
-                    },
-                },
+                "embed_sgd_param": ADAGRAD,
+                "embedx_sgd_param": deepcopy(ADAGRAD),  # YAML would write an alias for the same object
                 "ctr_accessor_param": {
                     "nonclk_coeff": 0.1,
                     "click_coeff": 1.0,
@@ -171,6 +166,8 @@ def run(
     pipeline = Pipeline(config, stop=stop, on_restart=on_restart, tick=both)
     killer.pipeline = pipeline
     pipeline.run()
+    if stop is not None and stop.is_set():
+        raise StreamtrainError("the demo was stopped before its end", remedy="Start it again.")
     tick()
     say("recounting every key from the source files")
     result = recount_job(config)

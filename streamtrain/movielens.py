@@ -67,6 +67,8 @@ SLOTS: tuple[Slot, ...] = tuple(
             ("occupation", "item"),
             ("user", "genre"),
             ("gender", "decade"),
+            ("occupation", "genre"),
+            ("age", "decade"),
         ),
         start=2,
     )

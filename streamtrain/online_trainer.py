@@ -13,7 +13,6 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import argparse
-import ctypes
 import faulthandler
 import logging
 import os
@@ -30,9 +29,9 @@ from streamtrain import rolefile
 from streamtrain.config import JobConfig, load_config
 from streamtrain.engine.environment import engine_environment
 from streamtrain.errors import StreamtrainError, TrainingError
+from streamtrain.processes import die_with_parent
 
 log = logging.getLogger("streamtrain")
-PR_SET_PDEATHSIG = 1
 #: In the environment of a server that another process of this script keeps.
 KEPT = "STREAMTRAIN_KEPT_SERVER"
 
@@ -45,8 +44,8 @@ def main() -> int:
     index = int(os.environ.get("PADDLE_TRAINER_ID") or 0) if kind == "worker" else _server_index()
     faulthandler.enable()
     _log_to_stdout()
-    _die_with_parent()
-    os.register_at_fork(after_in_child=_die_with_parent)  # paddle forks a rendezvous server
+    die_with_parent()
+    os.register_at_fork(after_in_child=die_with_parent)  # paddle forks a rendezvous server
     if kind == "server" and KEPT not in os.environ:
         return _keep_server()
     rolefile.write(kind, index, "running")
@@ -143,12 +142,6 @@ def _server_index() -> int:
     endpoints = os.environ.get("PADDLE_PSERVERS_IP_PORT_LIST", "").split(",")
     mine = f"{os.environ.get('POD_IP', '127.0.0.1')}:{os.environ.get('PADDLE_PORT', '')}"
     return endpoints.index(mine) if mine in endpoints else 0
-
-
-def _die_with_parent() -> None:
-    """A process that is killed must not leave its children behind (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _leave(code: int) -> int:

@@ -19,7 +19,8 @@ from streamtrain.errors import StreamtrainError
 from streamtrain.kafka.clients import admin, wait_for_cluster
 from streamtrain.kafka.embedded import EmbeddedBroker, find_running
 from streamtrain.kafka.topics import TopicNames, ensure_topics
-from streamtrain.supervisor import FINAL, Supervisor, die_with_parent
+from streamtrain.processes import die_with_parent
+from streamtrain.supervisor import FINAL, Supervisor
 
 log = logging.getLogger("streamtrain.pipeline")
 

@@ -29,6 +29,7 @@ from streamtrain.checkpoint.journal import Journal
 from streamtrain.config import JobConfig
 from streamtrain.engine.environment import engine_environment
 from streamtrain.errors import StreamtrainError, TrainingError
+from streamtrain.processes import die_with_parent
 
 log = logging.getLogger("streamtrain.supervisor")
 
@@ -111,7 +112,7 @@ class Supervisor:
                     remedy=f"Look at {self._log_dir}/workerlog.0 and serverlog.0.",
                 )
             self.restarts += 1
-            log.warning("restart %d: %s", self.restarts, outcome.reason)
+            log.info("restart %d: %s", self.restarts, outcome.reason)
             self._on_restart(self.restarts, outcome.reason)
             self._stop.wait(_backoff(fruitless))
 
@@ -244,10 +245,3 @@ def _belongs_to(process: psutil.Process, run_dir: Path) -> bool:
         )
     except psutil.Error:
         return False
-
-
-def die_with_parent() -> None:
-    import ctypes
-
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG

@@ -10,15 +10,19 @@ import paddle
 
 class SlotDNN:
     """slot_num slots, embeddings of emb_dim (embed_w and embedx), hidden layers of layer_sizes (may be none).
+    weight_std: standard deviation of the layers' first weights, by default 1 / sqrt(inputs).
 
     After forward(): inference_feed_vars, the embeddings; all_vars, everything that a consistency check
     compares: pooled embeddings, their concatenation, each layer's output, the prediction.
     """
 
-    def __init__(self, dict_dim: int, emb_dim: int, slot_num: int, layer_sizes: Sequence[int]) -> None:
+    def __init__(
+        self, dict_dim: int, emb_dim: int, slot_num: int, layer_sizes: Sequence[int], weight_std: float | None = None
+    ) -> None:
         self._table = [dict_dim, emb_dim]
         self._width = emb_dim * slot_num
         self._layer_sizes = list(layer_sizes)
+        self._weight_std = weight_std
         self.all_vars: list[Any] = []
         self.inference_feed_vars: list[Any] = []
 
@@ -48,7 +52,7 @@ class SlotDNN:
                 size,
                 activation=None if last else "relu",
                 weight_attr=paddle.ParamAttr(
-                    name=f"{name}.w", initializer=paddle.nn.initializer.Normal(std=1.0 / width**0.5)
+                    name=f"{name}.w", initializer=paddle.nn.initializer.Normal(std=self._weight_std or 1.0 / width**0.5)
                 ),
                 bias_attr=paddle.ParamAttr(name=f"{name}.b"),
             )

@@ -9,7 +9,7 @@ from net import SlotDNN
 
 
 class StaticModel:
-    """Reads hyper_parameters: slot_num, emb_dim, dict_dim, layer_sizes, optimizer.learning_rate."""
+    """Reads hyper_parameters: slot_num, emb_dim, dict_dim, layer_sizes, weight_std, optimizer.learning_rate."""
 
     def __init__(self, config: Any) -> None:
         self._slot_num = int(config.get("hyper_parameters.slot_num"))
@@ -19,6 +19,7 @@ class StaticModel:
             int(config.get("hyper_parameters.emb_dim")),
             self._slot_num,
             config.get("hyper_parameters.layer_sizes") or [],
+            config.get("hyper_parameters.weight_std"),
         )
         self._cost: Any = None
 

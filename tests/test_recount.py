@@ -1,0 +1,81 @@
+"""The checker sees each kind of wrong."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from streamtrain.errors import CheckpointError
+from streamtrain.generate import generate
+from streamtrain.recount import Recount, recount
+
+SLOTS = (2, 3)
+
+
+def tree(root: Path) -> None:
+    for split, text in (("20240101/0000", "1:1 5:2 6:3\n0:1 5:2 5:2 0:3\n"), ("20240101/1200", "1:1 7:2 9:99\nbad\n")):
+        (root / split).mkdir(parents=True)
+        (root / split / "part-0").write_text(text)
+        (root / split / "data.done").write_text("not a row")
+    (root / "20240101/1200" / "part-1.gz").write_bytes(gzip.compress(b"0:1 7:3\n"))
+    (root / "20240102/0000").mkdir(parents=True)
+    (root / "20240102/0000/part-0").write_text("1:1 8:2\n")  # after the checkpoint
+
+
+def checkpoint(root: Path, shows: dict[int, tuple[int, int]], rows: int = 4) -> None:
+    shard = root / "20240101" / "2" / "embedding.shard"
+    shard.mkdir(parents=True)
+    (root / "20240101" / "2" / "manifest.json").write_text(json.dumps({"rows": rows}))
+    for part in range(2):
+        lines = [f"{k} 2 0 0 {s} {c} 0.1 0.1\n" for k, (s, c) in shows.items() if k % 2 == part]
+        (shard / f"part-{part}.txt").write_text("".join(lines))
+
+
+def check(tmp_path: Path, shows: dict[int, tuple[int, int]], rows: int = 4) -> Recount:
+    tree(tmp_path / "data")
+    checkpoint(tmp_path / "model", shows, rows)
+    return recount(
+        tmp_path / "data", tmp_path / "model", split_interval=720, split_per_pass=1, start_day="20240101",
+        slots=SLOTS, donefile="data.done",
+    )  # fmt: skip
+
+
+RIGHT = {5: (3, 1), 6: (1, 1), 7: (2, 1)}
+
+
+def test_right(tmp_path: Path) -> None:
+    found = check(tmp_path, RIGHT)
+    assert found.ok and (found.rows, found.rejected, found.keys, found.occurrences) == (4, 1, 3, 6)
+
+
+@pytest.mark.parametrize(
+    ("shows", "rows", "wrong"),
+    [
+        ({**RIGHT, 5: (2, 1)}, 4, {"lost": 1}),
+        ({**RIGHT, 5: (5, 1)}, 4, {"duplicated": 2}),
+        ({5: (3, 1), 6: (1, 1)}, 4, {"missing_keys": 1, "lost": 2}),
+        ({**RIGHT, 8: (1, 1)}, 4, {"unknown_keys": 1}),
+        ({**RIGHT, 5: (3, 3)}, 4, {"wrong_clicks": 1}),
+        (RIGHT, 3, {}),
+    ],
+)
+def test_wrong(tmp_path: Path, shows: dict[int, tuple[int, int]], rows: int, wrong: dict[str, int]) -> None:
+    found = check(tmp_path, shows, rows)
+    assert not found.ok
+    for name in ("lost", "duplicated", "missing_keys", "unknown_keys", "wrong_clicks"):
+        assert getattr(found, name) == wrong.get(name, 0)
+
+
+def test_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="has no checkpoint"):
+        recount(tmp_path, tmp_path, split_interval=60, split_per_pass=1, start_day="20240101", slots=SLOTS)
+
+
+def test_the_generator_is_seeded_and_its_rows_have_so_many_features(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        generate(tmp_path / name, start_day="20240101", days=1, split_interval=720, rows_per_split=20, features=30)
+    first = (tmp_path / "a/20240101/0000/part-0").read_bytes()
+    assert first == (tmp_path / "b/20240101/0000/part-0").read_bytes()
+    assert first != (tmp_path / "a/20240101/1200/part-0").read_bytes()
+    assert [len(line.split()) for line in first.splitlines()] == [31] * 20
