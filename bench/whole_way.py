@@ -107,7 +107,7 @@ def floor(config: JobConfig, text: Path) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=3000, help="rows a pass; there are six")
+    parser.add_argument("--rows", type=int, default=12000, help="rows a pass; there are six")
     parser.add_argument("--dir", type=Path, default=Path("bench-run"))
     arguments = parser.parse_args()
     config = prepare(arguments.dir.absolute(), arguments.rows)

@@ -1,6 +1,7 @@
 """The command as its users meet it: fast help, exit codes, one line an error, never a traceback."""
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -105,3 +106,15 @@ def test_every_key_is_documented() -> None:
     text = (ROOT / "docs" / "config.md").read_text()
     for key in (*RunnerConfig.model_fields, *StreamConfig.model_fields, *NO_EFFECT):
         assert f"`{key}`" in text
+
+
+def test_the_readmes_commands_exist() -> None:
+    """Every `streamtrain ...` and `make ...` in the docs is a command that there is."""
+    help_text = run("--help").stdout
+    targets = (ROOT / "Makefile").read_text()
+    for page in (ROOT / "README.md", ROOT / "docs" / "operations.md"):
+        text = page.read_text()
+        for command in re.findall(r"`?streamtrain ([a-z]+)", text):
+            assert re.search(rf"\b{command}\b", help_text), f"{page.name}: streamtrain {command}"
+        for target in re.findall(r"^make ([a-z]+)", text, re.MULTILINE):
+            assert f"\n{target}:" in targets, f"{page.name}: make {target}"

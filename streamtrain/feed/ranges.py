@@ -20,6 +20,8 @@ from streamtrain.kafka.clients import reader, translate
 #: (partition, offset, value)
 Record = tuple[int, int, bytes]
 BATCH = 1000
+#: Records of a partition that may wait for the next pass; then it pauses until they are taken.
+EARLY = 4000
 
 
 class RangeReader:
@@ -38,6 +40,7 @@ class RangeReader:
         self._topic = topic
         self._early: dict[int, deque[Record]] = {p: deque() for p in starts}
         self._on_stall = on_stall
+        self._paused: set[int] = set()
         self._consumer: Any = reader(properties, group)
         self._consumer.assign([ck.TopicPartition(topic, p, o) for p, o in sorted(starts.items())])
 
@@ -63,6 +66,7 @@ class RangeReader:
             yield from _sliced(batch)
             if todo[p].done:
                 del todo[p]
+        self._resume()
         waiting_since = time.monotonic()
         while todo and not cancelled():
             messages = self._consumer.consume(BATCH, 0.2)
@@ -79,13 +83,27 @@ class RangeReader:
                 record = (message.partition(), message.offset(), message.value() or b"")
                 current = todo.get(record[0])
                 if current is None:
-                    self._early[record[0]].append(record)
+                    self._keep(record)
                     continue
                 current.take(record, batch)
                 if current.done:
                     del todo[record[0]]
             if batch:
                 yield batch
+
+    def _keep(self, record: Record) -> None:
+        """For the next pass. What librdkafka has fetched of a paused partition it fetches again later."""
+        partition = record[0]
+        self._early[partition].append(record)
+        if len(self._early[partition]) >= EARLY and partition not in self._paused:
+            self._consumer.pause([ck.TopicPartition(self._topic, partition)])
+            self._paused.add(partition)
+
+    def _resume(self) -> None:
+        again = {p for p in self._paused if len(self._early[p]) < EARLY}
+        if again:
+            self._consumer.resume([ck.TopicPartition(self._topic, p) for p in again])
+            self._paused -= again
 
     def _raise_for(self, error: Any) -> None:
         code = error.code()
