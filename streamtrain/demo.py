@@ -179,7 +179,7 @@ def run(
 
 
 def summarize(records: list[PassRecord], result: Recount, restarts: int) -> dict[str, Any]:
-    """The summary's fields, as docs/demo.md lists them."""
+    """What goes into summary.json. The second half begins with the pass that half of the rows come before."""
     rows = sum(r.rows for r in records)
     second, before = [], 0
     for r in records:

@@ -68,7 +68,9 @@ class Trainer:
 
     def run(self) -> None:
         """Returns after the last pass of end_day, or after a clean stop with all that is done saved."""
-        stream = look_at_stream(self._properties, self._names)
+        stream = look_at_stream(self._properties, self._names, self._stop)
+        if stream is None:
+            return
         if self._engine.index == 0:
             self._committer = Committer(self._properties, self._config.stream.job, stream, self._store)
         self._restore(stream)

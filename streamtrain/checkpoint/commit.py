@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,10 +41,17 @@ class Stream:
     partitions: int
 
 
-def look_at_stream(properties: Mapping[str, str], names: TopicNames) -> Stream:
-    """Waits for the cluster; raises TopicMismatch when the job has no topics yet."""
+def look_at_stream(properties: Mapping[str, str], names: TopicNames, stop: threading.Event) -> Stream | None:
+    """Waits for the cluster and for the job's topics, which the bridge makes; None when stopped before."""
     cluster = clients.wait_for_cluster(properties, None, lambda s: log.warning("waiting for Kafka, %.0f s so far", s))
-    found = topics.describe(clients.admin(properties), names)
+    client = clients.admin(properties)
+    said = False
+    while not {names.samples, names.splits} <= set(found := topics.find(client, names)):
+        if not said:
+            log.info("waiting for the bridge to make the topics %s and %s", names.samples, names.splits)
+            said = True
+        if stop.wait(1):
+            return None
     return Stream(
         names,
         cluster.cluster_id,

@@ -71,15 +71,6 @@ def find(client: Any, names: TopicNames) -> dict[str, TopicInfo]:
     return found
 
 
-def describe(client: Any, names: TopicNames) -> dict[str, TopicInfo]:
-    """Like find(); raises TopicMismatch when samples or splits is missing."""
-    found = find(client, names)
-    for name in (names.samples, names.splits):
-        if name not in found:
-            raise TopicMismatch(f"topic {name} does not exist", remedy="Start the bridge: it makes the job's topics.")
-    return found
-
-
 def ensure_topics(client: Any, names: TopicNames, partitions: int, replication: int | None = None) -> TopicIds:
     """Makes the job's topics, or checks those there are; safe to call from several processes at once.
 
