@@ -171,10 +171,7 @@ class Publisher:
         self._producer.poll(0)
 
     def _flush(self, sink: _Ranges) -> None:
-        try:
-            left = self._producer.flush(60)
-        except SystemError:  # confluent-kafka 2.16: a callback after a fatal error may leave one
-            left = 1
+        left = self._producer.flush(60)
         if sink.failed is not None:
             # after a fatal error the messages only say "purged": the producer itself says why (fenced?)
             self._call(self._producer.abort_transaction, 10)

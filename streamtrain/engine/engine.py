@@ -158,7 +158,7 @@ class Engine:
         keys = 0
         raw = directory / ".raw"
         runtime._save_one_table(tables.SPARSE, str(raw), 4)
-        runtime._save_one_table(tables.DENSE, str(raw), 1)  # mode 1: plain text
+        runtime._save_one_table(tables.DENSE, str(raw), 0)
         if self.index == 0:
             keys = tables.arrange_sparse(raw / f"{tables.SPARSE:03d}", directory, self._table)
             dense = raw / f"{tables.DENSE:03d}"

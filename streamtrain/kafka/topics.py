@@ -8,11 +8,15 @@ from typing import Any
 
 import confluent_kafka as ck
 from confluent_kafka.admin import ConfigResource, NewTopic, ResourceType
+from tenacity import Retrying, stop_after_delay, wait_fixed
+from tenacity.retry import retry_if_result
 
-from streamtrain.errors import TopicMismatch
+from streamtrain.errors import BrokerUnavailable, TopicMismatch
 from streamtrain.kafka.clients import translate
 
 TIMEOUT_S = 30.0
+#: Seconds until half of a job counts as just that.
+HALF_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,15 @@ def find(client: Any, names: TopicNames) -> dict[str, TopicInfo]:
     return found
 
 
+def describe(client: Any, names: TopicNames) -> dict[str, TopicInfo]:
+    """Like find(); raises TopicMismatch when samples or splits is missing."""
+    found = find(client, names)
+    for name in (names.samples, names.splits):
+        if name not in found:
+            raise TopicMismatch(f"topic {name} does not exist", remedy="Start the bridge: it makes the job's topics.")
+    return found
+
+
 def ensure_topics(client: Any, names: TopicNames, partitions: int, replication: int | None = None) -> TopicIds:
     """Makes the job's topics, or checks those there are; safe to call from several processes at once.
 
@@ -81,7 +94,7 @@ def ensure_topics(client: Any, names: TopicNames, partitions: int, replication: 
     if len(pair & set(before)) == 1:
         gone = (pair - set(before)).pop()
         # another process may just be making them: they come together
-        before = find(client, names)
+        before = _look_until(client, names, pair, HALF_S)
         if not pair <= set(before):
             raise TopicMismatch(
                 f"topic {gone} does not exist, though the job's other topic does",
@@ -96,19 +109,26 @@ def ensure_topics(client: Any, names: TopicNames, partitions: int, replication: 
             except ck.KafkaException as error:
                 if error.args[0].code() != ck.KafkaError.TOPIC_ALREADY_EXISTS:
                     raise translate(error, f"making topic {name}") from error
-    found = _wait_until_seen(client, names)
+    found = _look_until(client, names, set(counts), TIMEOUT_S)
+    for name in counts:
+        if name not in found:
+            raise BrokerUnavailable(
+                f"topic {name} was made, but cannot be seen after {TIMEOUT_S:.0f} s", remedy="Look at the broker's log."
+            )
     _check(client, names, found, counts)
     return TopicIds(found[names.samples].topic_id, found[names.splits].topic_id)
 
 
-def _wait_until_seen(client: Any, names: TopicNames) -> dict[str, TopicInfo]:
-    """A new topic takes a moment until every request sees it."""
-    from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
-
+def _look_until(client: Any, names: TopicNames, wanted: set[str], seconds: float) -> dict[str, TopicInfo]:
+    """find(), again and again until `wanted` are there or the time is over: a new topic takes a moment."""
     retrying = Retrying(
-        retry=retry_if_result(lambda found: len(found) < 3), wait=wait_fixed(0.1), stop=stop_after_delay(TIMEOUT_S)
+        retry=retry_if_result(lambda found: not wanted <= set(found)),
+        wait=wait_fixed(0.1),
+        stop=stop_after_delay(seconds),
+        retry_error_callback=lambda state: state.outcome.result() if state.outcome else {},
     )
-    return retrying(find, client, names)
+    found: dict[str, TopicInfo] = retrying(find, client, names)
+    return found
 
 
 def _check(client: Any, names: TopicNames, found: dict[str, TopicInfo], counts: dict[str, int]) -> None:
@@ -125,9 +145,10 @@ def _check(client: Any, names: TopicNames, found: dict[str, TopicInfo], counts: 
         except ck.KafkaException as error:
             raise translate(error, f"looking at the settings of topic {resource.name}") from error
         for key, expected in _settings(names)[resource.name].items():
-            if settings[key].value != expected:
+            found_value = settings[key].value if key in settings else "not set"
+            if found_value != expected:
                 raise TopicMismatch(
-                    f"topic {resource.name}: {key} is {settings[key].value}, {expected} was expected",
+                    f"topic {resource.name}: {key} is {found_value}, {expected} was expected",
                     remedy="Alter the topic's setting, or use a new stream.job.",
                 )
 
