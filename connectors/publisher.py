@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -165,13 +166,26 @@ class Publisher:
                 self._producer.produce(topic, value, partition=partition, on_delivery=callback, headers=headers)
                 break
             except BufferError:  # the queue is full: nothing was taken, so asking again is safe
-                self._producer.poll(0.1)
+                self._drive(self._producer.poll, 0.1)
             except ck.KafkaException as error:
                 raise translate(error, self._what) from error
-        self._producer.poll(0)
+        self._drive(self._producer.poll, 0)
+
+    def _drive(self, function: Any, seconds: float) -> int:
+        """poll() or flush(). A fatal error comes out of them in the C library's own ways: as a KafkaError that
+        is no exception class, or as a SystemError when a delivery callback ran after it; so all is caught,
+        and the producer is asked what it was."""
+        try:
+            return int(function(seconds))
+        except:  # noqa: E722
+            kind, value = sys.exc_info()[:2]
+            if kind in (KeyboardInterrupt, SystemExit):
+                raise
+            self._call(self._producer.abort_transaction, 10)
+            raise DeliveryFailed(f"{self._what}: {value}") from None
 
     def _flush(self, sink: _Ranges) -> None:
-        left = self._producer.flush(60)
+        left = self._drive(self._producer.flush, 60)
         if sink.failed is not None:
             # after a fatal error the messages only say "purged": the producer itself says why (fenced?)
             self._call(self._producer.abort_transaction, 10)

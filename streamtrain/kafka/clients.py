@@ -90,16 +90,11 @@ def _build(kind: Any, properties: Mapping[str, str], ours: Mapping[str, Any], ot
             raise ConfigError(f"kafka.{key} cannot be set: exactly-once rests on it", remedy="Remove it.")
     given = {k: _text(v) for k, v in properties.items() if not k.startswith(tuple(other))}
     try:
-        return kind({"error_cb": _on_error, **_SHARED, **ours, **given}, logger=log)
+        return kind({**_SHARED, **ours, **given}, logger=log)
     except (ck.KafkaException, TypeError, ValueError) as error:
         # TypeError: a key of confluent_kafka itself that wants a function, such as error_cb
         said = error.args[0].str() if isinstance(error, ck.KafkaException) else str(error)
         raise ConfigError(f"kafka: {said}", remedy="See librdkafka's list of properties.") from error
-
-
-def _on_error(error: Any) -> None:
-    """Without this callback confluent-kafka raises a fatal error, as no KafkaException, out of any poll."""
-    log.log(logging.ERROR if error.fatal() else logging.DEBUG, "%s (%s)", error.str(), error.name())
 
 
 def _text(value: Any) -> str:
