@@ -125,7 +125,7 @@ def test_fleetrun_as_the_tutorial_has_it(tmp_path: Path, kafka: dict[str, str], 
     config = make_job(tmp_path, job, kafka, 60)
     finish(streamtrain("bridge", "-m", str(config.path)))
     script = Path(__file__).resolve().parent.parent / "streamtrain" / "online_trainer.py"
-    launcher = [sys.executable, "-m", "paddle.distributed.launch", "--server_num=1", "--trainer_num=1"]
+    launcher = [str(Path(sys.executable).with_name("fleetrun")), "--server_num=1", "--worker_num=1"]
     done = subprocess.run(
         [*launcher, str(script), "-m", "config_online.yaml"],
         cwd=tmp_path,
