@@ -21,9 +21,9 @@ from connectors.publisher import DeliveryFailed, Publisher, Work
 from connectors.tree import FileState, Tree
 from streamtrain.config import JobConfig
 from streamtrain.contracts.marker import Marker, SourceFile
-from streamtrain.errors import BrokerUnavailable, DataError, Fenced, KafkaError, TopicMismatch
+from streamtrain.errors import BrokerUnavailable, DataError, Fenced, KafkaError, TopicMismatch, TopicReplaced
 from streamtrain.kafka import topics
-from streamtrain.kafka.clients import admin, wait_for_cluster
+from streamtrain.kafka.clients import admin, say_waiting, wait_for_cluster
 from streamtrain.kafka.markers import MarkerLog
 from streamtrain.schedule import Split
 
@@ -37,7 +37,8 @@ class _Doubt(Exception):
 class Bridge:
     """Bridges `config`'s tree into the cluster at `properties` until end_day, or until `stop` is set.
 
-    on_split(marker, seconds) is called after each commit, on_wait(split, reason, seconds) while waiting.
+    on_split(marker, seconds) is called after each commit, on_wait(split, reason, seconds) while waiting,
+    on_state(doing) when it begins to do something else.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Bridge:
         stop: threading.Event | None = None,
         on_split: Callable[[Marker, float], None] = lambda _marker, _seconds: None,
         on_wait: Callable[[Split, str, float], None] = lambda _split, _reason, _seconds: None,
+        on_state: Callable[[str], None] = lambda _doing: None,
     ) -> None:
         self._config = config
         self._properties = dict(properties)
@@ -59,6 +61,8 @@ class Bridge:
         self._parse = line_parser(
             config.stream.format, config.slots, reject_unknown=config.stream.unknown_slot == "reject"
         )
+        self._on_state = on_state
+        self._ids: topics.TopicIds | None = None
         self._next_look = 0.0
 
     def run(self) -> Ledger:
@@ -84,8 +88,15 @@ class Bridge:
     def _session(self) -> Ledger:
         """From the marker log to the end, with one producer. Raises _Doubt to be called again."""
         try:
-            wait_for_cluster(self._properties, None, lambda s: log.warning("waiting for Kafka, %.0f s so far", s))
-            ids = topics.ensure_topics(admin(self._properties), self._names, self._config.stream.partitions)
+            wait_for_cluster(self._properties, None, say_waiting(log, self._on_state))
+            self._on_state("reading the marker log")
+            client = admin(self._properties)
+            if self._ids is not None and self._ids != topics.ids_of(topics.find(client, self._names), self._names):
+                raise TopicReplaced(
+                    f"topic {self._names.samples} or {self._names.splits} was deleted while this bridge wrote to it",
+                    remedy="Restore it, or start a new stream.job with a new runner.model_save_path.",
+                )
+            ids = self._ids = topics.ensure_topics(client, self._names, self._config.stream.partitions)
             publisher = Publisher(
                 self._properties, self._names, self._config.stream.job, self._config.stream.partitions
             )
@@ -122,6 +133,7 @@ class Bridge:
         skip: Mapping[str, SourceFile] | None = None,
     ) -> None:
         begin = time.monotonic()
+        self._on_state(f"publishing split {split.path}")
         work = Work(split, paths, topic_id, self._config.stream.max_reject_ratio, status, revision, skip or {})
         marker = publisher.publish(self._tree, work, self._parse)
         ledger.add(marker, time.time())
@@ -135,6 +147,7 @@ class Bridge:
             if self._tree.is_ready(split):
                 return "data"
             waited = time.monotonic() - begin
+            self._on_state(f"waiting for split {split.path} (no {reason})")
             if self._config.stream.missing_split == "skip" and waited >= self._config.stream.missing_split_grace_second:
                 log.warning("split %s is missing (no %s): skipped after %.0f s", split.path, reason, waited)
                 return "skipped"

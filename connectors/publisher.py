@@ -14,6 +14,7 @@ from connectors.tree import MAX_LINE, SourceReader, Tree
 from streamtrain.contracts.marker import Marker, Range, SourceFile
 from streamtrain.contracts.sample import SCHEMA, encode_sample
 from streamtrain.errors import DataError
+from streamtrain.failpoints import failpoint
 from streamtrain.kafka.clients import producer, translate
 from streamtrain.kafka.topics import TopicNames
 from streamtrain.schedule import Split
@@ -88,9 +89,12 @@ class Publisher:
         Raises DataError (a file, too many rejects), Fenced, BrokerUnavailable, KafkaError.
         """
         self._call(self._producer.begin_transaction)
+        failpoint("bridge.begin")
         try:
             marker = self._send(tree, work, parse)
+            failpoint("bridge.marked")
             self._call(self._producer.commit_transaction, 60)
+            failpoint("bridge.committed")
         except BaseException:
             self._abort()
             raise
@@ -138,6 +142,7 @@ class Publisher:
                     partition = (rows // CHUNK + split.sequence) % self._partitions
                     self._produce(self._names.samples, partition, value, sink.delivered)
                     rows += 1
+                    failpoint("bridge.row")
                     if sink.failed is not None:
                         break
                 files.append(SourceFile(path, source.size, rows - before, source.sha256))
@@ -148,6 +153,7 @@ class Publisher:
                 remedy="Mend the file, or raise the ratio; nothing of this split was published.",
             )
         self._flush(sink)
+        failpoint("bridge.flushed")
         ranges = tuple(sink.ranges[p] for p in sorted(sink.ranges))
         if sum(r.rows for r in ranges) != rows:
             raise DeliveryFailed(f"Kafka confirmed {sum(r.rows for r in ranges)} of {rows} rows")

@@ -98,6 +98,7 @@ class StreamConfig(BaseModel):
     )
     broker_dir: str = Field(".streamtrain/kafka", description="folder of the embedded Kafka")
     spool_dir: str = Field(".streamtrain/spool", description="folder for the passes being trained")
+    state_dir: str = Field(".streamtrain/state", description="folder where each part says what it is doing")
     max_restarts: int = Field(10, ge=0, description="restarts of the trainer without a finished pass between")
 
     @field_validator("slots")
@@ -206,6 +207,10 @@ class JobConfig:
     @property
     def spool_dir(self) -> Path:
         return self.resolve(self.stream.spool_dir)
+
+    @property
+    def state_dir(self) -> Path:
+        return self.resolve(self.stream.state_dir)
 
     @property
     def slots(self) -> tuple[int, ...]:

@@ -5,11 +5,18 @@
     |- DataError                3   a source file, a line, a record, a count that does not agree
     |- KafkaError               4   the broker, a topic, a client
     |  |- BrokerUnavailable     4
-    |  |- TopicMismatch         7   a topic that is not the one (or not as) we left it
+    |  |- TopicMismatch         7   a topic that is not as the job needs it
+    |  |  |- TopicReplaced     10   it was deleted, or deleted and made anew
+    |  |  |- PartitionsChanged 11
+    |  |  `- RetentionPassed   12   an offset that is needed is no longer there
     |  `- Fenced                8   a newer instance of the same job took over
     |- CheckpointError          5   files under model_save_path
     |  `- StateMismatch         7   the checkpoint and Kafka disagree: nothing is touched
-    `- TrainingError            6   Paddle, or a role that died
+    |     |- CheckpointMissing 13   the group has committed one that is not on disk
+    |     `- OtherCluster      14   the checkpoint is of another Kafka cluster
+    |- TrainingError            6   Paddle, or a role that died
+    |  `- PeerLost              6   a role on another machine died
+    `- DiskError                9   a local disk: the folder for the passes being trained
 
 The number is the process's exit code. A message names the thing (topic, partition, offset, file, line,
 config key); `remedy` says what to do.
@@ -55,6 +62,18 @@ class TopicMismatch(KafkaError):
     exit_code = 7
 
 
+class TopicReplaced(TopicMismatch):
+    exit_code = 10
+
+
+class PartitionsChanged(TopicMismatch):
+    exit_code = 11
+
+
+class RetentionPassed(TopicMismatch):
+    exit_code = 12
+
+
 class Fenced(KafkaError):
     exit_code = 8
 
@@ -67,5 +86,25 @@ class StateMismatch(CheckpointError):
     exit_code = 7
 
 
+class CheckpointMissing(StateMismatch):
+    exit_code = 13
+
+
+class OtherCluster(StateMismatch):
+    exit_code = 14
+
+
 class TrainingError(StreamtrainError):
     exit_code = 6
+
+
+class PeerLost(TrainingError):
+    pass
+
+
+class DiskError(StreamtrainError):
+    exit_code = 9
+
+
+#: Exit codes that a restart cannot mend: config, data, refusals, fenced.
+FINAL = frozenset({2, 3, 7, 8, 10, 11, 12, 13, 14})

@@ -25,15 +25,15 @@ import types
 import psutil
 import yaml
 
-from streamtrain import rolefile
+from streamtrain import phases, rolefile
 from streamtrain.config import JobConfig, load_config
 from streamtrain.engine.environment import engine_environment
 from streamtrain.errors import StreamtrainError, TrainingError
+from streamtrain.failpoints import failpoint
+from streamtrain.partstate import PartReporter
 from streamtrain.processes import die_with_parent
 
 log = logging.getLogger("streamtrain")
-#: In the environment of a server that another process of this script keeps.
-KEPT = "STREAMTRAIN_KEPT_SERVER"
 
 
 def main() -> int:
@@ -46,11 +46,11 @@ def main() -> int:
     _log_to_stdout()
     die_with_parent()
     os.register_at_fork(after_in_child=die_with_parent)  # paddle forks a rendezvous server
-    if kind == "server" and KEPT not in os.environ:
+    if kind == "server" and rolefile.KEPT not in os.environ:
         return _keep_server()
-    rolefile.write(kind, index, "running")
+    rolefile.write(kind, index, "running", endpoint=_endpoint() if kind == "server" else "")
     try:
-        _run(load_config(arguments.config), kind)
+        _run(load_config(arguments.config), kind, index)
     except StreamtrainError as error:
         log.error("%s", error)
         rolefile.write(kind, index, "failed", exit_code=error.exit_code, message=str(error))
@@ -63,7 +63,7 @@ def main() -> int:
     return _leave(0)
 
 
-def _run(config: JobConfig, kind: str) -> None:
+def _run(config: JobConfig, kind: str, index: int) -> None:
     os.environ.update({k: v for k, v in engine_environment().items() if k not in os.environ})
     stop = threading.Event()
 
@@ -88,6 +88,7 @@ def _run(config: JobConfig, kind: str) -> None:
         signal.signal(signal.SIGINT, on_signal)
     engine = Engine(config.model_dir, config.raw)
     if engine.is_server:
+        failpoint("server.up")
         engine.serve()
         return
     if kind == "worker" and tuple(engine.slots) != config.slots:
@@ -95,11 +96,23 @@ def _run(config: JobConfig, kind: str) -> None:
             f"the model in {config.model_dir} has {len(engine.slots)} slots, the config says {len(config.slots)}",
             remedy="Set stream.slots to the model's slots.",
         )
+    from streamtrain.checkpoint.store import CheckpointStore
     from streamtrain.kafka.connect import properties_of
     from streamtrain.trainer import Trainer
 
+    report = PartReporter(config.state_dir, "trainer")
+
+    def on_phase(phase: str) -> None:
+        rolefile.write(kind, index, "running", phase=phase)
+        if index == 0:
+            report(phase)
+
+    on_phase(phases.STARTING)
+    owner = os.environ.get(rolefile.OWNER, "nobody")
+    if rolefile.AGAIN in os.environ:
+        CheckpointStore(config.model_save_path).check_owner(owner)
     engine.connect()
-    Trainer(config, properties_of(config), engine, stop).run()
+    Trainer(config, properties_of(config), engine, stop, owner=owner, on_phase=on_phase).run()
     log.info("all done")
     engine.stop()
 
@@ -108,7 +121,7 @@ def _keep_server() -> int:
     """Runs the server as a child, and ends it, with exit code 0, when the launcher's workers have ended: the
     launcher waits for all of its children, Paddle's servers do not end by themselves, and no thread runs
     beside one since it keeps the interpreter's lock. Without workers beside it a server stays."""
-    child = subprocess.Popen([sys.executable, "-u", *sys.argv], env={**os.environ, KEPT: "1"})
+    child = subprocess.Popen([sys.executable, "-u", *sys.argv], env={**os.environ, rolefile.KEPT: "1"})
     launcher = psutil.Process(os.getppid())
     seen = False
     while (code := child.poll()) is None:
@@ -140,8 +153,11 @@ def _log_to_stdout() -> None:
 
 def _server_index() -> int:
     endpoints = os.environ.get("PADDLE_PSERVERS_IP_PORT_LIST", "").split(",")
-    mine = f"{os.environ.get('POD_IP', '127.0.0.1')}:{os.environ.get('PADDLE_PORT', '')}"
-    return endpoints.index(mine) if mine in endpoints else 0
+    return endpoints.index(_endpoint()) if _endpoint() in endpoints else 0
+
+
+def _endpoint() -> str:
+    return f"{os.environ.get('POD_IP', '127.0.0.1')}:{os.environ.get('PADDLE_PORT', '')}"
 
 
 def _leave(code: int) -> int:

@@ -10,19 +10,33 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
+from streamtrain.checkpoint.commit import refuse_lost_topics
+from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import JobConfig
-from streamtrain.errors import StreamtrainError
+from streamtrain.errors import FINAL, KafkaError, StreamtrainError
 from streamtrain.kafka.clients import admin, wait_for_cluster
 from streamtrain.kafka.embedded import EmbeddedBroker, find_running
-from streamtrain.kafka.topics import TopicNames, ensure_topics
+from streamtrain.kafka.topics import TopicNames, ensure_topics, find
 from streamtrain.processes import die_with_parent
-from streamtrain.supervisor import FINAL, Supervisor
+from streamtrain.status import job_status
+from streamtrain.supervisor import Supervisor
+from streamtrain.watch import STOPPED_S
 
 log = logging.getLogger("streamtrain.pipeline")
+
+#: Seconds between two starts of the bridge, and of a broker that could not be started.
+BRIDGE_PAUSE_S = 1.0
+BROKER_PAUSE_S = 5.0
+#: Seconds between two looks whether all that is bridged is trained, once the bridge has ended with an error.
+DRAINED_S = 2.0
 
 
 class BridgeError(StreamtrainError):
@@ -36,8 +50,11 @@ class BridgeError(StreamtrainError):
 class BridgeProcess:
     """`streamtrain bridge` as a child, started again when it is killed."""
 
-    def __init__(self, config: JobConfig, log_dir: Path) -> None:
+    def __init__(self, config: JobConfig, log_dir: Path, owner: str) -> None:
         self._config = config
+        self._owner = owner
+        self._frozen_since: float | None = None
+        self._not_before = 0.0
         self._log = log_dir / "bridge.log"
         log_dir.mkdir(parents=True, exist_ok=True)
         self._process: subprocess.Popen[bytes] | None = None
@@ -61,7 +78,10 @@ class BridgeProcess:
 
     def check(self) -> None:
         """Starts it again if it died. Raises BridgeError for what a restart cannot mend."""
-        if self._done or self._process is None or (code := self._process.poll()) is None:
+        if self._done or self._process is None:
+            return
+        if (code := self._process.poll()) is None:
+            self._end_if_frozen(self._process)
             return
         if code == 0:
             self._done = True
@@ -69,10 +89,30 @@ class BridgeProcess:
         lines = self._log.read_text("utf-8", "replace").splitlines()
         said = next((line[7:] for line in reversed(lines) if line.startswith("error: ")), "")
         if code in FINAL:
+            self._done = True
             raise BridgeError(f"bridge: {said or f'exit code {code}'}", code)
+        if time.monotonic() < self._not_before:
+            return
+        self._not_before = time.monotonic() + BRIDGE_PAUSE_S
         self.restarts += 1
         log.warning("the bridge ended (%s): started again", said or f"exit code {code}")
+        CheckpointStore(self._config.model_save_path).check_owner(self._owner)
         self.start()
+
+    def _end_if_frozen(self, process: subprocess.Popen[bytes]) -> None:
+        """A stopped bridge would be waited for without end."""
+        try:
+            stopped = psutil.Process(process.pid).status() == psutil.STATUS_STOPPED
+        except psutil.NoSuchProcess:
+            return
+        if not stopped:
+            self._frozen_since = None
+        elif self._frozen_since is None:
+            self._frozen_since = time.monotonic()
+        elif time.monotonic() - self._frozen_since > STOPPED_S:
+            log.warning("the bridge is frozen (its process is stopped): killed")
+            process.kill()
+            self._frozen_since = None
 
     def stop(self) -> None:
         if self._process is None or self._process.poll() is not None:
@@ -103,20 +143,33 @@ class Pipeline:
         self._config = config
         self._tick = tick
         log_dir = config.path.parent / "log"
-        self.bridge = BridgeProcess(config, log_dir)
-        self.supervisor = Supervisor(config, stop=stop, log_dir=log_dir, on_restart=on_restart, tick=self._look)
+        owner = uuid.uuid4().hex
+        self.bridge = BridgeProcess(config, log_dir, owner)
+        self._stop = stop or threading.Event()
+        self.supervisor = Supervisor(
+            config, stop=self._stop, log_dir=log_dir, owner=owner, on_restart=on_restart, tick=self._look
+        )
         self._broker: EmbeddedBroker | None = None
+        self._broker_not_before = 0.0
+        self._bridge_error: BridgeError | None = None
+        self._drained_look = 0.0
 
     def run(self) -> None:
         """Raises the first error of a part that a restart cannot mend."""
         with self._kafka() as properties:
             wait_for_cluster(properties, None, lambda s: log.warning("waiting for Kafka, %.0f s so far", s))
-            ensure_topics(admin(properties), TopicNames(self._config.stream.job), self._config.stream.partitions)
+            names = TopicNames(self._config.stream.job)
+            client = admin(properties)
+            refuse_lost_topics(CheckpointStore(self._config.model_save_path), find(client, names), names)
+            ensure_topics(client, names, self._config.stream.partitions)
+            self._properties = properties
             self.bridge.start()
             try:
                 self.supervisor.run()
             finally:
                 self.bridge.stop()
+            if self._bridge_error is not None:
+                raise self._bridge_error
 
     @contextmanager
     def _kafka(self) -> Iterator[dict[str, str]]:
@@ -137,7 +190,33 @@ class Pipeline:
 
     def _look(self) -> None:
         if self._broker is not None and not self._broker.alive():
-            log.warning("the embedded Kafka died: started again")
-            self._broker.start()
-        self.bridge.check()
+            self._start_broker_again(self._broker)
+        try:
+            self.bridge.check()
+        except BridgeError as error:
+            log.error("%s; what is bridged is still trained", error)
+            self._bridge_error = error
+        if self._bridge_error is not None and not self._stop.is_set() and self._is_drained():
+            self._stop.set()
         self._tick()
+
+    def _start_broker_again(self, broker: EmbeddedBroker) -> None:
+        """The bridge and the trainer wait for it; a start that fails (a full disk) is tried again."""
+        if time.monotonic() < self._broker_not_before:
+            return
+        log.warning("the embedded Kafka died: it is started again")
+        try:
+            broker.start()
+        except KafkaError as error:
+            log.error("%s; tried again in %.0f s", error, BROKER_PAUSE_S)
+            self._broker_not_before = time.monotonic() + BROKER_PAUSE_S
+
+    def _is_drained(self) -> bool:
+        """Whether all passes that the bridge has completed are trained; looked at every few seconds."""
+        if time.monotonic() - self._drained_look < DRAINED_S:
+            return False
+        self._drained_look = time.monotonic()
+        try:
+            return bool(job_status(self._config, self._properties)["lag"]["passes"] == 0)
+        except StreamtrainError:
+            return False

@@ -6,6 +6,7 @@ The launcher's exit code says little (it can be 0 after a crash), so each role s
 from __future__ import annotations
 
 import os
+import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,11 +16,17 @@ import orjson
 
 #: Environment variable that names the folder; without it nothing is written.
 ENVIRONMENT = "STREAMTRAIN_RUN_DIR"
+#: Environment variables: who started this run; set when it is started again after a death.
+OWNER = "STREAMTRAIN_OWNER"
+AGAIN = "STREAMTRAIN_AGAIN"
+#: Set for a server that another process keeps and ends.
+KEPT = "STREAMTRAIN_KEPT_SERVER"
 
 
 @dataclass(frozen=True)
 class RoleState:
-    """kind: server or worker. started: seconds since the epoch. exit_code and message: of an error of ours."""
+    """kind: server or worker. time: of the last change, seconds since 1970. exit_code and message: of an error
+    of ours. phase: a worker's, see phases. endpoint: where a server listens, host:port."""
 
     kind: str
     index: int
@@ -27,6 +34,8 @@ class RoleState:
     state: Literal["running", "done", "failed"]
     exit_code: int = 0
     message: str = ""
+    phase: str = ""
+    endpoint: str = ""
     time: float = 0.0
 
 
@@ -35,8 +44,16 @@ def write(kind: str, index: int, state: Literal["running", "done", "failed"], **
     folder = os.environ.get(ENVIRONMENT)
     if not folder:
         return
+    with _lock:  # the feed's thread says that it waits
+        _write(Path(folder), kind, index, state, **more)
+
+
+_lock = threading.Lock()
+
+
+def _write(folder: Path, kind: str, index: int, state: Literal["running", "done", "failed"], **more: object) -> None:
     value = RoleState(kind, index, os.getpid(), state, time=time.time(), **more)  # type: ignore[arg-type]
-    path = Path(folder) / f"{kind}-{index}.json"
+    path = folder / f"{kind}-{index}.json"
     temporary = path.with_suffix(".new")
     temporary.write_bytes(orjson.dumps(asdict(value)))
     temporary.replace(path)

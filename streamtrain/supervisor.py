@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,13 +29,13 @@ from streamtrain import rolefile
 from streamtrain.checkpoint.journal import Journal
 from streamtrain.config import JobConfig
 from streamtrain.engine.environment import engine_environment
-from streamtrain.errors import StreamtrainError, TrainingError
+from streamtrain.errors import FINAL, StreamtrainError, TrainingError
 from streamtrain.processes import die_with_parent
+from streamtrain.sampling import Sampler
+from streamtrain.watch import HangWatch
 
 log = logging.getLogger("streamtrain.supervisor")
 
-#: Exit codes of our errors that a restart cannot mend: config, data, refusals, fenced.
-FINAL = frozenset({2, 3, 7, 8})
 ROLE_SCRIPT = Path(__file__).with_name("online_trainer.py")
 STOP_SECONDS = 60.0
 
@@ -59,8 +60,9 @@ class _Outcome:
 class Supervisor:
     """Runs `servers` servers and `workers` workers of a job until the stream's end.
 
-    Set `stop` to end cleanly. on_restart(number, reason) is called before each restart, tick() twice a
-    second.
+    Set `stop` to end cleanly. owner: letters and digits that stay the same over restarts, by which a restart
+    knows whether a newer trainer has taken over meanwhile. on_restart(number, reason) is called before each
+    restart, tick() twice a second.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Supervisor:
         workers: int | None = None,
         stop: threading.Event | None = None,
         log_dir: Path | None = None,
+        owner: str = "",
         on_restart: Callable[[int, str], None] = lambda _number, _reason: None,
         tick: Callable[[], None] = lambda: None,
     ) -> None:
@@ -83,6 +86,7 @@ class Supervisor:
                 remedy="A worker needs a partition: use fewer workers.",
             )
         self._stop = stop or threading.Event()
+        self._owner = owner or uuid.uuid4().hex
         self._log_dir = log_dir or config.path.parent / "log"
         self._on_restart = on_restart
         self._tick = tick
@@ -98,14 +102,17 @@ class Supervisor:
         """
         journal = Journal(self._config.model_save_path)
         fruitless = 0
+        furthest = max((r.of for r in journal.read()), default=None)
         while True:
-            before = len(journal.read())
             outcome = self._run_once()
             if outcome.done or self._stop.is_set():
                 return
             if outcome.final is not None:
                 raise RoleError(outcome.final)
-            fruitless = 0 if len(journal.read()) > before else fruitless + 1
+            reached = max((r.of for r in journal.read()), default=None)
+            further = reached is not None and (furthest is None or reached > furthest)
+            furthest = reached if further else furthest
+            fruitless = 0 if further else fruitless + 1
             if fruitless > self._config.stream.max_restarts:
                 raise TrainingError(
                     f"the trainer was restarted {fruitless} times without finishing a pass; last: {outcome.reason}",
@@ -141,8 +148,11 @@ class Supervisor:
             **os.environ,
             **engine_environment(),
             rolefile.ENVIRONMENT: str(run_dir),
+            rolefile.OWNER: self._owner,
             "PYTHONUNBUFFERED": "1",
         }
+        if self.restarts:
+            environment[rolefile.AGAIN] = "1"
         root = str(ROLE_SCRIPT.parent.parent)
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
         self._log_dir.mkdir(parents=True, exist_ok=True)
@@ -164,8 +174,9 @@ class Supervisor:
             )
 
     def _watch(self, launcher: subprocess.Popen[bytes], run_dir: Path) -> _Outcome:
-        begin = time.monotonic()
+        begin = sampled = time.monotonic()
         asked: float | None = None
+        sampler, hangs = Sampler(), HangWatch()
         while True:
             self._tick()
             states = rolefile.read(run_dir)
@@ -182,6 +193,10 @@ class Supervisor:
                 # read once more: it may have ended well between the two looks
                 if state.state == "running" and not _alive(state.pid) and _still_running(run_dir, state):
                     return _Outcome(False, f"{state.kind} {state.index} (process {state.pid}) died")
+            if time.monotonic() - sampled > 0.9:
+                sampled = time.monotonic()
+                if reason := hangs.look(sampled, sampler.take(states)):
+                    return _Outcome(False, reason)
             if launcher.poll() is not None and len(workers) < self._workers:
                 return _Outcome(False, f"the launcher ended with exit code {launcher.returncode}")
             if len(states) < self._servers + self._workers and time.monotonic() - begin > 120:

@@ -7,7 +7,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import orjson
 
-from streamtrain import __version__
+from streamtrain import __version__, phases
 from streamtrain.checkpoint.commit import Committer, Stream, look_at_stream
 from streamtrain.checkpoint.journal import Journal, PassRecord, pack
 from streamtrain.checkpoint.manifest import FileEntry, Manifest
 from streamtrain.checkpoint.store import Checkpoint, CheckpointStore
 from streamtrain.config import JobConfig
 from streamtrain.engine.stats import PassStats
-from streamtrain.errors import CheckpointError, TrainingError
+from streamtrain.errors import CheckpointError, PartitionsChanged, TrainingError
+from streamtrain.failpoints import failpoint
 from streamtrain.feed.feed import Feed, PassData, Position
 from streamtrain.feed.passes import PassPlan
 from streamtrain.kafka.topics import TopicNames
@@ -53,13 +54,28 @@ class Progress:
 
 
 class Trainer:
-    """Trains `config`'s job with an engine that is connected to its servers. Set `stop` to end cleanly."""
+    """Trains `config`'s job with an engine that is connected to its servers. Set `stop` to end cleanly.
 
-    def __init__(self, config: JobConfig, properties: Mapping[str, str], engine: Engine, stop: threading.Event) -> None:
+    owner: who started this run and may start it again, see CheckpointStore.take_over. on_phase(words) at each
+    step of the loop.
+    """
+
+    def __init__(
+        self,
+        config: JobConfig,
+        properties: Mapping[str, str],
+        engine: Engine,
+        stop: threading.Event,
+        *,
+        owner: str = "nobody",
+        on_phase: Callable[[str], None] = lambda _phase: None,
+    ) -> None:
         self._config = config
         self._properties = properties
         self._engine = engine
         self._stop = stop
+        self._owner = owner
+        self._phase = on_phase
         self._names = TopicNames(config.stream.job)
         self._store = CheckpointStore(config.model_save_path)
         self._journal = Journal(config.model_save_path)
@@ -68,11 +84,16 @@ class Trainer:
 
     def run(self) -> None:
         """Returns after the last pass of end_day, or after a clean stop with all that is done saved."""
-        stream = look_at_stream(self._properties, self._names, self._stop)
+        self._phase(phases.STARTING)
+        stream = look_at_stream(self._properties, self._names, self._stop, self._phase)
         if stream is None:
             return
+        self._check_partitions(stream)
         if self._engine.index == 0:
-            self._committer = Committer(self._properties, self._config.stream.job, stream, self._store)
+            self._committer = Committer(
+                self._properties, self._config.stream.job, stream, self._store,
+                owner=self._owner, on_wait=self._phase,
+            )  # fmt: skip
         self._restore(stream)
         feed = self._open_feed(stream)
         record = None
@@ -88,6 +109,15 @@ class Trainer:
             feed.close()
             if self._committer is not None:
                 self._committer.close()
+                self._journal.close()
+
+    def _check_partitions(self, stream: Stream) -> None:
+        if stream.partitions != self._config.stream.partitions:
+            raise PartitionsChanged(
+                f"topic {self._names.samples} has {stream.partitions} partitions, stream.partitions is "
+                f"{self._config.stream.partitions}",
+                remedy="Start a new stream.job with a new runner.model_save_path, or correct stream.partitions.",
+            )
 
     def _restore(self, stream: Stream) -> None:
         """Worker 0 chooses the checkpoint and tells the others its pass; all load it."""
@@ -97,7 +127,7 @@ class Trainer:
         if self._engine.workers > 1:
             number = int(self._engine.all_reduce_sum(np.array([number], np.int64))[0])
         if self._committer is not None:
-            self._journal.roll_back(chosen.of if chosen else None)
+            self._journal.roll_back(chosen.of if chosen else None, self._store)
         if not number:
             log.info("last model: none found, starting from nothing")
             self._progress = Progress(offsets=dict.fromkeys(range(stream.partitions), 0))
@@ -109,10 +139,12 @@ class Trainer:
             raise CheckpointError(f"checkpoint {of} cannot be read: {checkpoint.problem}")
         log.info("last model: %s found at %s, loading", of, checkpoint.path)
         begin = time.monotonic()
-        keys = self._engine.load(checkpoint.path)
+        self._phase(phases.LOADING)
+        keys = self._engine.load(checkpoint.path, self._store.scratch() if self._committer is not None else None)
         if keys != manifest.keys:
             raise CheckpointError(f"{checkpoint.path}: {keys} keys were loaded, its manifest says {manifest.keys}")
         log.info("last model: %s loaded, %d keys, %.1f s", of, keys, time.monotonic() - begin)
+        failpoint("restore.loaded")
         self._progress = Progress(
             number, manifest.marker_offset, {int(p): o for p, o in manifest.offsets.items()}, manifest.rows
         )
@@ -138,7 +170,8 @@ class Trainer:
             start=Position(self._progress.pass_index, self._progress.marker_offset, self._progress.offsets or {}),
             worker=self._engine.index,
             workers=self._engine.workers,
-            spool=self._config.spool_dir / f"worker-{self._engine.index}",
+            spool=self._config.spool_dir,
+            on_wait=self._phase,
         )
 
     def _next_pass(self, feed: Feed) -> PassData | None:
@@ -148,6 +181,7 @@ class Trainer:
         """
         said = 0.0
         begin = time.monotonic()
+        of = self._config.schedule.pass_at(self._progress.pass_index)
         while True:
             ready = feed.ready(0.3)
             flags = np.array([ready, self._stop.is_set()], np.int64)
@@ -158,8 +192,9 @@ class Trainer:
                 return None
             if flags[0] == self._engine.workers:
                 return feed.take()
+            if not ready:
+                self._phase(f"{phases.WAITING} the splits of pass {of}")
             if time.monotonic() - begin > said:
-                of = self._config.schedule.pass_at(self._progress.pass_index)
                 log.info("pass %s: waiting for its splits", of)
                 said = max(10.0, 2 * said)
 
@@ -168,17 +203,22 @@ class Trainer:
         plan = data.plan
         log.info("pass %s: %d rows, %d of them here", plan.of, plan.rows, data.rows)
         begin = time.monotonic()
+        self._phase(phases.READING)
         dataset = self._engine.read([data.file]) if data.rows else None
         try:
             if dataset is not None:
                 self._check_rows(plan, "read", data.rows, dataset.rows)
+            failpoint("pass.read")
+            self._phase(phases.PREDICTING)
             self._engine.barrier()  # nobody trains while another still predicts
             started = time.monotonic()
             predicted = self._engine.predict(dataset) if dataset is not None else PassStats.empty()
             self._check_rows(plan, "predicted", data.rows, predicted.rows)
             predicted = self._engine.global_stats(predicted)
             log.info("pass %s: predict AUC %.6f", plan.of, predicted.auc)
+            failpoint("pass.predicted")
             halfway = time.monotonic()
+            self._phase(phases.TRAINING)
             self._engine.barrier()
             trained = self._engine.train(dataset) if dataset is not None else PassStats.empty()
             self._check_rows(plan, "trained", data.rows, trained.rows)
@@ -190,6 +230,7 @@ class Trainer:
             data.release()
         self._check_rows(plan, "predicted by all workers", plan.rows, predicted.rows)
         self._check_rows(plan, "trained by all workers", plan.rows, trained.rows)
+        failpoint("pass.trained")
         self._progress.advance(plan)
         end = time.monotonic()
         return PassRecord(
@@ -213,16 +254,23 @@ class Trainer:
         """Saves and commits. Every worker calls it; worker 0 stages, fences and renames."""
         begin = time.monotonic()
         of = record.of
+        self._phase(phases.SAVING)
         self._engine.barrier()
-        staged = self._store.stage(of) if self._committer is not None else self._store.staging(of)
-        keys = self._engine.save(staged)
-        if self._committer is not None:
-            manifest = self._manifest(stream, record, keys, self._store.seal(staged))
-            path = self._committer.publish(staged, manifest)
-            log.info("pass %s: checkpoint saved to %s, %.1f s", of, path, time.monotonic() - begin)
+        staged = self._store.stage(of) if self._committer is not None else None
+        saved = self._engine.save(staged)
+        failpoint("save.written")
+        parts = saved.seconds
+        if self._committer is not None and staged is not None:
+            written = time.monotonic()
+            files = self._store.seal(staged)
+            sealed = time.monotonic()
+            path = self._committer.publish(staged, self._manifest(stream, record, saved.keys, files))
+            parts |= {"sealed": sealed - written, "committed": time.monotonic() - sealed}
+            said = ", ".join(f"{name} {seconds:.2f}" for name, seconds in parts.items())
+            log.info("pass %s: checkpoint saved to %s, %.1f s (%s)", of, path, time.monotonic() - begin, said)
         self._engine.barrier()
         self._progress.saved = True
-        return replace(record, checkpoint_seconds=time.monotonic() - begin)
+        return replace(record, checkpoint_seconds=time.monotonic() - begin, checkpoint_parts=parts)
 
     def _manifest(self, stream: Stream, record: PassRecord, keys: int, files: tuple[FileEntry, ...]) -> Manifest:
         raw = orjson.dumps(self._config.masked(), option=orjson.OPT_SORT_KEYS, default=str)
@@ -248,6 +296,7 @@ class Trainer:
     def _write_down(self, record: PassRecord) -> None:
         if self._committer is not None:
             self._journal.append(replace(record, ended=time.time()))
+            failpoint("pass.recorded")
 
 
 def _or_none(value: float) -> float | None:

@@ -40,6 +40,7 @@ def save(store: CheckpointStore, of: PassId, text: str = "rows") -> Path:
 
 def test_what_is_damaged_is_named_and_passed_over(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path / "model")
+    store.take_over()
     first, second, third = (save(store, PassId("20240101", i)) for i in (2, 9, 10))
     assert [c.of.pass_id for c in store.list()] == [2, 9, 10]  # by number, not by name
     part = third / "embedding.shard" / "part-0.txt"
@@ -55,6 +56,7 @@ def test_what_is_damaged_is_named_and_passed_over(tmp_path: Path) -> None:
 
 def test_a_pass_trained_again_replaces_what_came_after(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path)
+    store.take_over()
     for number in (1, 2, 3):
         save(store, PassId("20240101", number))
     save(store, PassId("20240101", 2), "again")
@@ -66,7 +68,9 @@ def test_a_pass_trained_again_replaces_what_came_after(tmp_path: Path) -> None:
 
 def test_manifest_and_witness_come_back(tmp_path: Path) -> None:
     of = PassId("20240101", 1)
-    path = save(CheckpointStore(tmp_path), of)
+    store = CheckpointStore(tmp_path)
+    store.take_over()
+    path = save(store, of)
     data = (path / "manifest.json").read_bytes()
     assert Manifest.decode(data).encode() == data
     witness = Witness("20240101", 1, "d")
@@ -77,13 +81,16 @@ def test_manifest_and_witness_come_back(tmp_path: Path) -> None:
 
 
 def test_the_journal_forgets_passes_that_are_trained_again(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path)
+    store.take_over()
     journal = Journal(tmp_path)
+    journal.roll_back(None, store)
     for number in (1, 2, 3):
         journal.append(PassRecord("20240101", number, 5, 0.5, None, 1, 0, 0.5, 0.5))
     with (tmp_path / "passes.jsonl").open("a") as out:
         out.write('{"day": "2024')  # a crash
     assert [r.pass_id for r in journal.read()] == [1, 2, 3]
-    journal.roll_back(PassId("20240101", 2))
+    journal.roll_back(PassId("20240101", 2), store)
     assert [r.pass_id for r in journal.read()] == [1, 2]
-    journal.roll_back(None)
+    journal.roll_back(None, store)
     assert journal.read() == []

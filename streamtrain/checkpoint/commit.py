@@ -14,18 +14,25 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import confluent_kafka as ck
 
 from streamtrain.checkpoint.manifest import Manifest, Witness
 from streamtrain.checkpoint.store import Checkpoint, CheckpointStore
-from streamtrain.errors import StateMismatch, TopicMismatch
+from streamtrain.errors import (
+    CheckpointMissing,
+    KafkaError,
+    OtherCluster,
+    PartitionsChanged,
+    RetentionPassed,
+    StateMismatch,
+    TopicReplaced,
+)
+from streamtrain.failpoints import failpoint
 from streamtrain.kafka import clients, topics
 from streamtrain.kafka.topics import TopicNames
+from streamtrain.kafka.transactions import OffsetTransactions
 
 log = logging.getLogger("streamtrain.checkpoint")
 
@@ -41,15 +48,24 @@ class Stream:
     partitions: int
 
 
-def look_at_stream(properties: Mapping[str, str], names: TopicNames, stop: threading.Event) -> Stream | None:
-    """Waits for the cluster and for the job's topics, which the bridge makes; None when stopped before."""
-    cluster = clients.wait_for_cluster(properties, None, lambda s: log.warning("waiting for Kafka, %.0f s so far", s))
+def look_at_stream(
+    properties: Mapping[str, str],
+    names: TopicNames,
+    stop: threading.Event,
+    on_wait: Callable[[str], None] = lambda _what: None,
+) -> Stream | None:
+    """Waits for the cluster and for the job's topics, which the bridge makes; None when stopped before.
+
+    on_wait(what) again and again while it waits.
+    """
+    cluster = clients.wait_for_cluster(properties, None, clients.say_waiting(log, on_wait))
     client = clients.admin(properties)
     said = False
     while not {names.samples, names.splits} <= set(found := topics.find(client, names)):
         if not said:
             log.info("waiting for the bridge to make the topics %s and %s", names.samples, names.splits)
             said = True
+        on_wait("waiting for the bridge to make the topics")
         if stop.wait(1):
             return None
     return Stream(
@@ -62,27 +78,35 @@ def look_at_stream(properties: Mapping[str, str], names: TopicNames, stop: threa
 
 
 class Committer:
-    """Worker 0's side of the protocol. Making one fences the trainer before it."""
+    """Worker 0's side of the protocol. Making one fences the trainer before it, and clears what it staged."""
 
-    def __init__(self, properties: Mapping[str, str], job: str, stream: Stream, store: CheckpointStore) -> None:
+    def __init__(
+        self,
+        properties: Mapping[str, str],
+        job: str,
+        stream: Stream,
+        store: CheckpointStore,
+        *,
+        owner: str = "nobody",
+        on_wait: Callable[[str], None] = lambda _what: None,
+    ) -> None:
+        """owner: see CheckpointStore.take_over. on_wait(what) while the broker is away."""
         self._job = job
         self._stream = stream
         self._store = store
-        self._producer: Any = clients.producer(properties, f"{job}.trainer")
-        try:
-            self._producer.init_transactions(60)
-        except ck.KafkaException as error:
-            raise clients.translate(error, f"starting the trainer's transactions ({job}.trainer)") from error
-        self._group: Any = clients.reader(properties, job)
+        self._transactions = OffsetTransactions(properties, f"{job}.trainer", job, on_wait)
+        failpoint("restore.fenced")
+        store.take_over(owner)
 
     def close(self) -> None:
-        self._group.close()
+        self._transactions.close()
 
     def restore(self) -> Checkpoint | None:
         """The checkpoint to start from; None to start from nothing. Settles a commit that a crash cut.
 
-        Raises StateMismatch when the group's witness is of a checkpoint that is not on disk, or when the
-        checkpoint is of other topics; TopicMismatch when its offsets are no longer there.
+        Raises CheckpointMissing when the group's witness is of a checkpoint that is not on disk;
+        TopicReplaced, PartitionsChanged, OtherCluster, StateMismatch when the checkpoint is of other topics;
+        RetentionPassed when its offsets are no longer there.
         """
         witness, offset = self._witness()
         chosen = None
@@ -94,82 +118,114 @@ class Committer:
             if witness is not None and checkpoint.of == witness.of:
                 witness = None  # it is there, but damaged: an older one may do
         if witness is not None and (chosen is None or chosen.of < witness.of):
-            raise StateMismatch(
+            raise CheckpointMissing(
                 f"group {self._job} has committed checkpoint {witness.of} (marker log offset {offset}), but "
                 f"{self._store.root} has {'nothing newer than ' + str(chosen.of) if chosen else 'no checkpoint'}",
                 remedy="Restore that directory or correct runner.model_save_path; to start anew use a new stream.job.",
             )
-        self._check_offsets(chosen)
-        if chosen is not None and chosen.manifest is not None:
-            self._check_topics(chosen.manifest)
-            if witness is None or witness.digest != chosen.digest:
-                log.warning("checkpoint %s: its commit is rolled forward", chosen.of)
-                self._fence(chosen.manifest, chosen.digest)
-                self._commit()
+        manifest = chosen.manifest if chosen is not None else None
+        if manifest is not None:
+            check_topics(manifest, self._stream, self._job)
+        self._check_offsets(manifest)
+        if chosen is not None and manifest is not None:
+            if witness is None or witness.digest != chosen.digest or offset != manifest.marker_offset:
+                log.warning(
+                    "checkpoint %s: the group's offsets are not its own (a crash before their commit, or they were "
+                    "reset by hand); the checkpoint holds, they are rolled forward to it", chosen.of,
+                )  # fmt: skip
+                self._fence(manifest, chosen.digest)
+                self._commit(manifest, chosen.digest)
             self._store.append_donefile(chosen.of, int(time.time()))
+        failpoint("restore.chosen")
         return chosen
 
     def publish(self, staged: Path, manifest: Manifest) -> Path:
         """Steps 2 (its manifest) to 6. Raises Fenced before anything is visible, CheckpointError."""
         digest = self._store.put_manifest(staged, manifest)
         self._fence(manifest, digest)
+        failpoint("commit.fenced")
         path = self._store.publish(staged, manifest.of)
-        self._commit()
+        failpoint("commit.renamed")
+        self._commit(manifest, digest)
+        failpoint("commit.committed")
         self._store.append_donefile(manifest.of, int(time.time()))
+        failpoint("commit.done")
         return path
 
     def _witness(self) -> tuple[Witness | None, int]:
         key = (self._stream.names.splits, 0)
-        offset, metadata = clients.committed(self._group, [key]).get(key, (-1, None))
+        offset, metadata = clients.committed(self._transactions.group, [key]).get(key, (-1, None))
         return Witness.decode(metadata), offset
 
     def _fence(self, manifest: Manifest, digest: str) -> None:
+        """The transaction's offsets: where the next pass starts, with the manifest's digest."""
         names = self._stream.names
         offsets = {(names.samples, int(p)): o for p, o in manifest.offsets.items()}
         offsets[names.splits, 0] = manifest.marker_offset
-        try:
-            self._producer.begin_transaction()
-            witness = Witness(manifest.day, manifest.pass_id, digest)
-            clients.send_offsets(self._producer, self._group, offsets, witness.encode())
-        except ck.KafkaException as error:
-            raise clients.translate(error, f"committing the offsets of group {self._job}") from error
+        self._transactions.put(offsets, Witness(manifest.day, manifest.pass_id, digest).encode())
 
-    def _commit(self) -> None:
-        try:
-            self._producer.commit_transaction(60)
-        except ck.KafkaException as error:
-            raise clients.translate(error, f"committing the offsets of group {self._job}") from error
-
-    def _check_topics(self, manifest: Manifest) -> None:
-        found = {
-            "samples_topic_id": self._stream.samples_topic_id,
-            "splits_topic_id": self._stream.splits_topic_id,
-            "cluster_id": self._stream.cluster_id,
-            "partitions": self._stream.partitions,
-            "job": self._job,
-        }
-        for key, value in found.items():
-            if getattr(manifest, key) != value:
-                raise StateMismatch(
-                    f"checkpoint {manifest.of} was made with {key} {getattr(manifest, key)}, found {value}",
-                    remedy="Its topics were made anew or changed: restore them, or start a new stream.job "
-                    "with a new runner.model_save_path.",
+    def _commit(self, manifest: Manifest, digest: str) -> None:
+        """An aborted transaction is made once more, since the checkpoint already stands."""
+        if not self._transactions.commit():
+            self._fence(manifest, digest)
+            if not self._transactions.commit():
+                raise KafkaError(
+                    f"the broker aborted the commit of checkpoint {manifest.of} twice",
+                    remedy="The checkpoint stands; a restart commits it. Look at the broker's log.",
                 )
 
-    def _check_offsets(self, checkpoint: Checkpoint | None) -> None:
-        manifest = checkpoint.manifest if checkpoint else None
+    def _check_offsets(self, manifest: Manifest | None) -> None:
+        names = self._stream.names
         partitions = range(self._stream.partitions)
-        needed = (
-            {p: int(manifest.offsets[str(p)]) if manifest else 0 for p in partitions}
-            if (manifest is None or manifest.partitions == self._stream.partitions)
-            else {}
-        )
-        marks = topics.watermarks(self._group, self._stream.names.samples, list(needed))
-        for partition, offset in needed.items():
-            low, high = marks[partition]
+        needed = {(names.samples, p): int(manifest.offsets[str(p)]) if manifest else 0 for p in partitions}
+        needed[names.splits, 0] = manifest.marker_offset if manifest else 0
+        for (topic, partition), offset in needed.items():
+            low, high = topics.watermarks(self._transactions.group, topic, [partition])[partition]
             if not low <= offset <= high:
-                raise TopicMismatch(
-                    f"topic {self._stream.names.samples}, partition {partition}: offset {offset} is needed, the "
-                    f"topic has {low} to {high}",
-                    remedy="Retention has passed it or the topic was made anew: restore it, or start a new stream.job.",
+                raise RetentionPassed(
+                    f"topic {topic}, partition {partition}: offset {offset} is needed, the topic has {low} to {high}",
+                    remedy="Retention has passed it: restore the topic, or start a new stream.job with a new "
+                    "runner.model_save_path.",
                 )
+
+
+def check_topics(manifest: Manifest, stream: Stream, job: str) -> None:
+    """Raises OtherCluster, TopicReplaced, PartitionsChanged or StateMismatch when `manifest` is not of `stream`."""
+    remedy = "start a new stream.job with a new runner.model_save_path."
+    of = f"checkpoint {manifest.of}"
+    if manifest.job != job:
+        raise StateMismatch(f"{of} is of job {manifest.job}, stream.job is {job}", remedy="Correct one of the two.")
+    if manifest.cluster_id != stream.cluster_id:
+        raise OtherCluster(
+            f"{of} was made with cluster_id {manifest.cluster_id}, found {stream.cluster_id}",
+            remedy=f"Correct kafka.bootstrap.servers, or {remedy}",
+        )
+    pairs = (
+        (stream.names.samples, manifest.samples_topic_id, stream.samples_topic_id),
+        (stream.names.splits, manifest.splits_topic_id, stream.splits_topic_id),
+    )
+    for name, expected, found in pairs:
+        if expected != found:
+            raise TopicReplaced(
+                f"{of} was made with topic {name} of id {expected}, found id {found}",
+                remedy=f"The topic was deleted and made anew: {remedy}",
+            )
+    if manifest.partitions != stream.partitions:
+        raise PartitionsChanged(
+            f"{of} was made with {manifest.partitions} partitions of {stream.names.samples}, found {stream.partitions}",
+            remedy=f"Rows would go to other workers: {remedy}",
+        )
+
+
+def refuse_lost_topics(store: CheckpointStore, found: Collection[str], names: TopicNames) -> None:
+    """Raises TopicReplaced when there are checkpoints, but the topics that they are of are gone.
+
+    Called before the topics are made: all logs would be bridged again, for a trainer that must refuse them.
+    """
+    manifests = [c.manifest for c in store.list() if c.manifest is not None]
+    missing = [n for n in (names.samples, names.splits) if n not in found]
+    if manifests and manifests[-1].job == names.job and missing:
+        raise TopicReplaced(
+            f"topic {missing[0]} does not exist, but checkpoint {manifests[-1].of} in {store.root} was made with it",
+            remedy="It was deleted: restore it, or start a new stream.job with a new runner.model_save_path.",
+        )

@@ -7,12 +7,14 @@ import base64
 import zlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 
-from streamtrain.checkpoint.store import replace_synced
+from streamtrain.checkpoint.store import CheckpointStore
+from streamtrain.errors import CheckpointError
 from streamtrain.schedule import PassId
 
 NAME = "passes.jsonl"
@@ -22,6 +24,7 @@ NAME = "passes.jsonl"
 class PassRecord:
     """What a pass gave. seconds: the pass, of it read_seconds for loading its
     rows, predict_seconds and train_seconds. ended: seconds since 1970, its checkpoint included.
+    checkpoint_parts: seconds of the checkpoint by part; those of paddle_* are Paddle's own saving.
 
     predict_histogram: rows by label and bucketed prediction, from pack(); AUCs over several passes need it.
     """
@@ -37,6 +40,7 @@ class PassRecord:
     train_seconds: float
     ended: float = 0.0
     checkpoint_seconds: float | None = None
+    checkpoint_parts: dict[str, float] = field(default_factory=dict)
     predict_histogram: str = field(default="", repr=False)
 
     @property
@@ -56,15 +60,23 @@ def unpack(text: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
 
 
 class Journal:
-    """The records of one model_save_path."""
+    """The records of one model_save_path. read() needs nothing; roll_back() comes before append()."""
 
     def __init__(self, root: Path) -> None:
         self._path = root / NAME
+        self._out: IO[bytes] | None = None
 
     def append(self, record: PassRecord) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("ab") as out:
-            out.write(orjson.dumps(asdict(record)) + b"\n")
+        """Into the file that roll_back() made: that of a newer trainer, if there is one, is another file.
+
+        Raises CheckpointError when there is no space.
+        """
+        if self._out is None:
+            raise CheckpointError(f"{self._path} was not rolled back")
+        try:
+            self._out.write(orjson.dumps(asdict(record)) + b"\n")
+        except OSError as error:
+            raise CheckpointError(f"{self._path} cannot be written: {error.strerror}") from error
 
     def read(self) -> list[PassRecord]:
         """All records; a last line that a crash cut is left out."""
@@ -80,8 +92,15 @@ class Journal:
                 continue
         return records
 
-    def roll_back(self, newest: PassId | None) -> None:
-        """Keeps the records up to `newest`; none when it is None."""
-        if self._path.exists():
-            kept = [r for r in self.read() if newest is not None and r.of <= newest]
-            replace_synced(self._path, b"".join(orjson.dumps(asdict(r)) + b"\n" for r in kept))
+    def roll_back(self, newest: PassId | None, store: CheckpointStore) -> None:
+        """Keeps the records up to `newest`, none when it is None, in a new file.
+
+        Raises Fenced when a newer trainer has taken over the store, CheckpointError.
+        """
+        kept = [r for r in self.read() if newest is not None and r.of <= newest]
+        store.replace(self._path, b"".join(orjson.dumps(asdict(r)) + b"\n" for r in kept))
+        self._out = self._path.open("ab", buffering=0)
+
+    def close(self) -> None:
+        if self._out is not None:
+            self._out.close()

@@ -1,21 +1,29 @@
 """Checkpoints under model_save_path: staged, fsynced, renamed, verified.
 
-A directory {day}/{pass_id} exists only whole: it is written under `.staging/` and renamed. What is damaged
-later (its bytes are not those of the manifest) is passed over.
+A directory {day}/{pass_id} exists only whole: it is written below `.staging/<run>/` and renamed. What is
+damaged later (its bytes are not those of the manifest) is passed over.
+
+`.staging/<run>/` belongs to one run of one trainer, and a newer trainer's first act is to rename it away.
+Every change that others see is a rename out of that directory or into it, so a trainer that was frozen at any
+point and is thawed late finds its directory gone, and can change nothing.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import os
 import re
 import shutil
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from streamtrain.checkpoint.manifest import NAME, FileEntry, Manifest, digest
-from streamtrain.errors import CheckpointError
+from streamtrain.errors import CheckpointError, Fenced
+from streamtrain.failpoints import failpoint
 from streamtrain.schedule import PassId
 
 STAGING = ".staging"
@@ -34,10 +42,14 @@ class Checkpoint:
 
 
 class CheckpointStore:
-    """The checkpoints of one model_save_path. Raises CheckpointError for what the file system refuses."""
+    """The checkpoints of one model_save_path. Raises CheckpointError for what the file system refuses.
+
+    Reading needs nothing; who writes calls take_over() first.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._run: Path | None = None
 
     def list(self) -> list[Checkpoint]:
         """All checkpoints, oldest first; the manifest of each is read, its files are not."""
@@ -83,20 +95,61 @@ class CheckpointStore:
         for checkpoint in reversed(self.list()):
             yield checkpoint, self.verify(checkpoint)
 
+    def owner(self) -> str | None:
+        """Whose run writes here: the `owner` of the last take_over(), by anybody."""
+        runs = [p.name for p in (self.root / STAGING).glob("*-*")]
+        return runs[0].partition("-")[0] if runs else None
+
+    def check_owner(self, owner: str) -> None:
+        """For a run that is started again: raises Fenced when somebody else has taken over since."""
+        found = self.owner()
+        if found is not None and found != owner:
+            raise Fenced(
+                f"a newer trainer has taken over {self.root} while this one was down",
+                remedy="It goes on there; this one has changed nothing.",
+            )
+
+    def take_over(self, owner: str = "nobody") -> None:
+        """Makes this store the one that writes: the staging directory of every other run is renamed away,
+        atomically, then removed. To be called after the other trainer's transactions are fenced.
+
+        owner: who starts this run, and may start it again (letters and digits).
+        """
+        staging = self.root / STAGING
+        with _refusals(staging, "cannot be made"):
+            staging.mkdir(parents=True, exist_ok=True)
+            gone = []
+            for other in staging.iterdir():
+                aside = self.root / f"{STAGING}-cleared-{uuid.uuid4().hex}"
+                with contextlib.suppress(FileNotFoundError):  # two take over at once
+                    other.rename(aside)
+                    gone.append(aside)
+            self._run = staging / f"{owner}-{uuid.uuid4().hex}"
+            self._run.mkdir()
+        failpoint("restore.cleared")
+        for old in [*gone, *self.root.glob(f"{STAGING}-cleared-*")]:
+            shutil.rmtree(old, ignore_errors=True)
+
     def staging(self, of: PassId) -> Path:
         """Where a checkpoint is saved before it is published."""
-        return self.root / STAGING / f"{of.day}-{of.pass_id}"
+        return self._own() / f"{of.day}-{of.pass_id}"
+
+    def scratch(self) -> Path:
+        """A directory of this run, for what loading needs."""
+        return self._own()
+
+    def _own(self) -> Path:
+        if self._run is None:
+            raise CheckpointError(f"{self.root} was not taken over")
+        return self._run
 
     def stage(self, of: PassId) -> Path:
-        """An empty directory to save into; what an earlier crash left is cleared."""
-        shutil.rmtree(self.root / STAGING, ignore_errors=True)
+        """An empty directory to save into. Raises Fenced when a newer trainer has taken over."""
         path = self.staging(of)
-        try:
-            path.mkdir(parents=True)
-        except OSError as error:
-            raise CheckpointError(
-                f"{path} cannot be made: {error.strerror}", remedy="Look at runner.model_save_path."
-            ) from error
+        shutil.rmtree(path, ignore_errors=True)  # of a save that failed in this process
+        with self._still_ours(path, "cannot be made"):
+            path.mkdir()
+        failpoint("save.staged")
         return path
 
     @staticmethod
@@ -106,10 +159,12 @@ class CheckpointStore:
         A failed fsync is final: the kernel may have dropped the pages, so it is never tried again.
         """
         entries = []
-        for name in _files(path):
-            file = path / name
-            entries.append(FileEntry(name, file.stat().st_size, _sha256(file)))
-            _fsync(file)
+        with _refusals(path, "cannot be read back"):
+            for name in _files(path):
+                file = path / name
+                entries.append(FileEntry(name, file.stat().st_size, _sha256(file)))
+                _fsync(file)
+        failpoint("save.sealed")
         return tuple(entries)
 
     def put_manifest(self, staged: Path, manifest: Manifest) -> str:
@@ -118,42 +173,83 @@ class CheckpointStore:
         write_synced(staged / NAME, data)
         for directory, _, _ in os.walk(staged, topdown=False):
             _fsync(Path(directory))
+        failpoint("commit.manifest")
         return digest(data)
 
     def publish(self, staged: Path, of: PassId) -> Path:
-        """Renames the staged directory to {day}/{pass_id}: the commit point."""
+        """Renames the staged directory to {day}/{pass_id}: the commit point.
+
+        A damaged one of that name, passed over at the restart, is renamed into this run's directory first.
+        Raises Fenced, with nothing changed, when a newer trainer has taken over.
+        """
         target = self.root / of.day / str(of.pass_id)
-        try:
+        with self._still_ours(target, "cannot be published"):
             target.parent.mkdir(parents=True, exist_ok=True)
             _fsync(self.root)
-            if target.exists():  # a damaged one that was passed over, or one of a lost history
-                aside = self.root / STAGING / f"replaced-{of.day}-{of.pass_id}"
-                shutil.rmtree(aside, ignore_errors=True)
+            aside = self._own() / f"replaced-{of.day}-{of.pass_id}"
+            if target.exists():
                 target.rename(aside)
             staged.rename(target)
             _fsync(target.parent)
             _fsync(staged.parent)
-        except OSError as error:
-            raise CheckpointError(f"{target} cannot be published: {error.strerror}") from error
+        shutil.rmtree(aside, ignore_errors=True)
         return target
 
     def append_donefile(self, of: PassId, base_key: int) -> None:
         """A line `day, base key, path, pass_id, 0` in donefile.txt, by atomic replace; once a checkpoint.
 
         Lines of later passes (of a history that a restart went back behind) are dropped.
+        Raises Fenced when a newer trainer has taken over.
         """
         path = self.root / DONEFILE
         kept = []
+        with self._still_ours(path, "cannot be replaced"):
+            for line in path.read_text().splitlines() if path.exists() else []:
+                columns = line.split("\t")
+                if len(columns) == 5 and columns[3].isdigit() and PassId(columns[0], int(columns[3])) < of:
+                    kept.append(line)
+            kept.append(f"{of.day}\t{base_key}\t{self.root / of.day / str(of.pass_id)}\t{of.pass_id}\t0")
+            self._replace(path, ("\n".join(kept) + "\n").encode())
+
+    def replace(self, path: Path, data: bytes) -> None:
+        """Replaces a file atomically: readers see the old or the new one.
+
+        Raises Fenced, with nothing changed, when a newer trainer has taken over; CheckpointError.
+        """
+        with self._still_ours(path, "cannot be replaced"):
+            self._replace(path, data)
+
+    def _replace(self, path: Path, data: bytes) -> None:
+        temporary = self._own() / f"{path.name}.new"
+        write_synced(temporary, data)
+        temporary.replace(path)
+        _fsync(path.parent)
+
+    @contextlib.contextmanager
+    def _still_ours(self, path: Path, failure: str) -> Iterator[None]:
         try:
-            lines = path.read_text().splitlines() if path.exists() else []
-        except OSError as error:
-            raise CheckpointError(f"{path}: {error.strerror}") from error
-        for line in lines:
-            columns = line.split("\t")
-            if len(columns) == 5 and PassId(columns[0], int(columns[3])) < of:
-                kept.append(line)
-        kept.append(f"{of.day}\t{base_key}\t{self.root / of.day / str(of.pass_id)}\t{of.pass_id}\t0")
-        replace_synced(path, ("\n".join(kept) + "\n").encode())
+            with _refusals(path, failure):
+                yield
+        except CheckpointError as error:
+            if self._own().is_dir():
+                raise
+            raise Fenced(
+                f"{self._own()} is gone: a newer trainer has taken over {self.root}",
+                remedy="This one has changed nothing; end one of the two.",
+            ) from error
+
+
+@contextlib.contextmanager
+def _refusals(path: Path, failure: str) -> Iterator[None]:
+    """What the file system refuses becomes a CheckpointError that names the path and says what to do."""
+    try:
+        yield
+    except OSError as error:
+        remedy = "Look at runner.model_save_path and its rights."
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            remedy = "Free some space: a restart goes on from the last checkpoint, which stands."
+        where = error.filename or path
+        raise CheckpointError(f"{path} {failure}: {where}: {error.strerror}", remedy=remedy) from error
 
 
 def _files(root: Path) -> list[str]:
@@ -171,6 +267,7 @@ def _sha256(path: Path) -> str:
 def _fsync(path: Path) -> None:
     fd = os.open(path, os.O_RDONLY)
     try:
+        failpoint("save.fsync")
         os.fsync(fd)
     except OSError as error:
         raise CheckpointError(
@@ -183,16 +280,6 @@ def _fsync(path: Path) -> None:
 
 def write_synced(path: Path, data: bytes) -> None:
     """Writes and fsyncs a file. Raises CheckpointError."""
-    try:
+    with _refusals(path, "cannot be written"):
         path.write_bytes(data)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be written: {error.strerror}") from error
     _fsync(path)
-
-
-def replace_synced(path: Path, data: bytes) -> None:
-    """Replaces a file atomically: readers see the old or the new one."""
-    temporary = path.with_name(f".{path.name}.new")
-    write_synced(temporary, data)
-    temporary.replace(path)
-    _fsync(path.parent)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+
 from streamtrain.cli.options import ConfigOption, stop_on_signals
+
+log = logging.getLogger("streamtrain.bridge")
 
 
 def command(config: ConfigOption) -> None:
@@ -10,9 +14,14 @@ def command(config: ConfigOption) -> None:
     from rich.console import Console
 
     from connectors.bridge import Bridge
+    from streamtrain.checkpoint.commit import refuse_lost_topics
+    from streamtrain.checkpoint.store import CheckpointStore
     from streamtrain.config import load_config
     from streamtrain.contracts.marker import Marker
+    from streamtrain.kafka.clients import admin, say_waiting, wait_for_cluster
     from streamtrain.kafka.connect import properties_of
+    from streamtrain.kafka.topics import TopicNames, find
+    from streamtrain.partstate import PartReporter
     from streamtrain.schedule import Split
 
     job = load_config(config)
@@ -31,6 +40,12 @@ def command(config: ConfigOption) -> None:
             said.add(split.path)
             console.print(f"{split.path}: waiting ({reason})")
 
-    bridge = Bridge(job, properties_of(job), stop=stop_on_signals(), on_split=on_split, on_wait=on_wait)
+    properties = properties_of(job)
+    stop = stop_on_signals()
+    report = PartReporter(job.state_dir, "bridge")
+    wait_for_cluster(properties, None, say_waiting(log, report))
+    names = TopicNames(job.stream.job)
+    refuse_lost_topics(CheckpointStore(job.model_save_path), find(admin(properties), names), names)
+    bridge = Bridge(job, properties, stop=stop, on_split=on_split, on_wait=on_wait, on_state=report)
     ledger = bridge.run()
     console.print(f"bridged: {ledger.next_sequence} of {job.schedule.total_splits} splits")

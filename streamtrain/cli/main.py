@@ -15,6 +15,7 @@ from streamtrain.cli import (
     checkpoints,
     config,
     demo,
+    failpoints,
     generate,
     recount,
     run,
@@ -38,6 +39,7 @@ app.command("status")(status.command)
 app.command("recount")(recount.command)
 app.command("demo")(demo.command)
 app.command("generate")(generate.command)
+app.command("failpoints")(failpoints.command)
 app.add_typer(checkpoints.app, name="checkpoints")
 app.add_typer(config.app, name="config")
 

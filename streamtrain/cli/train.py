@@ -2,28 +2,60 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import logging
+import sys
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from streamtrain.cli.options import ConfigOption, stop_on_signals
+
+if TYPE_CHECKING:
+    from streamtrain.config import JobConfig
+
+
+class Role(str, Enum):
+    """What this process is, of a job on several machines."""
+
+    server = "server"
+    worker = "worker"
 
 
 def command(
     config: ConfigOption,
     servers: Annotated[int | None, typer.Option(min=1, help="Servers; stream.servers by default.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Workers; stream.workers by default.")] = None,
+    role: Annotated[
+        Role | None, typer.Option(envvar="STREAMTRAIN_ROLE", help="Run this one role; the others run elsewhere.")
+    ] = None,
+    index: Annotated[int, typer.Option(envvar="STREAMTRAIN_INDEX", min=0, help="Its number, from 0.")] = 0,
+    servers_at: Annotated[
+        str, typer.Option(envvar="STREAMTRAIN_SERVERS_AT", metavar="HOST:PORT,...", help="Every server's address.")
+    ] = "",
+    workers_at: Annotated[
+        str,
+        typer.Option(
+            envvar="STREAMTRAIN_WORKERS_AT",
+            metavar="HOST:PORT,...",
+            help="Every worker's; all roles meet at the first, whose next port is used too.",
+        ),
+    ] = "",
 ) -> None:
-    """Train: start servers and workers through Paddle's launcher and watch them."""
-    from rich.console import Console
-
-    from streamtrain.cli.live import PassPrinter
+    """Train: all servers and workers on this machine, watched; or, with --role, one of them."""
     from streamtrain.config import load_config
     from streamtrain.kafka.connect import properties_of
-    from streamtrain.supervisor import Supervisor
 
     job = load_config(config)
     properties_of(job)
+    if role is not None:
+        _one_role(job, role, index, servers_at, workers_at)
+        return
+    from rich.console import Console
+
+    from streamtrain.cli.live import PassPrinter
+    from streamtrain.supervisor import Supervisor
+
     printer = PassPrinter(job, Console(highlight=False, markup=False, soft_wrap=True))
     supervisor = Supervisor(
         job, servers=servers, workers=workers, stop=stop_on_signals(),
@@ -31,3 +63,16 @@ def command(
     )  # fmt: skip
     with printer:
         supervisor.run()
+
+
+def _one_role(job: JobConfig, role: Role, index: int, servers_at: str, workers_at: str) -> None:
+    """Its log is this process's output, as of any container."""
+    from streamtrain.guard import Guard
+    from streamtrain.meeting import Addresses
+
+    addresses = Addresses.parse(servers_at, workers_at)
+    logging.basicConfig(
+        stream=sys.stdout, force=True, level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )  # fmt: skip
+    Guard(job, "server" if role is Role.server else "worker", index, addresses).run()

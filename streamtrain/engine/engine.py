@@ -7,6 +7,7 @@ import shutil
 import socket
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,14 @@ class Dataset:
 
     def release(self) -> None:
         self.handle.release_memory()
+
+
+@dataclass(frozen=True)
+class Saved:
+    """keys: in the servers, 0 on other workers than 0. seconds: by part; those in paddle_* are Paddle's own."""
+
+    keys: int
+    seconds: dict[str, float]
 
 
 class Engine:
@@ -149,40 +158,58 @@ class Engine:
                 tensor.set(np.zeros(old.shape, old.dtype), paddle.CPUPlace())
         return PassStats(found[0], found[1])
 
-    def save(self, directory: Path) -> int:
+    def save(self, directory: Path | None) -> Saved:
         """Every worker calls it; worker 0 writes a checkpoint's files into `directory` (there, empty).
 
-        Returns the number of keys, 0 on other workers. Raises CheckpointError.
+        Other workers give None. Raises CheckpointError when what Paddle wrote is not whole.
         """
         runtime = _runtime()
         keys = 0
-        raw = directory / ".raw"
-        runtime._save_one_table(tables.SPARSE, str(raw), 4)
-        runtime._save_one_table(tables.DENSE, str(raw), 0)
-        if self.index == 0:
-            keys = tables.arrange_sparse(raw / f"{tables.SPARSE:03d}", directory, self._table)
-            dense = raw / f"{tables.DENSE:03d}"
-            if not dense.is_dir() or not any(dense.iterdir()):
-                raise CheckpointError("Paddle saved no dense table", remedy="Look at log/serverlog.*.")
-            dense.rename(directory / tables.DENSE_DIR)
-            shutil.rmtree(raw)
+        laps = [time.monotonic()]
+        raw = str(directory / ".raw") if directory is not None else ""
+        runtime._save_one_table(tables.SPARSE, raw, 4)
+        laps.append(time.monotonic())
+        runtime._save_one_table(tables.DENSE, raw, 0)
+        laps.append(time.monotonic())
+        if directory is not None:
             for name, value in self._pull_dense().items():
-                paddle.save(value, str(directory / name), use_binary_format=True)
+                self._save_variable(directory / name, value)
+        laps.append(time.monotonic())
+        if directory is not None:
+            keys = self._count_keys()
+            tables.arrange_sparse(Path(raw) / f"{tables.SPARSE:03d}", directory, self._table, keys)
+            tables.arrange_dense(Path(raw) / f"{tables.DENSE:03d}", directory)
+            shutil.rmtree(raw)
         self.barrier()
-        return keys
+        laps.append(time.monotonic())
+        names = ("paddle_sparse", "paddle_dense", "paddle_values", "checked")
+        return Saved(keys, {n: b - a for n, a, b in zip(names, laps, laps[1:], strict=False)})
 
-    def load(self, directory: Path) -> int:
+    @staticmethod
+    def _save_variable(path: Path, value: Any) -> None:
+        try:
+            paddle.save(value, str(path), use_binary_format=True)
+        except (OSError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{path} cannot be written: {error}", remedy="Is the disk of runner.model_save_path full?"
+            ) from error
+
+    def _count_keys(self) -> int:
+        return tables.count_keys(lambda: _runtime()._worker.print_table_stat(tables.SPARSE, 0, 0))
+
+    def load(self, directory: Path, scratch: Path | None) -> int:
         """Every worker calls it, after connect(), with fresh servers; returns the number of keys there.
 
+        scratch: on worker 0, a directory on the same file system; None on others.
         Raises CheckpointError when files are missing or Paddle did not load them.
         """
         runtime = _runtime()
         keys = 0
         self.barrier()
-        if self.index == 0:
-            with tables.paddle_layout(directory, self._table) as temporary:
+        if scratch is not None:
+            with tables.paddle_layout(directory, scratch, self._table) as temporary:
                 runtime._worker.load_model(str(temporary), 0)
-            keys = tables.count_loaded(lambda: runtime._worker.print_table_stat(tables.SPARSE, 0, 0))
+            keys = self._count_keys()
             self._push_dense(directory)
         self.barrier()
         self._pull_dense()

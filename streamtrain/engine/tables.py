@@ -11,10 +11,13 @@ Paddle's saves and loads report failures in C++ logs only, so files are counted 
 from __future__ import annotations
 
 import ctypes
+import gzip
 import os
 import re
 import shutil
 import tempfile
+import time
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +30,8 @@ from streamtrain.errors import CheckpointError
 SPARSE, DENSE = 0, 1  # Paddle's table ids: the one sparse table, then the dense one
 SHARD = "embedding.shard"
 DENSE_DIR = ".dense"
+#: Seconds that Paddle may take to print how many keys there are.
+PRINT_S = 20.0
 COLUMNS = ("key", "slot", "unseen_days", "delta_score", "show", "click", "embed_w", "embed_g2sum")
 
 
@@ -55,10 +60,11 @@ class TableFormat:
         return orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n"
 
 
-def arrange_sparse(raw: Path, directory: Path, table: TableFormat) -> int:
-    """Moves Paddle's part files to embedding.shard/ and writes their .meta; returns the number of keys.
+def arrange_sparse(raw: Path, directory: Path, table: TableFormat, expected: int) -> None:
+    """Moves Paddle's part files to embedding.shard/ and writes their .meta.
 
-    Raises CheckpointError when Paddle wrote another number of files than shard_num.
+    expected: keys in the servers. Raises CheckpointError when Paddle wrote another number of files than
+    shard_num, or of keys: of a full disk it says nothing but in its log.
     """
     parts = sorted(p for p in raw.iterdir() if p.is_file()) if raw.is_dir() else []
     if len(parts) != table.shard_num:
@@ -75,7 +81,32 @@ def arrange_sparse(raw: Path, directory: Path, table: TableFormat) -> int:
         part.rename(shard / f"{name}.txt")
         (shard / f"{name}.meta").write_bytes(table.meta(keys))
         total += keys
-    return total
+    if total != expected:
+        raise CheckpointError(
+            f"Paddle saved {total} keys, the servers hold {expected}",
+            remedy="Is the disk of runner.model_save_path full? Look at log/serverlog.*.",
+        )
+
+
+def arrange_dense(raw: Path, directory: Path) -> None:
+    """Moves the dense table's files to .dense/.
+
+    Raises CheckpointError when there is none or one was cut, as by a full disk: Paddle says nothing then.
+    """
+    parts = sorted(p for p in raw.iterdir() if p.is_file()) if raw.is_dir() else []
+    if not parts:
+        raise CheckpointError("Paddle saved no dense table", remedy="Look at log/serverlog.*.")
+    for part in parts:
+        try:
+            with gzip.open(part) as stream:
+                while stream.read(1 << 20):
+                    pass
+        except (OSError, EOFError, zlib.error) as error:
+            raise CheckpointError(
+                f"Paddle did not save {part.name} of the dense table whole: {error}",
+                remedy="Is the disk of runner.model_save_path full? Look at log/serverlog.*.",
+            ) from error
+    raw.rename(directory / DENSE_DIR)
 
 
 def _count_lines(path: Path) -> int:
@@ -84,8 +115,11 @@ def _count_lines(path: Path) -> int:
 
 
 @contextmanager
-def paddle_layout(directory: Path, table: TableFormat) -> Iterator[Path]:
+def paddle_layout(directory: Path, scratch: Path, table: TableFormat) -> Iterator[Path]:
     """A temporary directory as Paddle's load wants it: 000/ with exactly shard_num files, and 001/.
+
+    scratch: where it is made, on the checkpoint's file system, for hard links: Paddle does not see symbolic
+    ones, and crashes without files.
 
     One file too many, a .meta even, makes Paddle load nothing and say nothing.
     """
@@ -98,8 +132,7 @@ def paddle_layout(directory: Path, table: TableFormat) -> Iterator[Path]:
     dense = sorted((directory / DENSE_DIR).glob("part-*"))
     if not dense:
         raise CheckpointError(f"{directory / DENSE_DIR} has no part file")
-    # beside the checkpoints, for hard links: Paddle does not see symbolic ones, and crashes without files
-    temporary = Path(tempfile.mkdtemp(prefix=".load-", dir=directory.parent.parent))
+    temporary = Path(tempfile.mkdtemp(prefix="load-", dir=scratch))
     try:
         for folder, files in (("000", parts), ("001", dense)):
             (temporary / folder).mkdir()
@@ -117,22 +150,27 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def count_loaded(print_stat: Any) -> int:
+def count_keys(print_stat: Any) -> int:
     """Runs Paddle's print_table_stat and reads its "feasign size: N", which goes to file descriptor 1.
 
     Raises CheckpointError when nothing of that kind was printed.
     """
     with tempfile.TemporaryFile() as out:
         saved = os.dup(1)
+        found: list[bytes] = []
         try:
             os.dup2(out.fileno(), 1)
             print_stat()
+            deadline = time.monotonic() + PRINT_S
+            # the answer's own thread prints it, now and then after print_stat has returned
+            while not found and time.monotonic() < deadline:
+                ctypes.CDLL(None).fflush(None)  # C++'s output stands in stdio's buffer
+                found = re.findall(rb"feasign size: (\d+),", os.pread(out.fileno(), 1 << 20, 0))
+                if not found:
+                    time.sleep(0.002)
         finally:
-            ctypes.CDLL(None).fflush(None)  # C++'s output stands in stdio's buffer
             os.dup2(saved, 1)
             os.close(saved)
-        out.seek(0)
-        found = re.findall(rb"feasign size: (\d+)", out.read())
     if not found:
-        raise CheckpointError("Paddle did not say how many keys were loaded")
+        raise CheckpointError("Paddle did not say how many keys the servers hold")
     return int(found[-1])

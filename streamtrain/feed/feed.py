@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
 from streamtrain.contracts.sample import SampleDecoder, SampleError
 from streamtrain.errors import DataError
+from streamtrain.failpoints import failpoint
 from streamtrain.feed.multislot import MultiSlotWriter
 from streamtrain.feed.passes import PassBuilder, PassPlan, partition_owner
 from streamtrain.feed.ranges import RangeReader
+from streamtrain.feed.spool import Spool
 from streamtrain.kafka.markers import LogEntry, MarkerLog
 from streamtrain.schedule import Schedule
 
@@ -45,7 +46,7 @@ class PassData:
 class Feed:
     """Reads and decodes the next pass in a thread while this one trains.
 
-    properties: librdkafka's. spool: an own folder, emptied at the start.
+    properties: librdkafka's. spool: a folder for the text of passes. on_wait(what) while Kafka is away.
     """
 
     def __init__(
@@ -62,16 +63,16 @@ class Feed:
         worker: int,
         workers: int,
         spool: Path,
+        on_wait: Callable[[str], None] = lambda _what: None,
     ) -> None:
-        shutil.rmtree(spool, ignore_errors=True)
-        spool.mkdir(parents=True)
+        self._spool = Spool(spool)
+        self._on_wait = on_wait
         self._schedule = schedule
         self._samples = samples
-        self._spool = spool
         self._worker = worker
         self._workers = workers
         group = f"{job}.feed"
-        self._markers = MarkerLog(properties, splits, group, start.marker_offset)
+        self._markers = MarkerLog(properties, splits, group, start.marker_offset, on_wait=self._say_away)
         self._builder = PassBuilder(schedule, start.pass_index, topic_id)
         mine = {p: o for p, o in start.offsets.items() if partition_owner(p, workers) == worker}
         self._reader = RangeReader(properties, samples, group, mine, on_stall=self._say_stall)
@@ -100,7 +101,7 @@ class Feed:
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._markers.close()
         self._reader.close()
-        shutil.rmtree(self._spool, ignore_errors=True)
+        self._spool.close()
 
     def _prepare(self) -> PassData | None:
         plan = self._next_plan()
@@ -109,9 +110,8 @@ class Feed:
         for marker in plan.markers:
             self._decoder.add(marker.schema)
         mine = {p: r for p, r in plan.ranges.items() if partition_owner(p, self._workers) == self._worker}
-        file = self._spool / f"{plan.of.day}-{plan.of.pass_id}.txt"
         rows = 0
-        with file.open("wb") as out:
+        with self._spool.writer(f"{plan.of.day}-{plan.of.pass_id}.txt") as (file, out):
             for records in self._reader.read(mine, self._closed.is_set):
                 try:
                     batch = self._decoder.decode([value for _, _, value in records])
@@ -129,6 +129,7 @@ class Feed:
                 f"pass {plan.of}: {rows} rows were read, the markers say {expected}",
                 remedy="The pass was not trained; look at the topic.",
             )
+        failpoint("feed.spooled")
         return PassData(plan, file, rows)
 
     def _next_plan(self) -> PassPlan | None:
@@ -143,8 +144,15 @@ class Feed:
         return None
 
     def _say_stall(self, seconds: float, partition: int, offset: int) -> None:
-        if seconds >= 5 and int(seconds * 5) % 50 == 0:
+        if seconds < 2:
+            return
+        self._on_wait("waiting for Kafka")
+        if int(seconds * 5) % 50 == 0:
             log.warning(
                 "topic %s, partition %d: offset %d has not come for %.0f s (broker away?)",
                 self._samples, partition, offset, seconds,
             )  # fmt: skip
+
+    def _say_away(self, seconds: float) -> None:
+        log.warning("topic %s: the broker is away for %.0f s", self._samples, seconds)
+        self._on_wait("waiting for Kafka")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from streamtrain.contracts.marker import Marker, Range
-from streamtrain.errors import DataError, TopicMismatch
+from streamtrain.errors import DataError, TopicReplaced
 from streamtrain.schedule import PassId, Schedule
 
 
@@ -63,10 +63,10 @@ class PassBuilder:
     def add(self, offset: int, marker: Marker) -> PassPlan | None:
         """Takes the marker at `offset`; returns a plan when it completes a pass.
 
-        Raises DataError for a marker out of order, TopicMismatch for one of another samples topic.
+        Raises DataError for a marker out of order, TopicReplaced for one of another samples topic.
         """
         if self.topic_id is not None and marker.topic_id != self.topic_id:
-            raise TopicMismatch(
+            raise TopicReplaced(
                 f"the marker of {marker.day}/{marker.time} (marker log offset {offset}) names samples topic "
                 f"{marker.topic_id}, but the topic there now is {self.topic_id}",
                 remedy="The samples topic was made anew: start a new job (stream.job) from the logs.",

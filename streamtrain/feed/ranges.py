@@ -14,8 +14,8 @@ from typing import Any
 import confluent_kafka as ck
 
 from streamtrain.contracts.marker import Range
-from streamtrain.errors import DataError, TopicMismatch
-from streamtrain.kafka.clients import reader, translate
+from streamtrain.errors import DataError, RetentionPassed, TopicReplaced
+from streamtrain.kafka.clients import GONE_CODES, reader, translate
 
 #: (partition, offset, value)
 Record = tuple[int, int, bytes]
@@ -52,7 +52,7 @@ class RangeReader:
     ) -> Iterator[list[Record]]:
         """All rows of `ranges` in batches of at most BATCH; must be used to its end.
 
-        Raises DataError when a range holds fewer or more rows than its marker says, TopicMismatch when
+        Raises DataError when a range holds fewer or more rows than its marker says, RetentionPassed when
         its offsets are no longer there. Ends early when `cancelled` says so.
         """
         todo = {p: _Progress(self._topic, p, ranges[p]) for p in ranges if ranges[p]}
@@ -110,9 +110,14 @@ class RangeReader:
         if code in (ck.KafkaError._TRANSPORT, ck.KafkaError._ALL_BROKERS_DOWN):
             return  # librdkafka reconnects by itself
         if code in (ck.KafkaError._AUTO_OFFSET_RESET, ck.KafkaError.OFFSET_OUT_OF_RANGE):
-            raise TopicMismatch(
+            raise RetentionPassed(
                 f"topic {self._topic} no longer has an offset that is needed ({error.str()})",
                 remedy="Retention has passed it, or the topic was made anew: restore it, or start a new job.",
+            )
+        if code in GONE_CODES:
+            raise TopicReplaced(
+                f"topic {self._topic} does not exist ({error.str()})",
+                remedy="It was deleted: restore it, or start a new job (stream.job).",
             )
         raise translate(error, f"reading {self._topic}")
 

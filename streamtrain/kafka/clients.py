@@ -26,10 +26,16 @@ GUARDED = frozenset(
 _PRODUCER_ONLY = ("linger.", "batch.", "compression.", "queue.buffering.", "transaction.", "message.send.")
 _CONSUMER_ONLY = ("fetch.", "queued.", "session.", "max.poll.", "enable.partition.eof", "check.crcs")
 _CLIENTS_ONLY = (*_PRODUCER_ONLY, *_CONSUMER_ONLY)
-_FENCED = {
+FENCED_CODES = {
     ck.KafkaError._FENCED,
     ck.KafkaError.INVALID_PRODUCER_EPOCH,
     getattr(ck.KafkaError, "PRODUCER_FENCED", ck.KafkaError._FENCED),
+}
+#: What a consumer says of a topic that is not there.
+GONE_CODES = {
+    ck.KafkaError.UNKNOWN_TOPIC_OR_PART,
+    ck.KafkaError._UNKNOWN_TOPIC,
+    ck.KafkaError._UNKNOWN_PARTITION,
 }
 _AWAY = {
     ck.KafkaError._TRANSPORT,
@@ -74,7 +80,7 @@ def translate(error: Any, what: str) -> StreamtrainError:
         error = error.args[0]
     code = error.code()
     text = f"{what}: {error.str()} ({error.name()})"
-    if code in _FENCED:
+    if code in FENCED_CODES:
         return Fenced(text, remedy="A newer instance of this job has taken over; this one has changed nothing.")
     if code in _DENIED:
         return KafkaError(text, remedy="Look at the security settings and passwords under kafka:.")
@@ -178,17 +184,14 @@ def wait_for_cluster(
     return retrying(ask)
 
 
-def send_offsets(transactional: Any, group: Any, offsets: Mapping[tuple[str, int], int], metadata: str) -> None:
-    """Adds offsets of `group` (a consumer, which may only assign) to the producer's open transaction.
+def say_waiting(to: logging.Logger, on_wait: Callable[[str], None]) -> Callable[[float], None]:
+    """For wait_for_cluster: logs, and tells on_wait, how long Kafka has not answered."""
 
-    Raises Fenced when a newer producer has the transactional.id, BrokerUnavailable, KafkaError.
-    """
-    places = [ck.TopicPartition(t, p, o, metadata) for (t, p), o in offsets.items()]
-    try:
-        transactional.send_offsets_to_transaction(places, group.consumer_group_metadata(), 30)
-    except ck.KafkaException as error:
-        topics = ", ".join(sorted({t for t, _ in offsets}))
-        raise translate(error, f"committing the group's offsets in {topics}") from error
+    def say(seconds: float) -> None:
+        to.warning("waiting for Kafka, %.0f s so far", seconds)
+        on_wait("waiting for Kafka")
+
+    return say
 
 
 def committed(group: Any, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, str | None]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -11,8 +12,11 @@ import confluent_kafka as ck
 
 from streamtrain.contracts.codec import DecodeError
 from streamtrain.contracts.marker import Marker
-from streamtrain.errors import DataError, TopicMismatch
-from streamtrain.kafka.clients import reader, translate
+from streamtrain.errors import DataError, RetentionPassed, TopicReplaced
+from streamtrain.kafka.clients import GONE_CODES, reader, translate
+
+#: Seconds between two looks whether the broker is there, while nothing comes.
+LOOK_S = 4.0
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,20 @@ class LogEntry:
 class MarkerLog:
     """Reads committed markers from an offset on. One object, one position."""
 
-    def __init__(self, properties: Mapping[str, str], topic: str, group: str, offset: int = 0) -> None:
+    def __init__(
+        self,
+        properties: Mapping[str, str],
+        topic: str,
+        group: str,
+        offset: int = 0,
+        *,
+        on_wait: Callable[[float], None] = lambda _seconds: None,
+    ) -> None:
+        """on_wait(seconds) now and then while the broker is away."""
         self._topic = topic
+        self._on_wait = on_wait
+        self._away_since: float | None = None
+        self._said = 0.0
         self._consumer: Any = reader({**properties, "enable.partition.eof": "true"}, group)
         self._consumer.assign([ck.TopicPartition(topic, 0, offset)])
 
@@ -46,11 +62,12 @@ class MarkerLog:
     def poll(self, timeout_s: float) -> LogEntry | bool | None:
         """The next marker; None when the time is over; False when the end of the log was reached.
 
-        Raises DataError for a message that is no marker, TopicMismatch when the offset is not there,
+        Raises DataError for a message that is no marker, RetentionPassed when the offset is not there,
         BrokerUnavailable and KafkaError of the client.
         """
         message = self._consumer.poll(timeout_s)
         if message is None:
+            self._look_whether_away()
             return None
         error = message.error()
         if error is not None:
@@ -58,12 +75,18 @@ class MarkerLog:
             if code == ck.KafkaError._PARTITION_EOF:
                 return False
             if code in (ck.KafkaError._AUTO_OFFSET_RESET, ck.KafkaError.OFFSET_OUT_OF_RANGE):
-                raise TopicMismatch(
+                raise RetentionPassed(
                     f"topic {self._topic}: the marker log no longer has the offset asked for ({error.str()})",
                     remedy="It was deleted or cut: restore it, or start a new job (stream.job).",
                 )
             if code in (ck.KafkaError._TRANSPORT, ck.KafkaError._ALL_BROKERS_DOWN):
+                self._away_since = self._away_since or time.monotonic()
                 return None  # librdkafka reconnects by itself
+            if code in GONE_CODES:
+                raise TopicReplaced(
+                    f"topic {self._topic} does not exist ({error.str()})",
+                    remedy="It was deleted: restore it, or start a new job (stream.job).",
+                )
             raise translate(error, f"reading {self._topic}")
         try:
             marker = Marker.decode(message.value() or b"")
@@ -73,6 +96,20 @@ class MarkerLog:
                 remedy="Something else wrote into the marker log; give this job a name of its own (stream.job).",
             ) from problem
         return LogEntry(message.offset(), marker, message.timestamp()[1] / 1000)
+
+    def _look_whether_away(self) -> None:
+        """Asks the broker every few seconds: silence alone does not tell an idle log from a frozen broker."""
+        now = time.monotonic()
+        if now - self._said < LOOK_S:
+            return
+        try:
+            self._consumer.get_watermark_offsets(ck.TopicPartition(self._topic, 0), timeout=1.0)
+        except ck.KafkaException:
+            self._away_since = self._away_since or now
+            self._on_wait(now - self._away_since)
+        else:
+            self._away_since = None
+        self._said = time.monotonic()
 
     def to_end(self) -> Iterator[LogEntry]:
         """All markers up to the end of the log as it is now (the last stable offset)."""

@@ -11,7 +11,7 @@ from confluent_kafka.admin import ConfigResource, NewTopic, ResourceType
 from tenacity import Retrying, stop_after_delay, wait_fixed
 from tenacity.retry import retry_if_result
 
-from streamtrain.errors import BrokerUnavailable, TopicMismatch
+from streamtrain.errors import BrokerUnavailable, PartitionsChanged, TopicMismatch, TopicReplaced
 from streamtrain.kafka.clients import translate
 
 TIMEOUT_S = 30.0
@@ -96,7 +96,7 @@ def ensure_topics(client: Any, names: TopicNames, partitions: int, replication: 
         # another process may just be making them: they come together
         before = _look_until(client, names, pair, HALF_S)
         if not pair <= set(before):
-            raise TopicMismatch(
+            raise TopicReplaced(
                 f"topic {gone} does not exist, though the job's other topic does",
                 remedy="Half of the job was deleted: delete the rest, or use a new stream.job.",
             )
@@ -119,6 +119,13 @@ def ensure_topics(client: Any, names: TopicNames, partitions: int, replication: 
     return TopicIds(found[names.samples].topic_id, found[names.splits].topic_id)
 
 
+def ids_of(found: dict[str, TopicInfo], names: TopicNames) -> TopicIds | None:
+    """The ids of the job's topics; None when one is missing."""
+    if not {names.samples, names.splits} <= set(found):
+        return None
+    return TopicIds(found[names.samples].topic_id, found[names.splits].topic_id)
+
+
 def _look_until(client: Any, names: TopicNames, wanted: set[str], seconds: float) -> dict[str, TopicInfo]:
     """find(), again and again until `wanted` are there or the time is over: a new topic takes a moment."""
     retrying = Retrying(
@@ -134,7 +141,7 @@ def _look_until(client: Any, names: TopicNames, wanted: set[str], seconds: float
 def _check(client: Any, names: TopicNames, found: dict[str, TopicInfo], counts: dict[str, int]) -> None:
     for name, info in found.items():
         if info.partitions != counts[name]:
-            raise TopicMismatch(
+            raise PartitionsChanged(
                 f"topic {name} has {info.partitions} partitions, {counts[name]} were expected",
                 remedy="Set stream.partitions to what the topic has, or use a new stream.job.",
             )
