@@ -1,15 +1,33 @@
-"""Where a job stands: bridged, trained, the lag between."""
+"""Where a job stands: bridged, trained, the lag between, what its parts are doing, what holds readers back."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
+from streamtrain import partstate
 from streamtrain.checkpoint.journal import Journal
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import JobConfig
+from streamtrain.kafka.clients import admin
+from streamtrain.kafka.hanging import open_transactions
 from streamtrain.kafka.markers import MarkerLog
-from streamtrain.kafka.topics import TopicNames
+from streamtrain.kafka.topics import TopicNames, find
+
+
+def parts_status(config: JobConfig) -> dict[str, Any]:
+    """What the bridge and the trainer are doing, without Kafka: part -> {doing, since, pid, host, alive}."""
+    return {
+        p.part: {"doing": p.doing, "since": p.since, "pid": p.pid, "host": p.host, "alive": p.alive}
+        for p in partstate.read(config.state_dir)
+    }
+
+
+def held_back(config: JobConfig, properties: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Open transactions in the job's topics, with what they hold back. Raises KafkaError's kin."""
+    found = find(admin(properties), TopicNames(config.stream.job))
+    return [asdict(t) for t in open_transactions(properties, found)]
 
 
 def job_status(config: JobConfig, properties: Mapping[str, str]) -> dict[str, Any]:

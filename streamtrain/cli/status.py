@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from typing import TYPE_CHECKING, Any
+
+import typer
+
 from streamtrain.cli.options import ConfigOption, JsonOption, number, print_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def command(config: ConfigOption, json: JsonOption = False) -> None:
@@ -11,14 +19,23 @@ def command(config: ConfigOption, json: JsonOption = False) -> None:
     from rich.table import Table
 
     from streamtrain.config import load_config
+    from streamtrain.errors import KafkaError
     from streamtrain.kafka.clients import wait_for_cluster
     from streamtrain.kafka.connect import properties_of
-    from streamtrain.status import job_status
+    from streamtrain.status import held_back, job_status, parts_status
 
     job = load_config(config)
-    properties = properties_of(job)
-    wait_for_cluster(properties, 10, lambda _seconds: None)
-    found = job_status(job, properties)
+    parts = parts_status(job)
+    try:
+        properties = properties_of(job)
+        wait_for_cluster(properties, 10, lambda _seconds: None)
+        found = {**job_status(job, properties), "open_transactions": held_back(job, properties), "parts": parts}
+    except KafkaError as error:
+        if json:
+            print_json({"job": job.stream.job, "error": str(error), "parts": parts})
+        else:
+            Console().print(_parts_table(parts))
+        raise
     if json:
         print_json(found)
         return
@@ -34,3 +51,21 @@ def command(config: ConfigOption, json: JsonOption = False) -> None:
         "checkpoint", f"{newest['pass']}, {newest['rows']:,} rows, {newest['keys']:,} keys" if newest else "none"
     )
     Console().print(table)
+    Console().print(_parts_table(parts))
+    for t in found["open_transactions"]:
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(t["since"] or t["last_write"]))
+        typer.echo(
+            f"{t['topic']}, partition {t['partition']}: readable to offset {t['readable_to']} of {t['end']}, held back "
+            f"by the open transaction of producer id {t['producer_id']} ({t['transactional_id'] or 'unknown'}) "
+            f"{'since' if t['since'] else 'last written'} {since}"
+        )
+
+
+def _parts_table(parts: dict[str, Any]) -> Table:
+    from rich.table import Table
+
+    table = Table("part", "doing", "for", "process", title="parts")
+    for name, part in parts.items():
+        alive = {True: "", False: ", ended", None: f" on {part['host']}"}[part["alive"]]
+        table.add_row(name, part["doing"], f"{time.time() - part['since']:.0f} s", f"{part['pid']}{alive}")
+    return table
