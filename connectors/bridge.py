@@ -62,6 +62,7 @@ class Bridge:
             config.stream.format, config.slots, reject_unknown=config.stream.unknown_slot == "reject"
         )
         self._on_state = on_state
+        self._known: int | None = None
         self._ids: topics.TopicIds | None = None
         self._next_look = 0.0
 
@@ -97,11 +98,12 @@ class Bridge:
                     remedy="Restore it, or start a new stream.job with a new runner.model_save_path.",
                 )
             ids = self._ids = topics.ensure_topics(client, self._names, self._config.stream.partitions)
+            self._refuse_if_replaced()
             publisher = Publisher(
                 self._properties, self._names, self._config.stream.job, self._config.stream.partitions
             )
-            with MarkerLog(self._properties, self._names.splits, f"{self._config.stream.job}.bridge") as markers:
-                ledger = Ledger.replay(self._config.schedule, markers.to_end())
+            ledger = self._read_log()
+            self._known = len(ledger)
             log.info("bridged so far: %d splits", ledger.next_sequence)
             while not self._stop.is_set():
                 self._look_at_bridged(publisher, ledger, ids.samples)
@@ -120,6 +122,19 @@ class Bridge:
         except KafkaError as error:
             raise _Doubt(str(error)) from error
 
+    def _read_log(self) -> Ledger:
+        with MarkerLog(self._properties, self._names.splits, f"{self._config.stream.job}.bridge") as markers:
+            return Ledger.replay(self._config.schedule, markers.to_end())
+
+    def _refuse_if_replaced(self) -> None:
+        """Before a new producer fences the others: after a doubt of ours at most one marker, the one in doubt,
+        is new. More of them are another bridge's, which has taken over."""
+        if self._known is not None and len(self._read_log()) > self._known + 1:
+            raise Fenced(
+                f"another bridge has published to {self._names.splits} since this one lost its connection",
+                remedy="It goes on there; this one has changed nothing.",
+            )
+
     def _publish(
         self,
         publisher: Publisher,
@@ -137,6 +152,7 @@ class Bridge:
         work = Work(split, paths, topic_id, self._config.stream.max_reject_ratio, status, revision, skip or {})
         marker = publisher.publish(self._tree, work, self._parse)
         ledger.add(marker, time.time())
+        self._known = len(ledger)
         self._on_split(marker, time.monotonic() - begin)
 
     def _wait_until_ready(self, split: Split, meanwhile: Callable[[], None]) -> Literal["data", "skipped", ""]:

@@ -81,6 +81,10 @@ class Ledger:
                 remedy="Something else wrote into the marker log; use a new stream.job.",
             )
 
+    def __len__(self) -> int:
+        """Markers seen, revisions too."""
+        return sum(bridged.revision + 1 for bridged in self.splits.values())
+
     def split(self, sequence: int) -> Split:
         return self.schedule.split(sequence)
 

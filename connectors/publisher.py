@@ -13,7 +13,7 @@ from connectors.formats import LineParser, RejectError
 from connectors.tree import MAX_LINE, SourceReader, Tree
 from streamtrain.contracts.marker import Marker, Range, SourceFile
 from streamtrain.contracts.sample import SCHEMA, encode_sample
-from streamtrain.errors import DataError
+from streamtrain.errors import DataError, StreamtrainError
 from streamtrain.failpoints import failpoint
 from streamtrain.kafka.clients import producer, translate
 from streamtrain.kafka.topics import TopicNames
@@ -112,7 +112,16 @@ class Publisher:
         try:
             function(*args)
         except ck.KafkaException as error:
-            raise translate(error, self._what) from error
+            raise self._translated(error) from error
+
+    def _translated(self, error: ck.KafkaException) -> StreamtrainError:
+        """A fatal error only says that it is one: the producer says which (fenced?) when it cannot abort."""
+        if error.args[0].code() == ck.KafkaError._FATAL:
+            try:
+                self._producer.abort_transaction(10)
+            except ck.KafkaException as real:
+                return translate(real, self._what)
+        return translate(error, self._what)
 
     def _send(self, tree: Tree, work: Work, parse: LineParser) -> Marker:
         split = work.split
@@ -174,7 +183,7 @@ class Publisher:
             except BufferError:  # the queue is full: nothing was taken, so asking again is safe
                 self._drive(self._producer.poll, 0.1)
             except ck.KafkaException as error:
-                raise translate(error, self._what) from error
+                raise self._translated(error) from error
         self._drive(self._producer.poll, 0)
 
     def _drive(self, function: Any, seconds: float) -> int:

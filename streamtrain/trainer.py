@@ -171,7 +171,6 @@ class Trainer:
             worker=self._engine.index,
             workers=self._engine.workers,
             spool=self._config.spool_dir,
-            on_wait=self._phase,
         )
 
     def _next_pass(self, feed: Feed) -> PassData | None:
@@ -193,7 +192,7 @@ class Trainer:
             if flags[0] == self._engine.workers:
                 return feed.take()
             if not ready:
-                self._phase(f"{phases.WAITING} the splits of pass {of}")
+                self._phase(f"{phases.WAITING} Kafka" if feed.kafka_is_away else f"{phases.WAITING} pass {of}'s splits")
             if time.monotonic() - begin > said:
                 log.info("pass %s: waiting for its splits", of)
                 said = max(10.0, 2 * said)

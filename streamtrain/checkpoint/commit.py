@@ -94,7 +94,9 @@ class Committer:
         self._job = job
         self._stream = stream
         self._store = store
-        self._transactions = OffsetTransactions(properties, f"{job}.trainer", job, on_wait)
+        self._transactions = OffsetTransactions(
+            properties, f"{job}.trainer", job, check=store.check_taken_over, on_wait=on_wait
+        )
         failpoint("restore.fenced")
         store.take_over(owner)
 

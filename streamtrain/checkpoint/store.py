@@ -130,6 +130,17 @@ class CheckpointStore:
         for old in [*gone, *self.root.glob(f"{STAGING}-cleared-*")]:
             shutil.rmtree(old, ignore_errors=True)
 
+    def check_taken_over(self) -> None:
+        """Raises Fenced when a newer trainer has taken over since take_over()."""
+        if self._run is not None and not self._run.is_dir():
+            raise self._fenced()
+
+    def _fenced(self) -> Fenced:
+        return Fenced(
+            f"{self._own()} is gone: a newer trainer has taken over {self.root}",
+            remedy="This one has changed nothing; end one of the two.",
+        )
+
     def staging(self, of: PassId) -> Path:
         """Where a checkpoint is saved before it is published."""
         return self._own() / f"{of.day}-{of.pass_id}"
@@ -233,10 +244,7 @@ class CheckpointStore:
         except CheckpointError as error:
             if self._own().is_dir():
                 raise
-            raise Fenced(
-                f"{self._own()} is gone: a newer trainer has taken over {self.root}",
-                remedy="This one has changed nothing; end one of the two.",
-            ) from error
+            raise self._fenced() from error
 
 
 @contextlib.contextmanager

@@ -70,7 +70,7 @@ def arrange_sparse(raw: Path, directory: Path, table: TableFormat, expected: int
     if len(parts) != table.shard_num:
         raise CheckpointError(
             f"Paddle saved {len(parts)} part files of the sparse table, shard_num is {table.shard_num}",
-            remedy="A server may have failed: look at log/serverlog.*.",
+            remedy="Is the disk of runner.model_save_path full? Or a server failed: look at log/serverlog.*.",
         )
     shard = directory / SHARD
     shard.mkdir()
@@ -95,7 +95,10 @@ def arrange_dense(raw: Path, directory: Path) -> None:
     """
     parts = sorted(p for p in raw.iterdir() if p.is_file()) if raw.is_dir() else []
     if not parts:
-        raise CheckpointError("Paddle saved no dense table", remedy="Look at log/serverlog.*.")
+        raise CheckpointError(
+            "Paddle saved no dense table",
+            remedy="Is the disk of runner.model_save_path full? Or a server failed: look at log/serverlog.*.",
+        )
     for part in parts:
         try:
             with gzip.open(part) as stream:

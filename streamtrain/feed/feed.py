@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +46,7 @@ class PassData:
 class Feed:
     """Reads and decodes the next pass in a thread while this one trains.
 
-    properties: librdkafka's. spool: a folder for the text of passes. on_wait(what) while Kafka is away.
+    properties: librdkafka's. spool: a folder for the text of passes.
     """
 
     def __init__(
@@ -63,10 +63,9 @@ class Feed:
         worker: int,
         workers: int,
         spool: Path,
-        on_wait: Callable[[str], None] = lambda _what: None,
     ) -> None:
         self._spool = Spool(spool)
-        self._on_wait = on_wait
+        self._stalled = False
         self._schedule = schedule
         self._samples = samples
         self._worker = worker
@@ -85,6 +84,11 @@ class Feed:
     def ready(self, timeout_s: float) -> bool:
         """Whether the next pass is there (or the stream has ended, or failed) within the time."""
         return bool(wait([self._next], timeout_s).done)
+
+    @property
+    def kafka_is_away(self) -> bool:
+        """Whether it waits for the broker, not for a split."""
+        return self._stalled or self._markers.away
 
     def take(self) -> PassData | None:
         """The next pass, and starts on the one after it. None after the last pass of end_day.
@@ -123,6 +127,7 @@ class Feed:
                     ) from error
                 out.write(self._writer.text(batch))
                 rows += len(batch)
+        self._stalled = False
         expected = plan.rows_of(self._worker, self._workers)
         if rows != expected and not self._closed.is_set():
             raise DataError(
@@ -146,7 +151,7 @@ class Feed:
     def _say_stall(self, seconds: float, partition: int, offset: int) -> None:
         if seconds < 2:
             return
-        self._on_wait("waiting for Kafka")
+        self._stalled = True
         if int(seconds * 5) % 50 == 0:
             log.warning(
                 "topic %s, partition %d: offset %d has not come for %.0f s (broker away?)",
@@ -155,4 +160,3 @@ class Feed:
 
     def _say_away(self, seconds: float) -> None:
         log.warning("topic %s: the broker is away for %.0f s", self._samples, seconds)
-        self._on_wait("waiting for Kafka")

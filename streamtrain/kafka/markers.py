@@ -56,6 +56,11 @@ class MarkerLog:
     ) -> None:
         self.close()
 
+    @property
+    def away(self) -> bool:
+        """Whether the broker did not answer when it was last asked."""
+        return self._away_since is not None
+
     def close(self) -> None:
         self._consumer.close()
 

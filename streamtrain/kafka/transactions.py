@@ -7,8 +7,11 @@ first one, and never does it twice. So each call here is made until it succeeds,
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 
 import confluent_kafka as ck
@@ -20,13 +23,16 @@ from streamtrain.kafka.clients import FENCED_CODES, producer, reader, translate
 log = logging.getLogger("streamtrain.kafka")
 
 #: Seconds that a call may take before it is made again.
-CALL_S = 20.0
+CALL_S = 8.0
+#: Seconds after which a call is taken for stuck.
+STUCK_S = 10.0
 
 
 class OffsetTransactions:
     """Commits offsets of `group` in transactions of `transactional_id`; making one fences the one before it.
 
-    on_wait(what) while the broker is away. Raises Fenced from every method once a newer one was made.
+    check() raises Fenced when a newer one is known to have taken over by other means than Kafka; on_wait(what)
+    while the broker is away. Raises Fenced from every method once a newer one was made.
     """
 
     def __init__(
@@ -34,14 +40,22 @@ class OffsetTransactions:
         properties: Mapping[str, str],
         transactional_id: str,
         group: str,
+        *,
+        check: Callable[[], None] = lambda: None,
         on_wait: Callable[[str], None] = lambda _what: None,
     ) -> None:
+        self._properties = dict(properties)
+        self._id = transactional_id
+        self._check = check
         self._what = f"committing the offsets of group {group} ({transactional_id})"
         self._on_wait = on_wait
-        self._producer: Any = producer(properties, transactional_id)
-        self._insist(lambda: self._producer.init_transactions(CALL_S))
+        self._begin()
         #: A consumer of the group, which may only assign.
         self.group: Any = reader(properties, group)
+
+    def _begin(self) -> None:
+        self._producer: Any = producer(self._properties, self._id)
+        self._insist(lambda: self._producer.init_transactions(CALL_S))
 
     def close(self) -> None:
         self.group.close()
@@ -66,10 +80,34 @@ class OffsetTransactions:
         return True
 
     def _put(self, places: list[Any]) -> None:
-        self._insist(self._producer.begin_transaction)
-        self._insist(
-            lambda: self._producer.send_offsets_to_transaction(places, self.group.consumer_group_metadata(), CALL_S)
-        )
+        while True:
+            self._insist(self._producer.begin_transaction)
+            try:
+                self._insist(lambda: self._send(places))
+                return
+            except _Stuck:
+                log.warning("%s: the client does not come back after the broker was away: made anew", self._what)
+                self._on_wait("waiting for Kafka")
+                self._check()
+                self._begin()
+
+    def _send(self, places: list[Any]) -> None:
+        """In a thread: librdkafka (2.16 and before, its issues 5456 and 5511) forgets the timeout of this call,
+        and never comes back from it when the group's coordinator was restarted."""
+        result: Future[None] = Future()
+        metadata = self.group.consumer_group_metadata()
+
+        def call(transactional: Any) -> None:
+            try:
+                result.set_result(transactional.send_offsets_to_transaction(places, metadata, CALL_S))
+            except BaseException as error:
+                result.set_exception(error)
+
+        threading.Thread(target=call, args=(self._producer,), daemon=True, name="send offsets").start()
+        try:
+            result.result(STUCK_S)
+        except FutureTimeout as error:
+            raise _Stuck from error
 
     def _abort(self) -> None:
         self._insist(lambda: self._producer.abort_transaction(CALL_S))
@@ -101,6 +139,10 @@ class OffsetTransactions:
             reraise=True,
         )
         retrying(once)
+
+
+class _Stuck(Exception):
+    """The client does not come back from a call."""
 
 
 class _Aborted(Exception):
