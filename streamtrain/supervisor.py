@@ -189,7 +189,7 @@ class Supervisor:
             workers = [s for s in states if s.kind == "worker"]
             if len(workers) == self._workers and all(s.state == "done" for s in workers):
                 return _Outcome(True)
-            for state in states:
+            for state in sorted(states, key=lambda s: s.kind != "worker"):  # a server ends after its workers
                 # read once more: it may have ended well between the two looks
                 if state.state == "running" and not _alive(state.pid) and _still_running(run_dir, state):
                     return _Outcome(False, f"{state.kind} {state.index} (process {state.pid}) died")

@@ -15,6 +15,8 @@ from streamtrain.phases import BUSY
 STOPPED_S = 3.0
 #: Seconds that a server may leave its endpoint unanswered, or all roles may be idle in the middle of work.
 PATIENCE_S = 6.0
+#: Seconds between two looks over which nothing is concluded.
+GAP_S = 5.0
 #: Processor seconds a second below which a role is idle; an idle server or worker uses about 0.01 (measured).
 IDLE = 0.02
 
@@ -40,6 +42,8 @@ class HangWatch:
 
     def look(self, now: float, samples: Sequence[Sample]) -> str:
         """now: seconds of a clock that only goes forward. The roles may change from call to call."""
+        if self._past and now - self._past[-1][0] > GAP_S:
+            self._past.clear()  # this process was held up itself: what the others did meanwhile is not known
         self._past.append((now, {s.role: s for s in samples}))
         while len(self._past) > 1 and self._past[1][0] <= now - PATIENCE_S:
             self._past.popleft()  # one sample at least PATIENCE_S old stays

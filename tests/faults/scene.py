@@ -33,19 +33,29 @@ ROWS = 150
 
 
 class Scene:
-    """One job: config, tree of logs with four splits (the third one empty), processes that end with it."""
+    """One job: config, tree of logs with four splits a day (the third one empty), processes that end with it."""
 
     def __init__(
-        self, folder: Path, kafka: dict[str, str], job: str, servers: int = 1, workers: int = 1, **changes: Any
+        self,
+        folder: Path,
+        kafka: dict[str, str],
+        job: str,
+        servers: int = 1,
+        workers: int = 1,
+        *,
+        days: int = 1,
+        **changes: Any,
     ) -> None:
         self.folder = folder
         self.job = job
         folder.mkdir(parents=True, exist_ok=True)
-        runner = {"split_interval": 360, "end_day": "20240101", **changes.pop("runner", {})}
+        runner = {"split_interval": 360, "end_day": f"2024010{days}", **changes.pop("runner", {})}
         stream = {"servers": servers, "workers": workers, **changes.pop("stream", {})}
         self.config: JobConfig = write_config(folder, job, kafka, runner=runner, stream=stream, **changes)
         for number, split in enumerate(SPLITS):
-            write_split(folder / "data", split, rows(ROWS + number, seed=number) if number != 2 else [])
+            for day in range(days):
+                lines = rows(ROWS + number, seed=10 * day + number) if number != 2 else []
+                write_split(folder / "data", split.replace("20240101", f"2024010{day + 1}"), lines)
         self._processes: list[subprocess.Popen[bytes]] = []
         self._fired = folder / "fired"
         self._fired.mkdir(exist_ok=True)
@@ -82,7 +92,7 @@ class Scene:
                 if kind == "server" and "STREAMTRAIN_KEPT_SERVER" not in environ:
                     continue
                 parent = process.parent()
-                if kind == "worker" and parent is not None and str(ROLE_SCRIPT) in " ".join(parent.cmdline()):
+                if kind == "worker" and parent is not None and "TRAINING_ROLE" in parent.environ():
                     continue  # paddle's rendezvous server, a fork
                 found.append((environ.get("PADDLE_TRAINER_ID", environ.get("PADDLE_PORT", "")), process))
         return [process for _, process in sorted(found, key=lambda x: x[0])]

@@ -124,8 +124,9 @@ def markdown(lines: list[Line], total: float) -> str:
     text = "\n".join("| " + " | ".join(cells) + " |" for cells in table)
     if seconds:
         text += (
-            f"\n\n{sum(x.kills for x in lines)} kills; seconds from a fault to the first row trained (or split bridged) after "
-            f"it: median {statistics.median(seconds):.1f}, worst {seconds[-1]:.1f}, of {len(seconds)}. "
+            f"\n\n{sum(x.kills for x in lines)} kills; seconds from a fault to the first row trained "
+            f"(or split bridged) after it: median {statistics.median(seconds):.1f}, "
+            f"worst {seconds[-1]:.1f}, of {len(seconds)}. "
             f"{sum(x.ok for x in lines)} of {len(lines)} cases as they must be, in {total / 60:.0f} min.\n"
         )
     return text + "\n"

@@ -1,0 +1,65 @@
+"""Breaks the code on purpose, in every process that has this folder on its PYTHONPATH: see test_mutants.
+
+Each mutant gets past the trainer's own counts, so that only a proof from outside can find it.
+"""
+
+import os
+from typing import Any
+
+MUTANT = os.environ.get("STREAMTRAIN_TEST_MUTANT", "")
+
+
+def blind_the_trainer() -> None:
+    from streamtrain.trainer import Trainer
+
+    Trainer._check_rows = staticmethod(lambda *_arguments: None)  # type: ignore[method-assign]
+
+
+def change_first_batch(change: Any) -> None:
+    """change(lines) makes other lines out of the first batch's."""
+    from streamtrain.feed.multislot import MultiSlotWriter
+
+    original, seen = MultiSlotWriter.text, []
+
+    def text(self: Any, batch: Any) -> bytes:
+        written: bytes = original(self, batch)
+        if seen:
+            return written
+        seen.append(1)
+        lines = written.splitlines(keepends=True)
+        return b"".join(change(lines))
+
+    MultiSlotWriter.text = text  # type: ignore[method-assign]
+    blind_the_trainer()
+
+
+if MUTANT == "skip-one-row":
+    change_first_batch(lambda lines: lines[1:])
+elif MUTANT == "train-one-twice":
+    change_first_batch(lambda lines: [*lines, lines[0]])
+elif MUTANT == "drop-a-part-file":
+    from streamtrain.engine import tables
+
+    original = tables.arrange_sparse
+
+    def arrange(raw: Any, directory: Any, *more: Any) -> None:
+        original(raw, directory, *more)
+        largest = max((directory / tables.SHARD).glob("*.txt"), key=lambda p: p.stat().st_size)
+        largest.unlink()
+
+    tables.arrange_sparse = arrange
+elif MUTANT == "swap-two-revisions":
+    from connectors.ledger import Ledger
+
+    add = Ledger.add
+
+    def add_swapped(self: Ledger, marker: Any, timestamp: float) -> None:
+        """Revision 1 is forgotten as soon as it is there: the next one is built on revision 0."""
+        before = self.splits.get(marker.sequence)
+        add(self, marker, timestamp)
+        if marker.revision and before is not None:
+            self.splits[marker.sequence].files = before.files
+
+    Ledger.add = add_swapped  # type: ignore[method-assign]
+elif MUTANT:
+    raise SystemExit(f"no such mutant: {MUTANT}")
