@@ -32,6 +32,8 @@ NO_EFFECT = frozenset(
         "infer_load_path", "infer_start_epoch", "infer_end_epoch", "geo_step", "thread_num",
     }
 )  # fmt: skip
+#: What a shell does not take as part of a word.
+SHELL = re.compile(r"[^\w./+,:@%=-]")
 SECRET = re.compile(r"password|secret|token|key\.pem|passwd", re.IGNORECASE)
 
 
@@ -164,6 +166,8 @@ class JobConfig:
                 f"stream.workers: {stream.workers} workers need as many partitions; "
                 f"stream.partitions is {stream.partitions}"
             )
+        if isinstance(runner, RunnerConfig) and isinstance(stream, StreamConfig):
+            problems.extend(self._shell_problems(runner, stream))
         if problems or not isinstance(runner, RunnerConfig) or not isinstance(stream, StreamConfig):
             lines = "\n  ".join(problems)
             raise ConfigError(f"{path} has {len(problems)} problem(s):\n  {lines}\n", remedy="See docs/config.md")
@@ -171,6 +175,14 @@ class JobConfig:
         self.stream: StreamConfig = stream
         self.schedule = Schedule(runner.split_interval, runner.split_per_pass, runner.start_day, runner.end_day)
         self._kafka: dict[str, Any] | None = dict(kafka) if kafka else None
+
+    def _shell_problems(self, runner: RunnerConfig, stream: StreamConfig) -> Iterator[str]:
+        """Paddle hands these paths to a shell as they are: blanks and the shell's own characters would break
+        saves and loads, or run as commands."""
+        for key, value in (("runner.model_save_path", runner.model_save_path), ("stream.spool_dir", stream.spool_dir)):
+            path = str(self.resolve(value))
+            if found := SHELL.search(path):
+                yield f"{key}: {path} has the character {found[0]!r}, which Paddle's saving cannot take"
 
     @property
     def embedded(self) -> bool:

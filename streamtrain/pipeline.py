@@ -21,7 +21,7 @@ import psutil
 from streamtrain.checkpoint.commit import refuse_lost_topics
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import JobConfig
-from streamtrain.errors import FINAL, KafkaError, StreamtrainError
+from streamtrain.errors import FINAL, ConfigError, DataError, KafkaError, StreamtrainError
 from streamtrain.kafka.clients import admin, wait_for_cluster
 from streamtrain.kafka.embedded import EmbeddedBroker, find_running
 from streamtrain.kafka.topics import TopicNames, ensure_topics, find
@@ -194,6 +194,8 @@ class Pipeline:
         try:
             self.bridge.check()
         except BridgeError as error:
+            if error.exit_code not in (ConfigError.exit_code, DataError.exit_code):
+                raise  # its topics are gone, or another bridge runs
             log.error("%s; what is bridged is still trained", error)
             self._bridge_error = error
         if self._bridge_error is not None and not self._stop.is_set() and self._is_drained():

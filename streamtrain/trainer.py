@@ -84,7 +84,7 @@ class Trainer:
 
     def run(self) -> None:
         """Returns after the last pass of end_day, or after a clean stop with all that is done saved."""
-        self._phase(phases.STARTING)
+        self._phase(f"{phases.WAITING} Kafka")
         stream = look_at_stream(self._properties, self._names, self._stop, self._phase)
         if stream is None:
             return
@@ -122,6 +122,7 @@ class Trainer:
     def _restore(self, stream: Stream) -> None:
         """Worker 0 chooses the checkpoint and tells the others its pass; all load it."""
         chosen = self._committer.restore() if self._committer is not None else None
+        self._phase(phases.LOADING)
         schedule = self._config.schedule
         number = schedule.pass_index(chosen.of) + 1 if chosen is not None else 0
         if self._engine.workers > 1:
@@ -139,7 +140,6 @@ class Trainer:
             raise CheckpointError(f"checkpoint {of} cannot be read: {checkpoint.problem}")
         log.info("last model: %s found at %s, loading", of, checkpoint.path)
         begin = time.monotonic()
-        self._phase(phases.LOADING)
         keys = self._engine.load(checkpoint.path, self._store.scratch() if self._committer is not None else None)
         if keys != manifest.keys:
             raise CheckpointError(f"{checkpoint.path}: {keys} keys were loaded, its manifest says {manifest.keys}")

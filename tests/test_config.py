@@ -79,3 +79,9 @@ def test_a_missing_file_and_binary_are_errors_of_ours(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="not UTF-8"):
         load_config(path)
+
+
+@pytest.mark.parametrize("name", ["a b", "a;b", "a$(b)", "a'b"])
+def test_a_path_that_a_shell_would_take_apart_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="model_save_path"):
+        write_config(tmp_path, "job", {}, runner={"model_save_path": name})

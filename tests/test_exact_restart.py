@@ -2,11 +2,11 @@
 
 import gzip
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from streamtrain.engine.environment import engine_environment
@@ -53,7 +53,8 @@ def save_again(scene: Scene, source: Path, servers: int, workers: int) -> Path:
     try:
         Process(launcher, log).wait_for((scene.folder / f"{target.name}.done").exists, 60, alive=False)
     finally:
-        os.killpg(launcher.pid, signal.SIGKILL)  # the launcher's own session: its servers do not end by themselves
+        for process in [*psutil.Process(launcher.pid).children(recursive=True), psutil.Process(launcher.pid)]:
+            process.kill()  # Paddle's servers do not end by themselves
         launcher.wait()
     return target
 

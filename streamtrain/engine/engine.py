@@ -203,6 +203,16 @@ class Engine:
         scratch: on worker 0, a directory on the same file system; None on others.
         Raises CheckpointError when files are missing or Paddle did not load them.
         """
+        try:
+            return self._load(directory, scratch)
+        except (RuntimeError, ValueError) as error:
+            said = str(error).strip().splitlines() or [type(error).__name__]
+            raise CheckpointError(
+                f"Paddle could not load {directory}: {said[-1].strip()}",
+                remedy="A server may have failed: look at log/serverlog.*.",
+            ) from error
+
+    def _load(self, directory: Path, scratch: Path | None) -> int:
         runtime = _runtime()
         keys = 0
         self.barrier()

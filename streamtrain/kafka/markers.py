@@ -88,10 +88,7 @@ class MarkerLog:
                 self._away_since = self._away_since or time.monotonic()
                 return None  # librdkafka reconnects by itself
             if code in GONE_CODES:
-                raise TopicReplaced(
-                    f"topic {self._topic} does not exist ({error.str()})",
-                    remedy="It was deleted: restore it, or start a new job (stream.job).",
-                )
+                raise self._gone(error)
             raise translate(error, f"reading {self._topic}")
         try:
             marker = Marker.decode(message.value() or b"")
@@ -102,6 +99,12 @@ class MarkerLog:
             ) from problem
         return LogEntry(message.offset(), marker, message.timestamp()[1] / 1000)
 
+    def _gone(self, error: Any) -> TopicReplaced:
+        return TopicReplaced(
+            f"topic {self._topic} does not exist ({error.str()})",
+            remedy="It was deleted: restore it, or start a new job (stream.job).",
+        )
+
     def _look_whether_away(self) -> None:
         """Asks the broker every few seconds: silence alone does not tell an idle log from a frozen broker."""
         now = time.monotonic()
@@ -109,7 +112,9 @@ class MarkerLog:
             return
         try:
             self._consumer.get_watermark_offsets(ck.TopicPartition(self._topic, 0), timeout=1.0)
-        except ck.KafkaException:
+        except ck.KafkaException as error:
+            if error.args[0].code() in GONE_CODES:
+                raise self._gone(error.args[0]) from error
             self._away_since = self._away_since or now
             self._on_wait(now - self._away_since)
         else:

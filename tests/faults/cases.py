@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -86,7 +87,7 @@ class Case:
 
     @property
     def id(self) -> str:
-        return f"{self.row}-{self.name.replace(' ', '-').replace(',', '')}"
+        return f"{self.row}-" + "-".join(re.findall(r"\w+", self.name))
 
 
 CASES: list[Case] = []
@@ -406,7 +407,7 @@ def zombie_at(ground: Ground, name: str) -> None:
     scene = ground.scene(f"z-{name}")
     scene.start("bridge").finish()
     launcher = [str(Path(sys.executable).with_name("fleetrun")), f"--server_num={ground.servers}",
-                f"--worker_num={ground.workers}"]  # fmt: skip
+                f"--worker_num={ground.workers}", "--log_dir=oldlog"]  # fmt: skip
     old = scene.spawn(
         [*launcher, str(ROLE_SCRIPT), "-m", str(scene.config.path)], failpoints=f"{name}=stop", name="old"
     )
@@ -414,7 +415,7 @@ def zombie_at(ground: Ground, name: str) -> None:
     scene.start("train", name="new").finish()
     before = scene.snapshot()
     os.kill(scene.fired_pid(name), signal.SIGCONT)
-    log = scene.folder / "log" / "workerlog.0"
+    log = scene.folder / "oldlog" / "workerlog.0"
     old.wait_for(lambda: "ERROR" in log.read_text() or "Fenced" in log.read_text(), 60, alive=False)
     process = scene.fired_pid(name)
     old.wait_for(lambda: not psutil.pid_exists(process) or is_zombie(process), 30, alive=False)
@@ -690,9 +691,21 @@ def topic_deleted_running(ground: Ground) -> Outcome:
         future.result()
     (scene.folder / "data" / SPLITS[2] / "data.done").touch()
     before = scene.checkpoints()
-    code = run.end(200)
+    code = run.end(90)
     assert code == errors.TopicReplaced.exit_code, (code, run.output[-2000:])
     assert scene.checkpoints() == before
+    alone = ground.scene("alone")
+    shutil.rmtree(alone.folder / "data" / SPLITS[2])
+    bridge = alone.start("bridge")
+    train = alone.start("train")
+    train.wait_for(lambda: alone.passes() == 2)
+    bridge.signal(signal.SIGTERM)
+    bridge.finish()
+    names = topics.TopicNames(alone.job)
+    for future in client.delete_topics([names.samples, names.splits, names.rejects]).values():
+        future.result()
+    assert train.end(90) == errors.TopicReplaced.exit_code, train.output[-2000:]
+    assert len(alone.checkpoints()) == 2
     return Outcome("ended with code 10")
 
 
