@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types layers unit format bench clean
+.PHONY: help install demo test lint types layers unit faults soak compose-demo format bench bench-recovery clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,16 @@ layers: $(STAMP)  ## import-linter: imports point one way
 unit: $(STAMP)  ## All tests, with a real Kafka and real parameter servers
 	$(BIN)/python -m pytest -q --durations=10
 
+faults: $(STAMP)  ## Every fault of docs/reliability.md, with 1x1 and 2x2; a table in build/ (half an hour and more)
+	$(BIN)/python -m tests.faults.sweep
+
+MINUTES ?= 30
+soak: $(STAMP)  ## Random kills for MINUTES=30, then a recount
+	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES)
+
+compose-demo: $(STAMP)  ## The demo in docker compose, four containers crashed, recounted (needs docker and root)
+	$(BIN)/python -m tests.compose_demo
+
 format: $(STAMP)  ## Let ruff write the code's form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -42,5 +52,8 @@ format: $(STAMP)  ## Let ruff write the code's form
 bench: $(STAMP)  ## Rows a second, whole way beside Paddle alone
 	$(BIN)/python bench/whole_way.py
 
+bench-recovery: $(STAMP)  ## Seconds of recovery and of a checkpoint by part, at a million keys
+	$(BIN)/python -m bench.recovery
+
 clean:  ## Remove what make made
-	rm -rf $(VENV) demo-run bench-run build *.egg-info
+	rm -rf $(VENV) demo-run bench-run compose-run build *.egg-info

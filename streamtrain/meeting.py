@@ -39,8 +39,8 @@ LIMIT = 1 << 20
 
 @dataclass(frozen=True)
 class Addresses:
-    """host:port of every server and worker; worker 0's is the meeting's. The port after worker 0's is for the
-    workers' own rendezvous (gloo)."""
+    """host:port of every server and worker; worker 0's is the meeting's. Paddle's server 0 serves the workers'
+    own rendezvous (gloo), on the port after its own."""
 
     servers: tuple[str, ...]
     workers: tuple[str, ...]
@@ -71,8 +71,8 @@ class Addresses:
 
     @property
     def gloo(self) -> str:
-        host, port = self.meeting
-        return f"{host}:{port + 1}"
+        host, _, port = self.servers[0].rpartition(":")
+        return f"{host}:{int(port) + 1}"
 
 
 def _resolve(entry: str) -> str:
@@ -126,7 +126,7 @@ class Meeting:
         except OSError as error:
             raise ConfigError(
                 f"--workers-at: port {port} of this machine cannot be listened on: {error.strerror}",
-                remedy="Give worker 0 a free port, and leave the one after it free too.",
+                remedy="Give worker 0 a free port.",
             ) from error
         async with server:
             await asyncio.gather(self._over.wait(), self._watch())

@@ -111,7 +111,9 @@ def _run(config: JobConfig, kind: str, index: int) -> None:
     owner = os.environ.get(rolefile.OWNER, "nobody")
     if rolefile.AGAIN in os.environ:
         CheckpointStore(config.model_save_path).check_owner(owner)
+    log.info("the model is built, joining the servers")
     engine.connect()
+    log.info("joined the servers")
     Trainer(config, properties_of(config), engine, stop, owner=owner, on_phase=on_phase).run()
     log.info("all done")
     engine.stop()

@@ -138,7 +138,7 @@ class Trainer:
         manifest = checkpoint.manifest
         if manifest is None:
             raise CheckpointError(f"checkpoint {of} cannot be read: {checkpoint.problem}")
-        log.info("last model: %s found at %s, loading", of, checkpoint.path)
+        log.info("last model: %s found at %s, verified, loading", of, checkpoint.path)
         begin = time.monotonic()
         keys = self._engine.load(checkpoint.path, self._store.scratch() if self._committer is not None else None)
         if keys != manifest.keys:

@@ -4,6 +4,7 @@ import pytest
 
 from streamtrain.config import JobConfig, load_config
 from streamtrain.errors import ConfigError
+from tests.jobs import write_config
 
 GOOD = """
 runner:

@@ -31,14 +31,19 @@ def command(
     ] = None,
     index: Annotated[int, typer.Option(envvar="STREAMTRAIN_INDEX", min=0, help="Its number, from 0.")] = 0,
     servers_at: Annotated[
-        str, typer.Option(envvar="STREAMTRAIN_SERVERS_AT", metavar="HOST:PORT,...", help="Every server's address.")
+        str,
+        typer.Option(
+            envvar="STREAMTRAIN_SERVERS_AT",
+            metavar="HOST:PORT,...",
+            help="Every server's address; the first one's next port is used too.",
+        ),
     ] = "",
     workers_at: Annotated[
         str,
         typer.Option(
             envvar="STREAMTRAIN_WORKERS_AT",
             metavar="HOST:PORT,...",
-            help="Every worker's; all roles meet at the first, whose next port is used too.",
+            help="Every worker's address; all roles meet at the first.",
         ),
     ] = "",
 ) -> None:
