@@ -48,7 +48,10 @@ def main() -> int:
     os.register_at_fork(after_in_child=die_with_parent)  # paddle forks a rendezvous server
     if kind == "server" and rolefile.KEPT not in os.environ:
         return _keep_server()
-    rolefile.write(kind, index, "running", endpoint=_endpoint() if kind == "server" else "")
+    if kind == "server":
+        rolefile.write(kind, index, "running", endpoint=_endpoint())
+    else:
+        rolefile.write(kind, index, "running", phase=phases.STARTING)
     try:
         _run(load_config(arguments.config), kind, index)
     except StreamtrainError as error:

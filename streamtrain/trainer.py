@@ -8,7 +8,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
@@ -128,7 +128,8 @@ class Trainer:
         if self._engine.workers > 1:
             number = int(self._engine.all_reduce_sum(np.array([number], np.int64))[0])
         if self._committer is not None:
-            self._journal.roll_back(chosen.of if chosen else None, self._store)
+            newest = PassRecord.of_manifest(chosen.manifest) if chosen and chosen.manifest else None
+            self._journal.roll_back(chosen.of if chosen else None, self._store, newest)
         if not number:
             log.info("last model: none found, starting from nothing")
             self._progress = Progress(offsets=dict.fromkeys(range(stream.partitions), 0))
@@ -263,6 +264,8 @@ class Trainer:
             written = time.monotonic()
             files = self._store.seal(staged)
             sealed = time.monotonic()
+            record = replace(record, ended=time.time(), checkpoint_seconds=time.monotonic() - begin)
+            self._journal.sync()
             path = self._committer.publish(staged, self._manifest(stream, record, saved.keys, files))
             parts |= {"sealed": sealed - written, "committed": time.monotonic() - sealed}
             said = ", ".join(f"{name} {seconds:.2f}" for name, seconds in parts.items())
@@ -285,7 +288,7 @@ class Trainer:
             partitions=stream.partitions,
             rows=self._progress.rows,
             keys=keys,
-            metrics={"predict_auc": record.predict_auc, "train_auc": record.train_auc, "rows": record.rows},
+            metrics=asdict(record),
             config_sha256=hashlib.sha256(raw).hexdigest(),
             program=f"streamtrain {__version__}",
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -92,5 +92,10 @@ def test_the_journal_forgets_passes_that_are_trained_again(tmp_path: Path) -> No
     assert [r.pass_id for r in journal.read()] == [1, 2, 3]
     journal.roll_back(PassId("20240101", 2), store)
     assert [r.pass_id for r in journal.read()] == [1, 2]
+    lost = PassRecord("20240101", 3, 5, 0.5, None, 1, 0, 0.5, 0.5)  # a crash between the rename and its line
+    journal.roll_back(lost.of, store, lost)
+    assert [r.pass_id for r in journal.read()] == [1, 2, 3]
+    journal.roll_back(lost.of, store, lost)
+    assert [r.pass_id for r in journal.read()] == [1, 2, 3]
     journal.roll_back(None, store)
     assert journal.read() == []

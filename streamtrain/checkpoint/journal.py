@@ -4,6 +4,7 @@ of passes that it trains again."""
 from __future__ import annotations
 
 import base64
+import os
 import zlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from streamtrain.checkpoint.manifest import Manifest
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.errors import CheckpointError
 from streamtrain.schedule import PassId
@@ -42,6 +44,14 @@ class PassRecord:
     checkpoint_seconds: float | None = None
     checkpoint_parts: dict[str, float] = field(default_factory=dict)
     predict_histogram: str = field(default="", repr=False)
+
+    @classmethod
+    def of_manifest(cls, manifest: Manifest) -> PassRecord | None:
+        """The record that the manifest of its checkpoint keeps; None when it is of an older version."""
+        try:
+            return cls(**manifest.metrics)
+        except TypeError:
+            return None
 
     @property
     def of(self) -> PassId:
@@ -92,14 +102,25 @@ class Journal:
                 continue
         return records
 
-    def roll_back(self, newest: PassId | None, store: CheckpointStore) -> None:
+    def roll_back(self, newest: PassId | None, store: CheckpointStore, record: PassRecord | None = None) -> None:
         """Keeps the records up to `newest`, none when it is None, in a new file.
 
+        record: that of `newest`, in case a crash came before it was appended.
         Raises Fenced when a newer trainer has taken over the store, CheckpointError.
         """
         kept = [r for r in self.read() if newest is not None and r.of <= newest]
+        if record is not None and record.of == newest and (not kept or kept[-1].of != newest):
+            kept.append(record)
         store.replace(self._path, b"".join(orjson.dumps(asdict(r)) + b"\n" for r in kept))
         self._out = self._path.open("ab", buffering=0)
+
+    def sync(self) -> None:
+        """fsyncs what was appended. Raises CheckpointError."""
+        if self._out is not None:
+            try:
+                os.fsync(self._out.fileno())
+            except OSError as error:
+                raise CheckpointError(f"fsync of {self._path} failed: {error.strerror}") from error
 
     def close(self) -> None:
         if self._out is not None:

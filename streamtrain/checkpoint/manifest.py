@@ -33,7 +33,7 @@ class Manifest:
 
     marker_offset: marker-log offset that the next pass's segment starts at. offsets: the same for each
     partition of the samples topic, as text keys (JSON). rows: trained since the job's start. keys: in the
-    sparse table. predicted: rows by label and bucketed prediction are not here; `metrics` is the pass's.
+    sparse table. metrics: the pass's PassRecord, which a crash right after the rename keeps out of passes.jsonl.
     """
 
     job: str

@@ -805,6 +805,27 @@ def sigterm(ground: Ground) -> Outcome:
     return Outcome("exit code 0, what was done was saved, nothing left running")
 
 
+@case("19", "run itself killed -9, and SIGINT")
+def run_killed(ground: Ground) -> Outcome:
+    scene = ground.scene()
+    (scene.folder / "data" / SPLITS[1] / "data.done").unlink()
+    run = scene.start("run")
+    run.wait_for(lambda: scene.passes() == 1)
+    assert len(scene.leftovers()) > ground.servers + ground.workers
+    run.process.kill()
+    until(lambda: scene.leftovers() == [])
+    run = scene.start("run")
+    run.wait_for(lambda: scene.roles("worker"))
+    run.signal(signal.SIGINT)
+    run.finish(70)
+    until(lambda: scene.leftovers() == [])
+    (scene.folder / "data" / SPLITS[1] / "data.done").touch()
+    begin = time.time()
+    scene.settle()
+    recovery = scene.trained_after(begin)
+    return Outcome("nothing is left running; started again it goes on", [recovery] if recovery else [], 1)
+
+
 # all at once, and on several machines
 
 
