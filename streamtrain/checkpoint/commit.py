@@ -94,11 +94,12 @@ class Committer:
         self._job = job
         self._stream = stream
         self._store = store
+        store.claim()
         self._transactions = OffsetTransactions(
             properties, f"{job}.trainer", job, check=store.check_taken_over, on_wait=on_wait
         )
         failpoint("restore.fenced")
-        store.take_over(owner)
+        store.clear_older(owner)
 
     def close(self) -> None:
         self._transactions.close()

@@ -1,15 +1,16 @@
 """Checkpoints under model_save_path: staged, fsynced, renamed, verified.
 
-A directory {day}/{pass_id} exists only whole: it is written below `.staging/<run>/` and renamed. What is
+A directory {day}/{pass_id} exists only whole: it is written below `.staging/` and renamed. What is
 damaged later (its bytes are not those of the manifest) is passed over.
 
-`.staging/<run>/` belongs to one run of one trainer, and a newer trainer's first act is to rename it away.
-Every change that others see is a rename out of that directory or into it, so a trainer that was frozen at any
-point and is thawed late finds its directory gone, and can change nothing.
+`.staging/<number>/` belongs to one run of one trainer; a newer one has a greater number, and its first act is to
+rename those of the older ones away. Every change that others see is a rename out of that directory or into it,
+so a trainer that was frozen at any point and is thawed late finds its directory gone, and can change nothing.
 """
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import errno
 import hashlib
@@ -28,6 +29,8 @@ from streamtrain.schedule import PassId
 
 STAGING = ".staging"
 DONEFILE = "donefile.txt"
+#: In a run's directory: who started the run, once it has taken over.
+OWNER = "owner"
 
 
 @dataclass(frozen=True)
@@ -96,9 +99,15 @@ class CheckpointStore:
             yield checkpoint, self.verify(checkpoint)
 
     def owner(self) -> str | None:
-        """Whose run writes here: the `owner` of the last take_over(), by anybody."""
-        runs = [p.name for p in (self.root / STAGING).glob("*-*")]
-        return runs[0].partition("-")[0] if runs else None
+        """Who took over last: the `owner` of that run."""
+        for run in sorted(self._runs(), key=_number, reverse=True):
+            with contextlib.suppress(OSError):
+                return (run / OWNER).read_text()
+        return None
+
+    def _runs(self) -> builtins.list[Path]:
+        staging = self.root / STAGING
+        return [p for p in staging.iterdir() if p.name.isdigit()] if staging.is_dir() else []
 
     def check_owner(self, owner: str) -> None:
         """For a run that is started again: raises Fenced when somebody else has taken over since."""
@@ -110,34 +119,51 @@ class CheckpointStore:
             )
 
     def take_over(self, owner: str = "nobody") -> None:
-        """Makes this store the one that writes: the staging directory of every other run is renamed away,
-        atomically, then removed. To be called after the other trainer's transactions are fenced.
+        """claim() and clear_older() at once."""
+        self.claim()
+        self.clear_older(owner)
 
-        owner: who starts this run, and may start it again (letters and digits).
-        """
+    def claim(self) -> None:
+        """Makes this run's directory, with a number over all others': what decides which of two is newer."""
         staging = self.root / STAGING
         with _refusals(staging, "cannot be made"):
             staging.mkdir(parents=True, exist_ok=True)
+            number = max(map(_number, self._runs()), default=0)
+            while self._run is None:
+                number += 1
+                with contextlib.suppress(FileExistsError):
+                    (staging / str(number)).mkdir()
+                    self._run = staging / str(number)
+
+    def clear_older(self, owner: str = "nobody") -> None:
+        """Renames the directories of all older runs away, atomically, and removes them: they can publish no more.
+
+        To be called after the older one's transactions are fenced. owner: who starts this run, and may start
+        it again. Raises Fenced when a newer run has done the same to this one.
+        """
+        mine = self._own()
+        with self._still_ours(mine, "cannot be used"):
             gone = []
-            for other in staging.iterdir():
-                aside = self.root / f"{STAGING}-cleared-{uuid.uuid4().hex}"
-                with contextlib.suppress(FileNotFoundError):  # two take over at once
-                    other.rename(aside)
-                    gone.append(aside)
-            self._run = staging / f"{owner}-{uuid.uuid4().hex}"
-            self._run.mkdir()
+            for other in self._runs():
+                if _number(other) < _number(mine):
+                    aside = self.root / f"{STAGING}-cleared-{uuid.uuid4().hex}"
+                    with contextlib.suppress(FileNotFoundError):  # a newer one has cleared it
+                        other.rename(aside)
+                        gone.append(aside)
+            (mine / OWNER).write_text(owner)
         failpoint("restore.cleared")
         for old in [*gone, *self.root.glob(f"{STAGING}-cleared-*")]:
             shutil.rmtree(old, ignore_errors=True)
 
     def check_taken_over(self) -> None:
-        """Raises Fenced when a newer trainer has taken over since take_over()."""
-        if self._run is not None and not self._run.is_dir():
+        """Raises Fenced when a newer run has a directory, or has cleared this one's away."""
+        mine = self._own()
+        if not mine.is_dir() or max(map(_number, self._runs()), default=0) > _number(mine):
             raise self._fenced()
 
     def _fenced(self) -> Fenced:
         return Fenced(
-            f"{self._own()} is gone: a newer trainer has taken over {self.root}",
+            f"a newer trainer has taken over {self.root} (this one's directory is {self._own()})",
             remedy="This one has changed nothing; end one of the two.",
         )
 
@@ -245,6 +271,10 @@ class CheckpointStore:
             if self._own().is_dir():
                 raise
             raise self._fenced() from error
+
+
+def _number(run: Path) -> int:
+    return int(run.name)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from typing import Any
 import confluent_kafka as ck
 from tenacity import Retrying, retry_if_exception_type, stop_never, wait_exponential_jitter
 
-from streamtrain.errors import BrokerUnavailable
+from streamtrain.errors import BrokerUnavailable, Fenced
 from streamtrain.kafka.clients import FENCED_CODES, producer, reader, translate
 
 log = logging.getLogger("streamtrain.kafka")
@@ -31,8 +31,9 @@ STUCK_S = 10.0
 class OffsetTransactions:
     """Commits offsets of `group` in transactions of `transactional_id`; making one fences the one before it.
 
-    check() raises Fenced when a newer one is known to have taken over by other means than Kafka; on_wait(what)
-    while the broker is away. Raises Fenced from every method once a newer one was made.
+    check() raises Fenced when a newer one has taken over: it is asked when Kafka says that this producer is fenced,
+    which may be by an older one that came later to Kafka, and before it is made anew. put() and commit() raise
+    what check() raises. on_wait(what) while the broker is away.
     """
 
     def __init__(
@@ -71,25 +72,33 @@ class OffsetTransactions:
             self._put(places)
 
     def commit(self) -> bool:
-        """False when the broker has aborted the transaction: nothing of it stands, it may be put again."""
+        """False when the transaction was aborted: nothing of it stands, it may be put again."""
         try:
             self._insist(lambda: self._producer.commit_transaction(CALL_S))
         except _Aborted:
             self._abort()
             return False
+        except Fenced:
+            self._check()
+            log.warning("%s: fenced by an older one that came later to Kafka: made anew", self._what)
+            self._begin()
+            return False
         return True
 
     def _put(self, places: list[Any]) -> None:
         while True:
-            self._insist(self._producer.begin_transaction)
             try:
+                self._insist(self._producer.begin_transaction)
                 self._insist(lambda: self._send(places))
                 return
             except _Stuck:
                 log.warning("%s: the client does not come back after the broker was away: made anew", self._what)
                 self._on_wait("waiting for Kafka")
+            except Fenced:
                 self._check()
-                self._begin()
+                log.warning("%s: fenced by an older one that came later to Kafka: made anew", self._what)
+            self._check()
+            self._begin()
 
     def _send(self, places: list[Any]) -> None:
         """In a thread: librdkafka (2.16 and before, its issues 5456 and 5511) forgets the timeout of this call,
