@@ -94,6 +94,14 @@ class Trainer:
                 self._properties, self._config.stream.job, stream, self._store,
                 owner=self._owner, on_wait=self._phase,
             )  # fmt: skip
+        try:
+            self._train(stream)
+        except CheckpointError:
+            if self._committer is not None:
+                self._store.check_taken_over()  # a newer trainer has cleared our files: that is the reason
+            raise
+
+    def _train(self, stream: Stream) -> None:
         self._restore(stream)
         feed = self._open_feed(stream)
         record = None
