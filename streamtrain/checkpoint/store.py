@@ -19,6 +19,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -195,14 +196,17 @@ class CheckpointStore:
 
         A failed fsync is final: the kernel may have dropped the pages, so it is never tried again.
         """
-        entries = []
-        with _refusals(path, "cannot be read back"):
-            for name in _files(path):
-                file = path / name
-                entries.append(FileEntry(name, file.stat().st_size, _sha256(file)))
-                _fsync(file)
+        with _refusals(path, "cannot be read back"), ThreadPoolExecutor(1) as pool:
+            names = _files(path)
+            digests = pool.map(_sha256, [path / name for name in names])  # beside the disk's work
+            for name in names:
+                _fsync(path / name)
+            entries = tuple(
+                FileEntry(name, (path / name).stat().st_size, digest)
+                for name, digest in zip(names, digests, strict=True)
+            )
         failpoint("save.sealed")
-        return tuple(entries)
+        return entries
 
     def put_manifest(self, staged: Path, manifest: Manifest) -> str:
         """Writes the manifest into the staged directory, fsyncs all directories; returns its digest."""

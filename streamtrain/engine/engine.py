@@ -167,22 +167,23 @@ class Engine:
         keys = 0
         laps = [time.monotonic()]
         raw = str(directory / ".raw") if directory is not None else ""
-        runtime._save_one_table(tables.SPARSE, raw, 4)
-        laps.append(time.monotonic())
         runtime._save_one_table(tables.DENSE, raw, 0)
+        laps.append(time.monotonic())
+        dense = tables.DenseCheck(Path(raw) / f"{tables.DENSE:03d}") if directory is not None else None
+        runtime._save_one_table(tables.SPARSE, raw, 4)
         laps.append(time.monotonic())
         if directory is not None:
             for name, value in self._pull_dense().items():
                 self._save_variable(directory / name, value)
         laps.append(time.monotonic())
-        if directory is not None:
+        if directory is not None and dense is not None:
             keys = self._count_keys()
             tables.arrange_sparse(Path(raw) / f"{tables.SPARSE:03d}", directory, self._table, keys)
-            tables.arrange_dense(Path(raw) / f"{tables.DENSE:03d}", directory)
+            dense.arrange(directory)
             shutil.rmtree(raw)
         self.barrier()
         laps.append(time.monotonic())
-        names = ("paddle_sparse", "paddle_dense", "paddle_values", "checked")
+        names = ("paddle_dense", "paddle_sparse", "paddle_values", "checked")
         return Saved(keys, {n: b - a for n, a, b in zip(names, laps, laps[1:], strict=False)})
 
     @staticmethod

@@ -69,7 +69,7 @@ def main() -> int:
         EmbeddedBroker(Path(top) / "kafka") as broker,
     ):
         for case in CASES:
-            if arguments.only not in case.id and arguments.only != case.row:
+            if not case.id.startswith(arguments.only) and arguments.only != case.row:
                 continue
             for servers, workers in TOPOLOGIES[: case.topologies]:
                 topology = f"{servers}x{workers}" if case.topologies > 1 else "-"
