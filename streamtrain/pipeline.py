@@ -23,7 +23,7 @@ from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import JobConfig
 from streamtrain.errors import FINAL, ConfigError, DataError, KafkaError, StreamtrainError
 from streamtrain.kafka.clients import admin, wait_for_cluster
-from streamtrain.kafka.embedded import EmbeddedBroker, find_running
+from streamtrain.kafka.embedded import EmbeddedBroker, FolderInUse, find_process, find_running
 from streamtrain.kafka.topics import TopicNames, ensure_topics, find
 from streamtrain.processes import die_with_parent
 from streamtrain.status import job_status
@@ -177,19 +177,24 @@ class Pipeline:
         if not self._config.embedded:
             yield self._config.kafka()
             return
-        running = find_running(self._config.broker_dir)
-        if running is not None:
-            yield {"bootstrap.servers": running}
-            return
-        with EmbeddedBroker(self._config.broker_dir) as broker:
-            self._broker = broker
+        directory = self._config.broker_dir
+        broker = EmbeddedBroker(directory)
+        while (running := find_running(directory)) is None:
             try:
-                yield {"bootstrap.servers": broker.bootstrap}
-            finally:
-                self._broker = None
+                broker.start()
+            except FolderInUse:  # another process is just starting or ending one
+                self._stop.wait(0.5)
+                if self._stop.is_set():
+                    raise
+        self._broker = broker  # also when it is another's that runs: it may end before this job does
+        try:
+            yield {"bootstrap.servers": running}
+        finally:
+            self._broker = None
+            broker.stop()
 
     def _look(self) -> None:
-        if self._broker is not None and not self._broker.alive():
+        if self._broker is not None and not self._broker.alive() and find_process(self._config.broker_dir) is None:
             self._start_broker_again(self._broker)
         try:
             self.bridge.check()

@@ -145,8 +145,8 @@ class CheckpointStore:
         mine = self._own()
         with self._still_ours(mine, "cannot be used"):
             gone = []
-            for other in self._runs():
-                if _number(other) < _number(mine):
+            for other in (self.root / STAGING).iterdir():
+                if not other.name.isdigit() or _number(other) < _number(mine):
                     aside = self.root / f"{STAGING}-cleared-{uuid.uuid4().hex}"
                     with contextlib.suppress(FileNotFoundError):  # a newer one has cleared it
                         other.rename(aside)

@@ -49,6 +49,12 @@ class _PortTaken(KafkaError):
 
 def find_running(directory: Path) -> str | None:
     """bootstrap.servers of the live broker of that folder, or None; it has 10 s to answer."""
+    bootstrap = find_process(directory)
+    return bootstrap if bootstrap is not None and _answers(directory, bootstrap, ANSWER_S) else None
+
+
+def find_process(directory: Path) -> str | None:
+    """Like find_running(), of a broker that may not answer (yet)."""
     try:
         state = json.loads((directory / STATE).read_text())
         process = psutil.Process(state["pid"])
@@ -56,7 +62,7 @@ def find_running(directory: Path) -> str | None:
         bootstrap = f"127.0.0.1:{int(state['port'])}"
     except (OSError, ValueError, KeyError, TypeError, psutil.Error):
         return None
-    return bootstrap if alive and _answers(directory, bootstrap, ANSWER_S) else None
+    return bootstrap if alive else None
 
 
 @contextlib.contextmanager

@@ -389,6 +389,16 @@ def two_at_once(ground: Ground) -> Outcome:
     return Outcome("one ends with code 8, the other one trains all")
 
 
+@case("13", "two runs at once, with an embedded Kafka")
+def two_runs(ground: Ground) -> Outcome:
+    scene = ground.scene(kafka={})
+    both = [scene.start("run", name=name) for name in ("one", "two")]
+    codes = sorted(process.end() for process in both)
+    assert codes == [0, errors.Fenced.exit_code], [p.output[-1500:] for p in both]
+    scene.recount()
+    return Outcome("one ends with code 8; the other one goes on, with a Kafka of its own if that one's ended")
+
+
 ZOMBIE_POINTS = (
     "restore.fenced", "restore.cleared", "restore.chosen", "pass.trained", "save.staged", "save.sealed",
     "commit.manifest", "commit.fenced", "commit.renamed", "commit.committed", "commit.done", "pass.recorded",
