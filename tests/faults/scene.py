@@ -78,6 +78,15 @@ class Scene:
         self._processes.append(process)
         return Process(process, output)
 
+    def fleetrun(self, failpoints: str = "") -> Process:
+        """The trainer as the tutorial starts it, without a supervisor."""
+        stream = self.config.stream
+        command = [
+            str(Path(sys.executable).with_name("fleetrun")), f"--server_num={stream.servers}",
+            f"--worker_num={stream.workers}", "--log_dir=fleetlog", str(ROLE_SCRIPT), "-m", str(self.config.path),
+        ]  # fmt: skip
+        return self.spawn(command, failpoints=failpoints, name="fleetrun")
+
     def roles(self, kind: str) -> list[psutil.Process]:
         """The living servers or workers of this job, by index."""
         found = []

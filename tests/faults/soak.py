@@ -92,6 +92,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--build", type=Path, default=Path("build"), help="folder of soak.json")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is ended on the way out
     seed = arguments.seed if arguments.seed is not None else time.time_ns() % 1_000_000
     print(
         f"seed {seed}, {arguments.minutes:g} minutes, {arguments.servers} servers x {arguments.workers} workers",

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -62,6 +63,7 @@ def main() -> int:
     parser.add_argument("--topology", default="", help="1x1 or 2x2")
     parser.add_argument("--build", type=Path, default=Path("build"), help="folder of faults.md and faults.json")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is ended on the way out
     lines: list[Line] = []
     begin = time.monotonic()
     with (
