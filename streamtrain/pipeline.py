@@ -6,7 +6,6 @@ Each part that dies is started again; an error that a restart cannot mend ends a
 from __future__ import annotations
 
 import logging
-import signal
 import subprocess
 import sys
 import threading
@@ -25,7 +24,7 @@ from streamtrain.errors import FINAL, ConfigError, DataError, KafkaError, Stream
 from streamtrain.kafka.clients import admin, wait_for_cluster
 from streamtrain.kafka.embedded import EmbeddedBroker, FolderInUse, find_process, find_running
 from streamtrain.kafka.topics import TopicNames, ensure_topics, find
-from streamtrain.processes import die_with_parent
+from streamtrain.processes import die_with_parent, end
 from streamtrain.status import job_status
 from streamtrain.supervisor import Supervisor
 from streamtrain.watch import STOPPED_S
@@ -115,14 +114,8 @@ class BridgeProcess:
             self._frozen_since = None
 
     def stop(self) -> None:
-        if self._process is None or self._process.poll() is not None:
-            return
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(20)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        if self._process is not None:
+            end(self._process)
 
 
 class Pipeline:

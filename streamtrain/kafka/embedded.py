@@ -16,7 +16,6 @@ import contextlib
 import fcntl
 import json
 import os
-import signal
 import socket
 import subprocess
 import time
@@ -31,7 +30,7 @@ import psutil
 from streamtrain.errors import BrokerUnavailable, KafkaError
 from streamtrain.kafka.clients import wait_for_cluster
 from streamtrain.kafka.java import classpath, java
-from streamtrain.processes import die_with_parent
+from streamtrain.processes import die_with_parent, end
 
 STATE = "broker.json"
 #: Seconds that a live broker has to answer, and that a dying one has to give its folder free.
@@ -191,13 +190,7 @@ class EmbeddedBroker:
     def stop(self) -> None:
         """SIGTERM, then SIGKILL after 20 s; its folder can be started again."""
         if self._process is not None:
-            if self._process.poll() is None:
-                self._process.send_signal(signal.SIGTERM)
-                try:
-                    self._process.wait(20)
-                except subprocess.TimeoutExpired:
-                    self._process.kill()
-            self._process.wait()
+            end(self._process)
             self._process = None
             (self._directory / STATE).unlink(missing_ok=True)
         if self._lock is not None:
