@@ -294,6 +294,17 @@ def killed_restoring(ground: Ground) -> Outcome:
     return killed_trainer(ground, {"pass.trained": 2, **points})
 
 
+@case("9", "a worker that dies every time", topologies=1)
+def dies_every_time(ground: Ground) -> Outcome:
+    scene = ground.scene(stream={"max_restarts": 1})
+    run = scene.start("run", failpoints="pass.trained=kill", once=False)
+    assert run.end(90) == errors.TrainingError.exit_code
+    assert "restarted 2 times without finishing a pass" in run.output and "workerlog.0" in run.output
+    assert scene.checkpoints() == [] and scene.leftovers() == []
+    scene.settle()
+    return Outcome("ended with code 6 after stream.max_restarts; started again it goes on", kills=2)
+
+
 @case("10", "a server killed, at its start and while a pass is trained")
 def killed_server(ground: Ground) -> Outcome:
     scene = ground.scene()
@@ -312,7 +323,7 @@ def killed_server(ground: Ground) -> Outcome:
     return Outcome(f"noticed after {noticed:.1f} s", [s for s in (recovery, first) if s is not None], 2)
 
 
-@case("10", "a server frozen: its endpoint does not answer")
+@case("10", "a server frozen: its endpoint does not answer", fast=True)
 def frozen_server(ground: Ground) -> Outcome:
     return frozen(ground, "server")
 
@@ -377,7 +388,7 @@ def second_trainer(ground: Ground) -> Outcome:
     return Outcome("the second one wins, the first ends with code 8 and has changed nothing")
 
 
-@case("13", "two trainers started at once")
+@case("13", "two trainers started at once", fast=True)
 def two_at_once(ground: Ground) -> Outcome:
     scene = ground.scene()
     scene.start("bridge").finish()
@@ -892,7 +903,7 @@ def traced(pid: int) -> bool:
     return "TracerPid:\t0\n" not in Path(f"/proc/{pid}/status").read_text()
 
 
-@case("21", "roles on several machines: a server, worker 0 and a whole host die", fast=False)
+@case("21", "roles on several machines: a server, worker 0 and a whole host die", fast=True)
 def several_machines(ground: Ground) -> Outcome:
     scene = ground.scene(days=2)
     hosts = Hosts(scene, ground.servers, ground.workers)

@@ -62,13 +62,20 @@ class Scene:
 
     # processes
 
-    def start(self, *arguments: str, failpoints: str = "", name: str = "", cwd: Path | None = None) -> Process:
-        """`streamtrain ARGUMENTS -m CONFIG`; its output goes to a file of that name."""
-        command = [sys.executable, "-m", "streamtrain.cli.main", "-v", *arguments, "-m", str(self.config.path)]
-        return self.spawn(command, failpoints=failpoints, name=name or arguments[0], cwd=cwd)
+    def start(
+        self, *arguments: str, failpoints: str = "", once: bool = True, name: str = "", cwd: Path | None = None
+    ) -> Process:
+        """`streamtrain ARGUMENTS -m CONFIG`; its output goes to a file of that name.
 
-    def spawn(self, command: list[str], *, failpoints: str = "", name: str = "", cwd: Path | None = None) -> Process:
-        environment = {**os.environ, ARMED: failpoints, FOLDER: str(self._fired)}
+        once: each failpoint fires in one process alone, not in those that are started after it too.
+        """
+        command = [sys.executable, "-m", "streamtrain.cli.main", "-v", *arguments, "-m", str(self.config.path)]
+        return self.spawn(command, failpoints=failpoints, once=once, name=name or arguments[0], cwd=cwd)
+
+    def spawn(
+        self, command: list[str], *, failpoints: str = "", once: bool = True, name: str = "", cwd: Path | None = None
+    ) -> Process:
+        environment = {**os.environ, ARMED: failpoints, FOLDER: str(self._fired) if once else ""}
         output = self.folder / f"{name}-{len(self._processes)}.out"
         with output.open("wb") as out:
             process = subprocess.Popen(
