@@ -27,7 +27,7 @@ import yaml
 
 from streamtrain import phases, rolefile
 from streamtrain.config import JobConfig, load_config
-from streamtrain.engine.environment import engine_environment
+from streamtrain.engine.environment import FORCED, engine_environment
 from streamtrain.errors import StreamtrainError, TrainingError
 from streamtrain.failpoints import failpoint
 from streamtrain.partstate import PartReporter
@@ -67,7 +67,7 @@ def main() -> int:
 
 
 def _run(config: JobConfig, kind: str, index: int) -> None:
-    os.environ.update({k: v for k, v in engine_environment().items() if k not in os.environ})
+    os.environ.update({k: v for k, v in engine_environment().items() if k in FORCED or k not in os.environ})
     stop = threading.Event()
 
     def on_signal(number: int, _frame: types.FrameType | None) -> None:

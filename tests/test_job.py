@@ -140,3 +140,20 @@ def test_fleetrun_as_the_tutorial_has_it(tmp_path: Path, kafka: dict[str, str], 
     places = [log.index(text) for text in order]
     assert places == sorted(places)
     assert recount_job(config).ok
+
+
+def test_fleetrun_with_two_workers_waits_for_both(tmp_path: Path, kafka: dict[str, str], job: str) -> None:
+    """fleetrun turns gloo off, without which the workers would train each on its own."""
+    config = make_job(tmp_path, job, kafka, 60, servers=2, workers=2)
+    finish(streamtrain("bridge", "-m", str(config.path)))
+    script = Path(__file__).resolve().parent.parent / "streamtrain" / "online_trainer.py"
+    launcher = [str(Path(sys.executable).with_name("fleetrun")), "--server_num=2", "--worker_num=2"]
+    subprocess.run(
+        [*launcher, str(script), "-m", "config_online.yaml"],
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert passes_once_in_order(config)
+    assert recount_job(config).ok

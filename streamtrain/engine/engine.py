@@ -64,7 +64,13 @@ class Engine:
         paddle.static.default_startup_program().random_seed = 1
         config = DottedConfig(raw_config)
         self._batch_size = int(config.get("runner.train_batch_size", 32))
-        fleet.init(role_maker.PaddleCloudRoleMaker())
+        maker = role_maker.PaddleCloudRoleMaker()
+        fleet.init(maker)
+        if fleet.is_worker() and fleet.worker_num() > 1 and not maker._gloo._is_initialized:
+            raise TrainingError(
+                "the workers cannot find each other: gloo is not initialized",
+                remedy="Set PADDLE_WITH_GLOO=1 in the launcher's environment.",
+            )
         self._table = tables.TableFormat(_sparse_table(raw_config))
         self._model = load_model(model_dir, config)
         self._model.static.create_optimizer(_strategy(config, raw_config, self._model.static))

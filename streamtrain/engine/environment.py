@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+#: What a role sets even when its launcher has set it otherwise: fleetrun turns gloo off, and without it several
+#: workers would not wait for each other and sum nothing up, silently.
+FORCED = frozenset({"PADDLE_WITH_GLOO"})
+
 
 def engine_environment() -> dict[str, str]:
     """FLAGS and thread counts; on AMD's processors also the switch to MKL's fast path.
