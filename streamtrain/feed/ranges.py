@@ -15,7 +15,7 @@ import confluent_kafka as ck
 
 from streamtrain.contracts.marker import Range
 from streamtrain.errors import DataError, RetentionPassed, TopicReplaced
-from streamtrain.kafka.clients import GONE_CODES, reader, translate
+from streamtrain.kafka.clients import UNKNOWN_CODES, is_gone, reader, translate
 
 #: (partition, offset, value)
 Record = tuple[int, int, bytes]
@@ -114,11 +114,13 @@ class RangeReader:
                 f"topic {self._topic} no longer has an offset that is needed ({error.str()})",
                 remedy="Retention has passed it, or the topic was made anew: restore it, or start a new job.",
             )
-        if code in GONE_CODES:
+        if is_gone(self._consumer, self._topic, error):
             raise TopicReplaced(
                 f"topic {self._topic} does not exist ({error.str()})",
                 remedy="It was deleted: restore it, or start a new job (stream.job).",
             )
+        if code in UNKNOWN_CODES:
+            return  # the broker is away, or was: the client looks for the topic again
         raise translate(error, f"reading {self._topic}")
 
 

@@ -31,8 +31,8 @@ FENCED_CODES = {
     ck.KafkaError.INVALID_PRODUCER_EPOCH,
     getattr(ck.KafkaError, "PRODUCER_FENCED", ck.KafkaError._FENCED),
 }
-#: What a consumer says of a topic that is not there.
-GONE_CODES = {
+#: What a client says of a topic that is not there; also of one that it has lost sight of while the broker is away.
+UNKNOWN_CODES = {
     ck.KafkaError.UNKNOWN_TOPIC_OR_PART,
     ck.KafkaError._UNKNOWN_TOPIC,
     ck.KafkaError._UNKNOWN_PARTITION,
@@ -64,6 +64,10 @@ _DENIED = {
     ck.KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     ck.KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
 }
+
+
+#: Seconds for which a topic must be unknown to the broker until it counts as deleted.
+GONE_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -182,6 +186,23 @@ def wait_for_cluster(
         reraise=True,
     )
     return retrying(ask)
+
+
+def is_gone(consumer: Any, topic: str, error: Any) -> bool:
+    """Whether `error` says that the topic does not exist, and the broker says so too, when asked again and again
+    for GONE_S seconds."""
+    if error.code() not in UNKNOWN_CODES:
+        return False
+    begin = time.monotonic()
+    while time.monotonic() - begin < GONE_S:
+        try:
+            found = consumer.list_topics(topic, timeout=2.0).topics.get(topic)
+        except ck.KafkaException:
+            return False  # the broker is away
+        if found is not None and (found.error is None or found.error.code() not in UNKNOWN_CODES):
+            return False
+        time.sleep(0.3)
+    return True
 
 
 def say_waiting(to: logging.Logger, on_wait: Callable[[str], None]) -> Callable[[float], None]:

@@ -13,7 +13,7 @@ import confluent_kafka as ck
 from streamtrain.contracts.codec import DecodeError
 from streamtrain.contracts.marker import Marker
 from streamtrain.errors import DataError, RetentionPassed, TopicReplaced
-from streamtrain.kafka.clients import GONE_CODES, reader, translate
+from streamtrain.kafka.clients import UNKNOWN_CODES, is_gone, reader, translate
 
 #: Seconds between two looks whether the broker is there, while nothing comes.
 LOOK_S = 4.0
@@ -87,8 +87,10 @@ class MarkerLog:
             if code in (ck.KafkaError._TRANSPORT, ck.KafkaError._ALL_BROKERS_DOWN):
                 self._away_since = self._away_since or time.monotonic()
                 return None  # librdkafka reconnects by itself
-            if code in GONE_CODES:
+            if is_gone(self._consumer, self._topic, error):
                 raise self._gone(error)
+            if code in UNKNOWN_CODES:
+                return None
             raise translate(error, f"reading {self._topic}")
         try:
             marker = Marker.decode(message.value() or b"")
@@ -113,7 +115,7 @@ class MarkerLog:
         try:
             self._consumer.get_watermark_offsets(ck.TopicPartition(self._topic, 0), timeout=1.0)
         except ck.KafkaException as error:
-            if error.args[0].code() in GONE_CODES:
+            if is_gone(self._consumer, self._topic, error.args[0]):
                 raise self._gone(error.args[0]) from error
             self._away_since = self._away_since or now
             self._on_wait(now - self._away_since)
