@@ -113,7 +113,7 @@ def _run(config: JobConfig, kind: str, index: int) -> None:
     on_phase(phases.STARTING)
     owner = os.environ.get(rolefile.OWNER, "nobody")
     if rolefile.AGAIN in os.environ:
-        CheckpointStore(config.model_save_path).check_owner(owner)
+        CheckpointStore(config.model_save_path).check_owner(owner, int(os.environ[rolefile.AGAIN]))
     log.info("the model is built, joining the servers")
     engine.connect()
     log.info("joined the servers")

@@ -27,6 +27,7 @@ from tenacity import wait_exponential_jitter
 
 from streamtrain import rolefile
 from streamtrain.checkpoint.journal import Journal
+from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import JobConfig
 from streamtrain.engine.environment import engine_environment
 from streamtrain.errors import FINAL, StreamtrainError, TrainingError
@@ -87,6 +88,7 @@ class Supervisor:
             )
         self._stop = stop or threading.Event()
         self._owner = owner or uuid.uuid4().hex
+        self._since = CheckpointStore(config.model_save_path).newest_run()
         self._log_dir = log_dir or config.path.parent / "log"
         self._on_restart = on_restart
         self._tick = tick
@@ -152,7 +154,7 @@ class Supervisor:
             "PYTHONUNBUFFERED": "1",
         }
         if self.restarts:
-            environment[rolefile.AGAIN] = "1"
+            environment[rolefile.AGAIN] = str(self._since)
         root = str(ROLE_SCRIPT.parent.parent)
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
         self._log_dir.mkdir(parents=True, exist_ok=True)

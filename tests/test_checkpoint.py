@@ -11,6 +11,7 @@ from streamtrain.checkpoint.journal import Journal, PassRecord, pack, unpack
 from streamtrain.checkpoint.manifest import FileEntry, Manifest, Witness
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.engine.stats import PassStats
+from streamtrain.errors import Fenced
 from streamtrain.schedule import PassId
 
 counts = st.lists(st.integers(0, 5), min_size=6, max_size=6).map(lambda x: np.array(x, np.int64))
@@ -99,3 +100,18 @@ def test_the_journal_forgets_passes_that_are_trained_again(tmp_path: Path) -> No
     assert [r.pass_id for r in journal.read()] == [1, 2, 3]
     journal.roll_back(None, store)
     assert journal.read() == []
+
+
+def test_a_run_started_again_gives_way_to_a_newer_one_alone(tmp_path: Path) -> None:
+    before = CheckpointStore(tmp_path)
+    before.take_over("older")
+    since = before.newest_run()
+    CheckpointStore(tmp_path).claim()  # the first run of "mine", killed before it took over
+    before.check_owner("mine", since)
+    CheckpointStore(tmp_path).take_over("mine")
+    (tmp_path / ".staging" / "9").mkdir()
+    (tmp_path / ".staging" / "9" / "owner").touch()  # a run that died of a full disk
+    before.check_owner("mine", since)
+    CheckpointStore(tmp_path).take_over("newer")
+    with pytest.raises(Fenced, match="a newer trainer has taken over"):
+        before.check_owner("mine", since)

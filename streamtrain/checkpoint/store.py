@@ -99,25 +99,27 @@ class CheckpointStore:
         for checkpoint in reversed(self.list()):
             yield checkpoint, self.verify(checkpoint)
 
-    def owner(self) -> str | None:
-        """Who took over last: the `owner` of that run."""
-        for run in sorted(self._runs(), key=_number, reverse=True):
-            with contextlib.suppress(OSError):
-                return (run / OWNER).read_text()
-        return None
+    def newest_run(self) -> int:
+        """The greatest number of a run so far; 0 when there was none."""
+        return max(map(_number, self._runs()), default=0)
 
     def _runs(self) -> builtins.list[Path]:
         staging = self.root / STAGING
         return [p for p in staging.iterdir() if p.name.isdigit()] if staging.is_dir() else []
 
-    def check_owner(self, owner: str) -> None:
-        """For a run that is started again: raises Fenced when somebody else has taken over since."""
-        found = self.owner()
-        if found is not None and found != owner:
-            raise Fenced(
-                f"a newer trainer has taken over {self.root} while this one was down",
-                remedy="It goes on there; this one has changed nothing.",
-            )
+    def check_owner(self, owner: str, since: int) -> None:
+        """For a run that is started again: raises Fenced when somebody else has taken over since.
+
+        since: newest_run() before `owner` started its first run. A run that died before it took over counts
+        for nothing.
+        """
+        for run in self._runs():
+            with contextlib.suppress(OSError):
+                if _number(run) > since and (run / OWNER).read_text() not in ("", owner):
+                    raise Fenced(
+                        f"a newer trainer has taken over {self.root} while this one was down",
+                        remedy="It goes on there; this one has changed nothing.",
+                    )
 
     def take_over(self, owner: str = "nobody") -> None:
         """claim() and clear_older() at once."""
@@ -129,7 +131,7 @@ class CheckpointStore:
         staging = self.root / STAGING
         with _refusals(staging, "cannot be made"):
             staging.mkdir(parents=True, exist_ok=True)
-            number = max(map(_number, self._runs()), default=0)
+            number = self.newest_run()
             while self._run is None:
                 number += 1
                 with contextlib.suppress(FileExistsError):
@@ -159,7 +161,7 @@ class CheckpointStore:
     def check_taken_over(self) -> None:
         """Raises Fenced when a newer run has a directory, or has cleared this one's away."""
         mine = self._own()
-        if not mine.is_dir() or max(map(_number, self._runs()), default=0) > _number(mine):
+        if not mine.is_dir() or self.newest_run() > _number(mine):
             raise self._fenced()
 
     def _fenced(self) -> Fenced:
