@@ -127,22 +127,26 @@ def soak(folder: Path, seed: int, seconds: float, servers: int, workers: int) ->
                 [sys.executable, "-m", "streamtrain.cli.main", "run", "-m", str(config.path)],
                 stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
-        while run.poll() is None:
-            try:
-                run.wait(source.uniform(*KILL_S))
-                continue
-            except subprocess.TimeoutExpired:
-                pass
-            if time.monotonic() - begin > seconds:
-                generator.hurry.set()
-                run.wait(1800)
-                continue
-            moment = time.time()
-            kind = kill_one(run.pid, source)
-            kills[kind] += 1
-            print(f"{time.monotonic() - begin:6.0f} s: {kind} killed, {passes(config)} passes, "
-                  f"{generator.written} splits", flush=True)  # fmt: skip
-            recoveries.append(moment)
+        try:
+            while run.poll() is None:
+                try:
+                    run.wait(source.uniform(*KILL_S))
+                    continue
+                except subprocess.TimeoutExpired:
+                    pass
+                if time.monotonic() - begin > seconds:
+                    generator.hurry.set()
+                    run.wait(1800)
+                    continue
+                moment = time.time()
+                kind = kill_one(run.pid, source)
+                kills[kind] += 1
+                print(f"{time.monotonic() - begin:6.0f} s: {kind} killed, {passes(config)} passes, "
+                      f"{generator.written} splits", flush=True)  # fmt: skip
+                recoveries.append(moment)
+        finally:
+            run.kill()  # all that it started ends with it
+            run.wait()
         if run.returncode == 0:
             break
         if run.returncode != -signal.SIGKILL:
