@@ -103,7 +103,7 @@ def main() -> int:
     arguments.build.mkdir(parents=True, exist_ok=True)
     (arguments.build / "soak.json").write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps(report, indent=2))
-    return 0 if report["ok"] and not report["left_running"] else 1
+    return 0 if report["ok"] and not report["left_running"] and not report["wrong_exits"] else 1
 
 
 def soak(folder: Path, seed: int, seconds: float, servers: int, workers: int) -> dict[str, object]:
@@ -120,6 +120,7 @@ def soak(folder: Path, seed: int, seconds: float, servers: int, workers: int) ->
     rounds, recoveries = 0, []
     begin = time.monotonic()
     left: list[str] = []
+    wrong_exits: list[int] = []
     while True:
         rounds += 1
         with (folder / "run.out").open("ab") as out:
@@ -150,6 +151,7 @@ def soak(folder: Path, seed: int, seconds: float, servers: int, workers: int) ->
         if run.returncode == 0:
             break
         if run.returncode != -signal.SIGKILL:
+            wrong_exits.append(run.returncode)
             print(f"run ended with exit code {run.returncode}:\n{(folder / 'run.out').read_text()[-1500:]}", flush=True)
         if rounds > 500:
             raise SystemExit("it does not end")
@@ -162,7 +164,7 @@ def soak(folder: Path, seed: int, seconds: float, servers: int, workers: int) ->
         "seed": seed, "minutes": seconds / 60, "servers": servers, "workers": workers, "rounds": rounds,
         "kills": sum(kills.values()), "killed": dict(kills), "passes": passes(config), "rows": found.rows,
         "keys": found.keys, "occurrences": found.occurrences, "lost": found.lost, "duplicated": found.duplicated,
-        "ok": found.ok, "left_running": left,
+        "ok": found.ok, "left_running": left, "wrong_exits": wrong_exits,
         "seconds_to_the_next_trained_row": {"median": after[len(after) // 2], "worst": after[-1]} if after else None,
     }  # fmt: skip
 
