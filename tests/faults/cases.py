@@ -245,6 +245,22 @@ def bad_lines(ground: Ground) -> Outcome:
     return Outcome("9 of 160: refused, the split aborted; 1 of 152: in the rejects")
 
 
+@case("7", "the bridge stops at a bad file, what it has bridged is trained", topologies=1)
+def bridge_stops(ground: Ground) -> Outcome:
+    scene = ground.scene()
+    path = scene.folder / "data" / SPLITS[1] / "part-0"
+    good = path.read_text()
+    path.write_text("no row\n" * 9)
+    run = scene.start("run")
+    assert run.end(90) == errors.DataError.exit_code
+    assert scene.checkpoints() == ["20240101/1"] and scene.leftovers() == []
+    path.write_text(good)
+    begin = time.time()
+    scene.settle()
+    recovery = scene.trained_after(begin)
+    return Outcome("run trained and saved it, then ended with code 3", [recovery] if recovery else [])
+
+
 # the trainer
 
 
