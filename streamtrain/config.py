@@ -27,8 +27,7 @@ NO_EFFECT = frozenset(
         "dataset_debug", "prefetch", "infer_thread_num", "infer_data_dir", "fs_client", "fs_name",
         "fs_ugi", "parse_ins_id", "parse_content", "train_reader_path", "test_data_dir",
         "infer_reader_path", "epochs", "print_interval", "warmup_model_path", "need_prune",
-        "save_first_base", "save_delta_frequency", "need_train_dump", "need_infer_dump",
-        "train_dump_fields_dir", "infer_dump_fields_dir", "infer_batch_size", "use_auc", "use_xpu",
+        "infer_batch_size", "use_auc", "use_xpu",
         "infer_load_path", "infer_start_epoch", "infer_end_epoch", "geo_step", "thread_num",
     }
 )  # fmt: skip
@@ -55,6 +54,14 @@ class RunnerConfig(BaseModel):
     train_thread_num: int = Field(1, ge=1, description="over 1: one worker with a warning")
     model_dir: str | None = Field(None, description="folder of static_model.py; the config's by default")
     sync_mode: str = Field("async", description="only async works with Paddle 3.0.0")
+    save_first_base: bool = Field(False, description="a full inference model of the empty model, before the first pass")
+    save_delta_frequency: int = Field(
+        0, ge=0, description="passes between two inference models within a day; 0: only the full one a day"
+    )
+    need_train_dump: bool = Field(False, description="write the model's `train_dump_fields` of every row trained")
+    need_infer_dump: bool = Field(False, description="write the model's `infer_dump_fields` of every row predicted")
+    train_dump_fields_dir: str = Field("train_dump_data", description="folder of the one; below it day/pass_id")
+    infer_dump_fields_dir: str = Field("infer_dump_data", description="folder of the other")
 
     @field_validator("start_day", "end_day")
     @classmethod
@@ -68,6 +75,28 @@ class RunnerConfig(BaseModel):
         if value != "async":
             raise ValueError("only async works here: Paddle 3.0.0 crashes in sync mode")
         return value
+
+
+class KeepConfig(BaseModel):
+    """What is kept: the newest `count`, and what is younger than `hours`."""
+
+    model_config = ConfigDict(extra="forbid", strict=False)
+
+    count: int = Field(1, ge=1)
+    hours: float = Field(0, ge=0)
+
+
+class GateConfig(BaseModel):
+    """Bounds of a pass's predict AUC, and what becomes of a pass out of bounds."""
+
+    model_config = ConfigDict(extra="forbid", strict=False)
+
+    min_auc: float | None = Field(None, ge=0, le=1, description="least predict AUC")
+    max_drop: float | None = Field(None, ge=0, le=1, description="most below the mean of the last passes within bounds")
+    passes: int = Field(10, ge=1, description="passes of that mean")
+    min_rows: int = Field(100, ge=1, description="a pass of fewer rows is within bounds: its AUC says little")
+    train: bool = Field(True, description="whether a pass out of bounds is trained")
+    export: bool = Field(False, description="whether an inference model is published after it")
 
 
 class StreamConfig(BaseModel):
@@ -101,7 +130,37 @@ class StreamConfig(BaseModel):
     broker_dir: str = Field(".streamtrain/kafka", description="folder of the embedded Kafka")
     spool_dir: str = Field(".streamtrain/spool", description="folder for the passes being trained")
     state_dir: str = Field(".streamtrain/state", description="folder where each part says what it is doing")
+    checkpoint_dir: str = Field(
+        ".streamtrain/checkpoints", description="folder of the checkpoints when model_save_path is a URL"
+    )
+    inference_model: Literal["both", "full", "incremental", "none"] = Field(
+        "both",
+        description="what is published for serving: a full model a day with incremental ones over it, only "
+        "full ones, only incremental ones, nothing",
+    )
+    inference_keys: Literal["touched", "thresholds"] = Field(
+        "touched",
+        description="keys of an inference model: all (incremental: all that were touched), or those above "
+        "the accessor's thresholds, as PaddleRec",
+    )
+    keep_checkpoints: KeepConfig | None = Field(
+        None, description="`count`, or `{count: N, hours: H}`; by default all are kept"
+    )
+    keep_inference_models: KeepConfig | None = Field(
+        None, description="the same for inference models: a full one and the incremental ones over it go together"
+    )
+    gate: GateConfig | None = Field(None, description="bounds of the predict AUC: `min_auc`, `max_drop`; see below")
+    consistency_rows: int = Field(
+        0, ge=0, description="rows that online and offline predictions are compared on; 0: none"
+    )
+    consistency_every: int = Field(1, ge=1, description="inference models between two such comparisons")
+    consistency_tolerance: float = Field(1e-4, gt=0, description="largest difference, relative to 1 + the value")
     max_restarts: int = Field(10, ge=0, description="restarts of the trainer without a finished pass between")
+
+    @field_validator("keep_checkpoints", "keep_inference_models", mode="before")
+    @classmethod
+    def _count_alone(cls, value: Any) -> Any:
+        return {"count": value} if isinstance(value, int) else value
 
     @field_validator("slots")
     @classmethod

@@ -28,12 +28,24 @@ class FileEntry:
 
 
 @dataclass(frozen=True)
+class ExportEntry:
+    """An inference model: path below model_save_path, SHA-256 of its manifest.json, full or incremental."""
+
+    path: str
+    digest: str
+    kind: str
+
+
+@dataclass(frozen=True)
 class Manifest:
     """A checkpoint's manifest.
 
     marker_offset: marker-log offset that the next pass's segment starts at. offsets: the same for each
     partition of the samples topic, as text keys (JSON). rows: trained since the job's start. keys: in the
     sparse table. metrics: the pass's PassRecord, which a crash right after the rename keeps out of passes.jsonl.
+    shrinks: day ends at which keys were shrunk. late_rows: of revisions that came after their split's pass.
+    untrained: passes (day/pass_id) that the gate kept from training; `rows` is without theirs. event_time: the end
+    of the newest split in the model, ISO 8601. exports: inference models published together with it.
     """
 
     job: str
@@ -52,6 +64,11 @@ class Manifest:
     program: str
     created: str
     files: tuple[FileEntry, ...]
+    shrinks: int = 0
+    late_rows: int = 0
+    untrained: tuple[str, ...] = ()
+    event_time: str = ""
+    exports: tuple[ExportEntry, ...] = ()
     format: int = FORMAT
 
     @property
@@ -69,6 +86,8 @@ class Manifest:
             if values.get("format") != FORMAT:
                 raise ValueError(f"its format is {values.get('format')}, this version reads {FORMAT}")
             values["files"] = tuple(FileEntry(**f) for f in values["files"])
+            values["exports"] = tuple(ExportEntry(**e) for e in values.get("exports", ()))
+            values["untrained"] = tuple(values.get("untrained", ()))
             return cls(**values)
         except (orjson.JSONDecodeError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"it is no manifest: {error}") from error
