@@ -89,7 +89,9 @@ def _run(config: JobConfig, kind: str, index: int) -> None:
     if kind == "worker":  # paddle's import sets handlers of its own; a server ends with its launcher
         signal.signal(signal.SIGTERM, on_signal)
         signal.signal(signal.SIGINT, on_signal)
-    engine = Engine(config.model_dir, config.raw)
+    stream = config.stream
+    exact = stream.inference_model != "none" and stream.inference_keys == "touched"
+    engine = Engine(config.model_dir, config.raw, exact_delta=exact)
     if engine.is_server:
         failpoint("server.up")
         engine.serve()

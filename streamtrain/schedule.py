@@ -125,5 +125,10 @@ class Schedule:
         """The sequence of the split that completes a pass."""
         return (self.pass_index(of) + 1) * self.split_per_pass - 1
 
+    def ends_at(self, sequence: int) -> str:
+        """When the split with that sequence ends, ISO 8601 without a zone: the logs' own clock."""
+        after = self.split(sequence + 1)
+        return f"{parse_day(after.day).isoformat()}T{after.time[:2]}:{after.time[2:]}:00"
+
     def is_day_end(self, of: PassId) -> bool:
         return of.pass_id == self.passes_a_day

@@ -19,15 +19,18 @@ from streamtrain import __version__, phases
 from streamtrain.checkpoint.commit import Committer, Stream, look_at_stream
 from streamtrain.checkpoint.journal import Journal, PassRecord, pack
 from streamtrain.checkpoint.manifest import FileEntry, Manifest
+from streamtrain.checkpoint.models import DueModel
 from streamtrain.checkpoint.store import Checkpoint, CheckpointStore
 from streamtrain.config import JobConfig
 from streamtrain.engine.stats import PassStats
 from streamtrain.errors import CheckpointError, PartitionsChanged, TrainingError
+from streamtrain.exporter import Exported, Exporter, State
 from streamtrain.failpoints import failpoint
 from streamtrain.feed.feed import Feed, PassData, Position
 from streamtrain.feed.passes import PassPlan
+from streamtrain.gate import Gate
 from streamtrain.kafka.topics import TopicNames
-from streamtrain.schedule import PassId
+from streamtrain.schedule import PassId, Schedule
 
 if TYPE_CHECKING:
     from streamtrain.engine.engine import Engine
@@ -37,19 +40,40 @@ log = logging.getLogger("streamtrain.trainer")
 
 @dataclass
 class Progress:
-    """How far the model in the servers is: passes and rows trained, offsets read up to, what is saved."""
+    """How far the model in the servers is: passes and rows trained, offsets read up to, what is saved.
+
+    shrinks, late_rows, untrained, event_time: as in the manifest.
+    """
 
     pass_index: int = 0
     marker_offset: int = 0
     offsets: dict[int, int] | None = None
     rows: int = 0
+    shrinks: int = 0
+    late_rows: int = 0
+    untrained: tuple[str, ...] = ()
+    event_time: str = ""
     saved: bool = True
 
-    def advance(self, plan: PassPlan) -> None:
+    @classmethod
+    def of_manifest(cls, manifest: Manifest, pass_index: int) -> Progress:
+        offsets = {int(p): o for p, o in manifest.offsets.items()}
+        return cls(
+            pass_index, manifest.marker_offset, offsets, manifest.rows, manifest.shrinks, manifest.late_rows,
+            manifest.untrained, manifest.event_time,
+        )  # fmt: skip
+
+    def advance(self, plan: PassPlan, schedule: Schedule, *, trained: bool) -> None:
+        first = self.pass_index * schedule.split_per_pass
         self.pass_index += 1
         self.marker_offset = plan.end_offset
         self.offsets = plan.ends(self.offsets or {})
-        self.rows += plan.rows
+        if trained:
+            self.rows += plan.rows
+            self.late_rows += sum(m.rows for m in plan.markers if m.sequence < first)
+        else:
+            self.untrained = (*self.untrained, str(plan.of))
+        self.event_time = schedule.ends_at(schedule.last_sequence(plan.of))
         self.saved = False
 
 
@@ -80,6 +104,8 @@ class Trainer:
         self._store = CheckpointStore(config.model_save_path)
         self._journal = Journal(config.model_save_path)
         self._progress = Progress()
+        self._exporter = Exporter(config, engine, self._store)
+        self._gate = Gate(config.stream.gate) if config.stream.gate is not None else None
         self._committer: Committer | None = None  # worker 0's
 
     def run(self) -> None:
@@ -141,6 +167,8 @@ class Trainer:
         if not number:
             log.info("last model: none found, starting from nothing")
             self._progress = Progress(offsets=dict.fromkeys(range(stream.partitions), 0))
+            if self._config.runner.save_first_base and self._config.stream.inference_model != "none":
+                self._publish_first()
             return
         of = schedule.pass_at(number - 1)
         checkpoint = chosen or self._find(of)
@@ -154,9 +182,17 @@ class Trainer:
             raise CheckpointError(f"{checkpoint.path}: {keys} keys were loaded, its manifest says {manifest.keys}")
         log.info("last model: %s loaded, %d keys, %.1f s", of, keys, time.monotonic() - begin)
         failpoint("restore.loaded")
-        self._progress = Progress(
-            number, manifest.marker_offset, {int(p): o for p, o in manifest.offsets.items()}, manifest.rows
-        )
+        self._progress = Progress.of_manifest(manifest, number)
+        self._exporter.chain = manifest.chain
+        if self._gate is not None and self._committer is not None:
+            self._gate.recall((r.predict_auc, r.rows) for r in self._journal.read())
+
+    def _publish_first(self) -> None:
+        """save_first_base; all other workers wait, so that nothing is trained before."""
+        if self._committer is not None:
+            self._exporter.publish_first()
+            log.info("first base: the inference model of the empty model is published")
+        self._engine.barrier()
 
     def _find(self, of: PassId) -> Checkpoint:
         for checkpoint in self._store.list():
@@ -226,10 +262,11 @@ class Trainer:
             log.info("pass %s: predict AUC %.6f", plan.of, predicted.auc)
             failpoint("pass.predicted")
             halfway = time.monotonic()
+            gated, train = self._judge(plan, predicted)
             self._phase(phases.TRAINING)
             self._engine.barrier()
-            trained = self._engine.train(dataset) if dataset is not None else PassStats.empty()
-            self._check_rows(plan, "trained", data.rows, trained.rows)
+            trained = self._engine.train(dataset) if dataset is not None and train else PassStats.empty()
+            self._check_rows(plan, "trained", data.rows if train else 0, trained.rows)
             trained = self._engine.global_stats(trained)
             log.info("pass %s: train AUC %.6f", plan.of, trained.auc)
         finally:
@@ -237,15 +274,27 @@ class Trainer:
                 dataset.release()
             data.release()
         self._check_rows(plan, "predicted by all workers", plan.rows, predicted.rows)
-        self._check_rows(plan, "trained by all workers", plan.rows, trained.rows)
+        self._check_rows(plan, "trained by all workers", plan.rows if train else 0, trained.rows)
         failpoint("pass.trained")
-        self._progress.advance(plan)
+        self._progress.advance(plan, self._config.schedule, trained=train)
         end = time.monotonic()
         return PassRecord(
             plan.of.day, plan.of.pass_id, plan.rows, _or_none(predicted.auc), _or_none(trained.auc),
             seconds=end - begin, read_seconds=started - begin, predict_seconds=halfway - started,
             train_seconds=end - halfway, predict_histogram=pack(predicted.pos, predicted.neg),
+            gate=gated, trained=train,
         )  # fmt: skip
+
+    def _judge(self, plan: PassPlan, predicted: PassStats) -> tuple[str, bool]:
+        """What the gate says of the pass ('' within bounds), and whether it is trained. Worker 0 judges for all."""
+        if self._gate is None or self._config.stream.gate is None:
+            return "", True
+        said = self._gate.judge(predicted.auc, plan.rows) if self._committer is not None else ""
+        out = bool(self._engine.all_reduce_sum(np.array([bool(said)], np.int64))[0])
+        train = not out or self._config.stream.gate.train
+        if said:
+            log.error("pass %s is OUT OF BOUNDS: %s; it is %s", plan.of, said, "trained" if train else "NOT TRAINED")
+        return (said or "out of bounds") if out else "", train
 
     @staticmethod
     def _check_rows(plan: PassPlan, what: str, expected: int, found: int) -> None:
@@ -256,7 +305,17 @@ class Trainer:
             )
 
     def _checkpoint_due(self, of: PassId) -> bool:
-        return of.pass_id % self._config.runner.checkpoint_per_pass == 0 or self._config.schedule.is_day_end(of)
+        """An inference model is published together with a checkpoint, so a pass with one has the other."""
+        due = of.pass_id % self._config.runner.checkpoint_per_pass == 0 or self._config.schedule.is_day_end(of)
+        return due or bool(self._exporter.due(of))
+
+    def _models_due(self, record: PassRecord) -> list[DueModel]:
+        """None for a pass that the gate holds back: the model so far stays."""
+        due = self._exporter.due(record.of)
+        if due and record.gate and self._config.stream.gate is not None and not self._config.stream.gate.export:
+            log.error("pass %s: its inference model is WITHHELD: %s", record.of, record.gate)
+            return []
+        return due
 
     def _save(self, stream: Stream, record: PassRecord) -> PassRecord:
         """Saves and commits. Every worker calls it; worker 0 stages, fences and renames."""
@@ -264,25 +323,51 @@ class Trainer:
         of = record.of
         self._phase(phases.SAVING)
         self._engine.barrier()
+        due = self._models_due(record)
+        parts: dict[str, float] = {}
+        if self._config.schedule.is_day_end(of):
+            self._shrink()
+            parts["paddle_shrink"] = time.monotonic() - begin
+        taking = time.monotonic()
+        touched = self._exporter.take_touched(due)
+        parts |= {"paddle_touched": time.monotonic() - taking} if due else {}
         staged = self._store.stage(of) if self._committer is not None else None
         saved = self._engine.save(staged)
         failpoint("save.written")
-        parts = saved.seconds
+        parts |= saved.seconds
         if self._committer is not None and staged is not None:
             written = time.monotonic()
             files = self._store.seal(staged)
-            sealed = time.monotonic()
-            record = replace(record, ended=time.time(), checkpoint_seconds=time.monotonic() - begin)
+            parts["sealed"] = time.monotonic() - written
+            state = State(self._progress.rows, self._progress.shrinks, self._progress.event_time,
+                          {"predict_auc": record.predict_auc, "train_auc": record.train_auc})  # fmt: skip
+            exported = self._exporter.build(due, staged, touched, of, state)
+            parts |= exported.seconds
+            built = time.monotonic()
+            record = replace(record, ended=time.time(), checkpoint_seconds=built - begin)
             self._journal.sync()
-            path = self._committer.publish(staged, self._manifest(stream, record, saved.keys, files))
-            parts |= {"sealed": sealed - written, "committed": time.monotonic() - sealed}
+            manifest = self._manifest(stream, record, saved.keys, files, exported)
+            path = self._committer.publish(staged, manifest, exported.models)
+            self._exporter.chain = exported.chain
+            parts["committed"] = time.monotonic() - built
             said = ", ".join(f"{name} {seconds:.2f}" for name, seconds in parts.items())
             log.info("pass %s: checkpoint saved to %s, %.1f s (%s)", of, path, time.monotonic() - begin, said)
+            for model in exported.models:
+                log.info("pass %s: inference model %s published", of, self._store.model_path(model))
         self._engine.barrier()
         self._progress.saved = True
         return replace(record, checkpoint_seconds=time.monotonic() - begin, checkpoint_parts=parts)
 
-    def _manifest(self, stream: Stream, record: PassRecord, keys: int, files: tuple[FileEntry, ...]) -> Manifest:
+    def _shrink(self) -> None:
+        """The day's end, before its last checkpoint: a restart from it finds the day ended, one from an older
+        checkpoint ends it again."""
+        self._engine.shrink(self._store.empty("shrink") if self._committer is not None else None)
+        self._progress.shrinks += 1
+        failpoint("day.shrunk")
+
+    def _manifest(
+        self, stream: Stream, record: PassRecord, keys: int, files: tuple[FileEntry, ...], exported: Exported
+    ) -> Manifest:
         raw = orjson.dumps(self._config.masked(), option=orjson.OPT_SORT_KEYS, default=str)
         return Manifest(
             job=self._config.stream.job,
@@ -301,6 +386,12 @@ class Trainer:
             program=f"streamtrain {__version__}",
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             files=files,
+            shrinks=self._progress.shrinks,
+            late_rows=self._progress.late_rows,
+            untrained=self._progress.untrained,
+            event_time=self._progress.event_time,
+            models=tuple(exported.models),
+            chain=exported.chain,
         )
 
     def _write_down(self, record: PassRecord) -> None:

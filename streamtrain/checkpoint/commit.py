@@ -4,9 +4,10 @@
 2. stage: files, manifest.json; fsync files and directories
 3. fence: in a transaction of `<job>.trainer`, the group's offsets with the manifest's digest; a trainer
    that a newer one has replaced fails here, before anything is visible
-4. rename to {day}/{pass_id}: the commit point
+4. rename the inference models into place, which no donefile names yet; then the checkpoint to {day}/{pass_id}: the
+   commit point
 5. commit the transaction; a restart that finds 4 without 5 rolls it forward
-6. donefile.txt, by atomic replace
+6. donefile.txt and the models' donefiles, by atomic replace; a restart that finds 5 without 6 does it
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamtrain.checkpoint.manifest import Manifest, Witness
+from streamtrain.checkpoint.manifest import Manifest, ModelRef, Witness
 from streamtrain.checkpoint.store import Checkpoint, CheckpointStore
 from streamtrain.errors import (
     CheckpointMissing,
@@ -139,19 +140,28 @@ class Committer:
                 self._fence(manifest, chosen.digest)
                 self._commit(manifest, chosen.digest)
             self._store.append_donefile(chosen.of, int(time.time()))
+        self._store.settle_models(chosen.of if chosen else None, manifest.models if manifest else ())
         failpoint("restore.chosen")
         return chosen
 
-    def publish(self, staged: Path, manifest: Manifest) -> Path:
-        """Steps 2 (its manifest) to 6. Raises Fenced before anything is visible, CheckpointError."""
+    def publish(self, staged: Path, manifest: Manifest, staged_models: Mapping[ModelRef, Path]) -> Path:
+        """Steps 2 (its manifest) to 6. staged_models: those of manifest.models, sealed, with their manifests.
+
+        Raises Fenced before anything is visible, CheckpointError.
+        """
         digest = self._store.put_manifest(staged, manifest)
+        failpoint("commit.manifest")
         self._fence(manifest, digest)
         failpoint("commit.fenced")
+        for model, directory in staged_models.items():
+            self._store.publish_model(directory, model)
         path = self._store.publish(staged, manifest.of)
         failpoint("commit.renamed")
         self._commit(manifest, digest)
         failpoint("commit.committed")
         self._store.append_donefile(manifest.of, int(time.time()))
+        if manifest.models:
+            self._store.list_models(manifest.models)
         failpoint("commit.done")
         return path
 

@@ -28,6 +28,7 @@ class PassRecord:
     rows, predict_seconds and train_seconds. ended: seconds since 1970, its checkpoint included.
     checkpoint_parts: seconds of the checkpoint by part; those of paddle_* are Paddle's own saving.
 
+    gate: what the AUC gate found wrong with the pass, '' if nothing; trained: whether its rows were trained.
     predict_histogram: rows by label and bucketed prediction, from pack(); AUCs over several passes need it.
     """
 
@@ -43,6 +44,8 @@ class PassRecord:
     ended: float = 0.0
     checkpoint_seconds: float | None = None
     checkpoint_parts: dict[str, float] = field(default_factory=dict)
+    gate: str = ""
+    trained: bool = True
     predict_histogram: str = field(default="", repr=False)
 
     @classmethod

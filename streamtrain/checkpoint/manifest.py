@@ -28,12 +28,22 @@ class FileEntry:
 
 
 @dataclass(frozen=True)
-class ExportEntry:
-    """An inference model: path below model_save_path, SHA-256 of its manifest.json, full or incremental."""
+class ModelRef:
+    """An inference model: its day and pass_id (0: before the day's first pass), SHA-256 of its manifest.json."""
 
-    path: str
+    day: str
+    pass_id: int
     digest: str
-    kind: str
+
+
+@dataclass(frozen=True)
+class ModelChain:
+    """What an incremental inference model patches: base, the newest full one; previous, the newest of all (the base
+    or an incremental one over it); shrinks: see Manifest, at `previous`."""
+
+    base: ModelRef
+    previous: ModelRef
+    shrinks: int
 
 
 @dataclass(frozen=True)
@@ -45,7 +55,8 @@ class Manifest:
     sparse table. metrics: the pass's PassRecord, which a crash right after the rename keeps out of passes.jsonl.
     shrinks: day ends at which keys were shrunk. late_rows: of revisions that came after their split's pass.
     untrained: passes (day/pass_id) that the gate kept from training; `rows` is without theirs. event_time: the end
-    of the newest split in the model, ISO 8601. exports: inference models published together with it.
+    of the newest split in the model, ISO 8601. models: inference models published together with it. chain: what the
+    next incremental one patches.
     """
 
     job: str
@@ -68,7 +79,8 @@ class Manifest:
     late_rows: int = 0
     untrained: tuple[str, ...] = ()
     event_time: str = ""
-    exports: tuple[ExportEntry, ...] = ()
+    models: tuple[ModelRef, ...] = ()
+    chain: ModelChain | None = None
     format: int = FORMAT
 
     @property
@@ -86,11 +98,18 @@ class Manifest:
             if values.get("format") != FORMAT:
                 raise ValueError(f"its format is {values.get('format')}, this version reads {FORMAT}")
             values["files"] = tuple(FileEntry(**f) for f in values["files"])
-            values["exports"] = tuple(ExportEntry(**e) for e in values.get("exports", ()))
+            values["models"] = tuple(ModelRef(**m) for m in values.get("models", ()))
+            values["chain"] = _chain(values.get("chain"))
             values["untrained"] = tuple(values.get("untrained", ()))
             return cls(**values)
         except (orjson.JSONDecodeError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"it is no manifest: {error}") from error
+
+
+def _chain(values: dict[str, Any] | None) -> ModelChain | None:
+    if values is None:
+        return None
+    return ModelChain(ModelRef(**values["base"]), ModelRef(**values["previous"]), values["shrinks"])
 
 
 def digest(data: bytes) -> str:

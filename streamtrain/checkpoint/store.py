@@ -14,19 +14,25 @@ import builtins
 import contextlib
 import errno
 import hashlib
+import logging
 import os
 import re
 import shutil
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamtrain.checkpoint.manifest import NAME, FileEntry, Manifest, digest
+from streamtrain.checkpoint import models
+from streamtrain.checkpoint.manifest import NAME, FileEntry, Manifest, ModelRef, digest
+from streamtrain.checkpoint.models import DoneLine, ModelManifest
 from streamtrain.errors import CheckpointError, Fenced
 from streamtrain.failpoints import failpoint
 from streamtrain.schedule import PassId
+
+log = logging.getLogger("streamtrain.checkpoint")
 
 STAGING = ".staging"
 DONEFILE = "donefile.txt"
@@ -185,11 +191,16 @@ class CheckpointStore:
 
     def stage(self, of: PassId) -> Path:
         """An empty directory to save into. Raises Fenced when a newer trainer has taken over."""
-        path = self.staging(of)
+        path = self.empty(self.staging(of).name)
+        failpoint("save.staged")
+        return path
+
+    def empty(self, name: str) -> Path:
+        """An empty directory of this run. Raises Fenced when a newer trainer has taken over."""
+        path = self._own() / name
         shutil.rmtree(path, ignore_errors=True)  # of a save that failed in this process
         with self._still_ours(path, "cannot be made"):
             path.mkdir()
-        failpoint("save.staged")
         return path
 
     @staticmethod
@@ -210,26 +221,35 @@ class CheckpointStore:
         failpoint("save.sealed")
         return entries
 
-    def put_manifest(self, staged: Path, manifest: Manifest) -> str:
+    @staticmethod
+    def put_manifest(staged: Path, manifest: Manifest | ModelManifest) -> str:
         """Writes the manifest into the staged directory, fsyncs all directories; returns its digest."""
         data = manifest.encode()
         write_synced(staged / NAME, data)
         for directory, _, _ in os.walk(staged, topdown=False):
             _fsync(Path(directory))
-        failpoint("commit.manifest")
         return digest(data)
 
     def publish(self, staged: Path, of: PassId) -> Path:
         """Renames the staged directory to {day}/{pass_id}: the commit point.
 
-        A damaged one of that name, passed over at the restart, is renamed into this run's directory first.
         Raises Fenced, with nothing changed, when a newer trainer has taken over.
         """
-        target = self.root / of.day / str(of.pass_id)
+        return self._publish(staged, self.root / of.day / str(of.pass_id))
+
+    def publish_model(self, staged: Path, model: ModelRef) -> Path:
+        """Renames a staged inference model into place; readers see it when its donefile names it. Raises Fenced."""
+        path = self._publish(staged, self.model_path(model))
+        failpoint("commit.model")
+        return path
+
+    def _publish(self, staged: Path, target: Path) -> Path:
+        """What stands there already (damaged, or of a history that a restart went back behind) is renamed into this
+        run's directory first."""
         with self._still_ours(target, "cannot be published"):
             target.parent.mkdir(parents=True, exist_ok=True)
             _fsync(self.root)
-            aside = self._own() / f"replaced-{of.day}-{of.pass_id}"
+            aside = self._own() / f"replaced-{target.parent.name}-{target.name}"
             if target.exists():
                 target.rename(aside)
             staged.rename(target)
@@ -237,6 +257,64 @@ class CheckpointStore:
             _fsync(staged.parent)
         shutil.rmtree(aside, ignore_errors=True)
         return target
+
+    def model_path(self, model: ModelRef) -> Path:
+        return self.root / model.day / models.directory_name(model.pass_id)
+
+    def read_model(self, model: ModelRef) -> ModelManifest:
+        """Its manifest, if it is the one that is meant. Raises CheckpointError naming the file."""
+        file = self.model_path(model) / NAME
+        try:
+            data = file.read_bytes()
+            found = ModelManifest.decode(data)
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{file} cannot be read: {error}") from error
+        if digest(data) != model.digest:
+            raise CheckpointError(f"{file} is not the one that checkpoints name: its SHA-256 is another")
+        return found
+
+    def read_donefile(self, kind: models.Kind) -> builtins.list[DoneLine]:
+        """The lines of the models' donefile; none when there is no file. Raises CheckpointError."""
+        path = self.root / models.DONEFILES[kind]
+        try:
+            return DoneLine.read(path.read_bytes())
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError) as error:
+            raise CheckpointError(
+                f"{path} cannot be read: {error}", remedy="Restore it, or remove it: it is written anew from then on."
+            ) from error
+
+    def write_donefiles(self, lines: Sequence[DoneLine]) -> None:
+        """Both donefiles, by atomic replace where they change. Raises Fenced, CheckpointError."""
+        for kind, name in models.DONEFILES.items():
+            path = self.root / name
+            data = b"".join(line.encode() for line in lines if line.kind == kind)
+            with self._still_ours(path, "cannot be replaced"):
+                if (path.read_bytes() if path.exists() else b"") != data:
+                    self._replace(path, data)
+
+    def settle_models(self, newest: PassId | None, published: Sequence[ModelRef]) -> None:
+        """The donefiles as checkpoint `newest` left them: with the models published with it, without later ones.
+
+        Raises Fenced, CheckpointError.
+        """
+        lines = [line for kind in models.DONEFILES for line in models.kept_lines(self.read_donefile(kind), newest)]
+        known = {line.digest for line in lines}
+        for model in published:
+            if model.digest not in known:
+                try:
+                    lines.append(self.read_model(model).line(model.digest, time.time()))
+                except CheckpointError as error:  # what a restart needs is in the checkpoint alone
+                    log.error("%s: it is NOT LISTED for serving", error)
+        self.write_donefiles(lines)
+
+    def list_models(self, published: Sequence[ModelRef]) -> None:
+        """Adds models that stand to the donefiles. Raises Fenced, CheckpointError."""
+        new = [self.read_model(model).line(model.digest, time.time()) for model in published]
+        paths = {line.path for line in new}
+        old = [x for kind in models.DONEFILES for x in self.read_donefile(kind) if x.path not in paths]
+        self.write_donefiles([*old, *new])
 
     def append_donefile(self, of: PassId, base_key: int) -> None:
         """A line `day, base key, path, pass_id, 0` in donefile.txt, by atomic replace; once a checkpoint.

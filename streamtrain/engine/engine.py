@@ -25,6 +25,7 @@ from paddle.distributed.ps.utils.public import get_the_one_recv_context, get_the
 
 from streamtrain.engine import tables
 from streamtrain.engine.model import DottedConfig, flatten, load_model
+from streamtrain.engine.network import ServingNetwork, cut_out
 from streamtrain.engine.stats import PassStats
 from streamtrain.errors import CheckpointError, ConfigError, TrainingError
 
@@ -57,7 +58,8 @@ class Engine:
     Raises ConfigError for the model or its tables.
     """
 
-    def __init__(self, model_dir: Path, raw_config: Mapping[str, Any]) -> None:
+    def __init__(self, model_dir: Path, raw_config: Mapping[str, Any], *, exact_delta: bool = True) -> None:
+        """exact_delta: save_touched() gives every key that was touched, else those above the accessor's thresholds."""
         paddle.enable_static()
         paddle.seed(1)
         paddle.static.default_main_program().random_seed = 1
@@ -73,7 +75,7 @@ class Engine:
             )
         self._table = tables.TableFormat(_sparse_table(raw_config))
         self._model = load_model(model_dir, config)
-        self._model.static.create_optimizer(_strategy(config, raw_config, self._model.static))
+        self._model.static.create_optimizer(_strategy(config, raw_config, self._model.static, self._table, exact_delta))
         self._program = paddle.static.default_main_program()
         self._executor: Any = None
         self.is_server: bool = fleet.is_server()
@@ -163,6 +165,53 @@ class Engine:
                 old = np.array(tensor)
                 tensor.set(np.zeros(old.shape, old.dtype), paddle.CPUPlace())
         return PassStats(found[0], found[1])
+
+    def serving_network(self) -> ServingNetwork:
+        """What inference models run. Raises ConfigError when the model's inference_feed_vars do not say it."""
+        return cut_out(self._model, _runtime().origin_main_programs[0])
+
+    def write_network(self, network: ServingNetwork, directory: Path, values: Path) -> None:
+        """model/ and dense/ of an inference model; right after save(values), whose dense values are here then.
+
+        Raises CheckpointError.
+        """
+        files = {p.name: p for p in values.iterdir() if p.is_file()}
+        network.write(directory, files, self._executor)
+
+    def write_first_network(self, network: ServingNetwork, directory: Path) -> None:
+        """The same of the parameters as they are in the servers now, nothing having been saved. Worker 0 calls it."""
+        self._pull_dense()
+        network.write(directory, {}, self._executor)
+
+    def shrink(self, scratch: Path | None) -> None:
+        """A day's end, as PaddleRec has it: decays show and click, deletes keys below the accessor's thresholds,
+        then counts a day more for keys that are not seen. Every worker calls it; worker 0 gives a directory.
+
+        Paddle counts the days in one mode of saving only: what it writes is thrown away.
+        """
+        runtime = _runtime()
+        runtime._shrink()
+        raw = str(scratch / "day") if scratch is not None else ""
+        runtime._save_one_table(tables.SPARSE, raw, 3)
+        if scratch is not None:
+            shutil.rmtree(raw, ignore_errors=True)
+
+    def save_touched(self, directory: Path | None) -> Path | None:
+        """The keys touched since the last call, as Paddle's text; they count as untouched from now on.
+
+        Every worker calls it; worker 0 gives an empty directory and gets that of the part files. Raises
+        CheckpointError when Paddle wrote another number of files than shard_num.
+        """
+        _runtime()._save_one_table(tables.SPARSE, str(directory) if directory is not None else "", 1)
+        if directory is None:
+            return None
+        raw = directory / f"{tables.SPARSE:03d}"
+        tables.check_parts(raw, self._table)
+        return raw
+
+    @property
+    def table(self) -> tables.TableFormat:
+        return self._table
 
     def save(self, directory: Path | None) -> Saved:
         """Every worker calls it; worker 0 writes a checkpoint's files into `directory` (there, empty).
@@ -276,7 +325,9 @@ def _sparse_table(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     return table
 
 
-def _strategy(config: DottedConfig, raw: Mapping[str, Any], static: Any) -> Any:
+def _strategy(
+    config: DottedConfig, raw: Mapping[str, Any], static: Any, table: tables.TableFormat, exact_delta: bool
+) -> Any:
     """Asynchronous; beta powers of Adam are saved (adam_d2sum), or a restart is not exact."""
     strategy = fleet.DistributedStrategy()
     strategy.a_sync = True
@@ -288,6 +339,14 @@ def _strategy(config: DottedConfig, raw: Mapping[str, Any], static: Any) -> Any:
         "stat_var_names": list(static.thread_stat_var_names),
     }
     strategy.sparse_table_configs = {
-        name: flatten(table, f"table_parameters.{name}") for name, table in raw["table_parameters"].items()
+        name: {
+            **flatten(values, f"table_parameters.{name}"),
+            **(
+                flatten(table.all_touched(), f"table_parameters.{name}.accessor.ctr_accessor_param")
+                if exact_delta
+                else {}
+            ),
+        }
+        for name, values in raw["table_parameters"].items()
     }
     return strategy

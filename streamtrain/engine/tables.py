@@ -24,7 +24,7 @@ from typing import Any
 
 import orjson
 
-from streamtrain.errors import CheckpointError
+from streamtrain.errors import CheckpointError, ConfigError
 
 SPARSE, DENSE = 0, 1  # Paddle's table ids: the one sparse table, then the dense one
 SHARD = "embedding.shard"
@@ -42,6 +42,18 @@ class TableFormat:
         self.shard_num = int(table.get("shard_num", 10))
         self.embedx_dim = int(accessor.get("embedx_dim", 8))
         self.accessor = str(accessor.get("accessor_class", "SparseAccessor"))
+        self.thresholds: Mapping[str, Any] = accessor.get("ctr_accessor_param") or {}
+
+    def all_touched(self) -> dict[str, float]:
+        """Thresholds by which a delta has exactly the keys that were touched: one show adds a coefficient to
+        delta_score. Raises ConfigError when a coefficient of 0 keeps that from working."""
+        least = min(float(self.thresholds.get(k, d)) for k, d in (("nonclk_coeff", 0.1), ("click_coeff", 1.0)))
+        if least <= 0:
+            raise ConfigError(
+                "ctr_accessor_param: nonclk_coeff and click_coeff must be over 0 for inference models of all keys",
+                remedy="Set both, or stream.inference_keys: thresholds, or stream.inference_model: none.",
+            )
+        return {"base_threshold": 0.0, "delta_threshold": least / 2, "delta_keep_days": 1e9}
 
     def meta(self, keys: int) -> bytes:
         columns = [{"name": n, "type": "uint64" if n == "key" else "float32"} for n in COLUMNS]
@@ -65,12 +77,7 @@ def arrange_sparse(raw: Path, directory: Path, table: TableFormat, expected: int
     expected: keys in the servers. Raises CheckpointError when Paddle wrote another number of files than
     shard_num, or of keys: of a full disk it says nothing but in its log.
     """
-    parts = sorted(p for p in raw.iterdir() if p.is_file()) if raw.is_dir() else []
-    if len(parts) != table.shard_num:
-        raise CheckpointError(
-            f"Paddle saved {len(parts)} part files of the sparse table, shard_num is {table.shard_num}",
-            remedy="Is the disk of runner.model_save_path full? Or a server failed: look at log/serverlog.*.",
-        )
+    parts = check_parts(raw, table)
     shard = directory / SHARD
     shard.mkdir()
     total = 0
@@ -85,6 +92,17 @@ def arrange_sparse(raw: Path, directory: Path, table: TableFormat, expected: int
             f"Paddle saved {total} keys, the servers hold {expected}",
             remedy="Is the disk of runner.model_save_path full? Look at log/serverlog.*.",
         )
+
+
+def check_parts(raw: Path, table: TableFormat) -> list[Path]:
+    """The part files that Paddle wrote. Raises CheckpointError when they are not shard_num."""
+    parts = sorted(p for p in raw.iterdir() if p.is_file()) if raw.is_dir() else []
+    if len(parts) != table.shard_num:
+        raise CheckpointError(
+            f"Paddle saved {len(parts)} part files of the sparse table, shard_num is {table.shard_num}",
+            remedy="Is the disk of runner.model_save_path full? Or a server failed: look at log/serverlog.*.",
+        )
+    return parts
 
 
 class DenseCheck:

@@ -1,0 +1,103 @@
+"""The network that serving runs: from the slots' embeddings to the prediction, cut out of the trainer's program.
+
+model/__model__      the Program, serialized
+dense/<var_name>     a parameter, binary
+dense/__params__     all of them in one file, in the order of their names: paddle.inference reads it with __model__
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import paddle
+
+from streamtrain.engine.model import Model
+from streamtrain.errors import CheckpointError, ConfigError
+
+
+@dataclass(frozen=True)
+class ServingNetwork:
+    """program: normalized, feeds to target. feeds: (slot, variable) in the order of the model's slots. variables:
+    those of the model's all_vars that the program computes. parameters: names."""
+
+    program: Any
+    feeds: tuple[tuple[int, str], ...]
+    target: str
+    variables: tuple[str, ...]
+    parameters: tuple[str, ...]
+
+    def write(self, directory: Path, values: Mapping[str, Path], executor: Any) -> None:
+        """model/ and dense/ below `directory`. values: the checkpoint's files by variable, to be linked.
+
+        The parameters in this process's scope must be those of the servers. Raises CheckpointError.
+        """
+        try:
+            (directory / "model").mkdir()
+            (directory / "model" / "__model__").write_bytes(self.program.desc.serialize_to_string())
+            dense = directory / "dense"
+            dense.mkdir()
+            block = self.program.global_block()
+            for name in self.parameters:
+                if name in values:
+                    (dense / name).hardlink_to(values[name])
+                else:  # not the optimizer's: never changes, is in no table
+                    paddle.save(block.var(name).get_value(), str(dense / name), use_binary_format=True)
+            paddle.static.save_vars(
+                executor, str(dense), self.program, vars=[block.var(n) for n in self.parameters], filename="__params__"
+            )
+        except (OSError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{directory} cannot be written: {error}", remedy="Is the disk of runner.model_save_path full?"
+            ) from error
+
+
+def cut_out(model: Model, program: Any) -> ServingNetwork:
+    """The serving part of the trainer's `program`, before it was made distributed.
+
+    Raises ConfigError when inference_feed_vars are not the embeddings of the model's slots.
+    """
+    feeds = list(model.static.inference_feed_vars)
+    target = model.static.inference_target_var
+    found = {}
+    for feed in feeds:
+        slot = _slot_of(program, feed.name)
+        if slot is None or slot not in model.slots or slot in found:
+            raise ConfigError(
+                f"static_model.py: inference_feed_vars has {feed.name}, which is not the embedding of one slot",
+                remedy="Give the outputs of sparse_embedding, one a slot, or set stream.inference_model: none.",
+            )
+        found[slot] = feed
+    if missing := [slot for slot in model.slots if slot not in found]:
+        raise ConfigError(
+            f"static_model.py: inference_feed_vars has no embedding of slot {missing[0]}",
+            remedy="Give all of them, or set stream.inference_model: none.",
+        )
+    block = program.global_block()
+    named = [v if isinstance(v, str) else v.name for v in getattr(model.static, "all_vars", [])]
+    ordered = [block.var(found[slot].name) for slot in model.slots]
+    pruned = paddle.static.normalize_program(program, ordered, [block.var(target.name)])
+    inner = pruned.global_block()
+    computed = {name for op in inner.ops for name in op.output_arg_names}
+    return ServingNetwork(
+        program=pruned,
+        feeds=tuple((slot, found[slot].name) for slot in model.slots),
+        target=target.name,
+        variables=tuple(n for n in dict.fromkeys(named) if n in computed and inner.has_var(n)),
+        parameters=tuple(
+            sorted(v.name for v in inner.vars.values() if v.persistable and v.name not in ("feed", "fetch"))
+        ),
+    )
+
+
+def _slot_of(program: Any, variable: str) -> int | None:
+    """The slot whose ids the operator that makes `variable` looks up."""
+    for op in program.global_block().ops:
+        if "Ids" not in op.input_names or variable not in op.output_arg_names:
+            continue
+        outputs = next(op.output(name) for name in op.output_names if variable in op.output(name))
+        ids = op.input("Ids")[outputs.index(variable)]
+        return int(ids) if ids.isdigit() else None
+    return None

@@ -1,0 +1,231 @@
+"""Makes the inference models that are due after a pass, out of the checkpoint that is saved with them.
+
+A full one is the checkpoint's keys, an incremental one those that Paddle's delta has; both with the checkpoint's
+dense parameters. So they cost no saving of their own but the delta's, and are of the very state that a restart
+loads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from streamtrain import __version__
+from streamtrain.checkpoint import sparsetext
+from streamtrain.checkpoint.manifest import ModelChain, ModelRef
+from streamtrain.checkpoint.models import DueModel, ModelManifest, due_models
+from streamtrain.checkpoint.sparsetext import Thresholds
+from streamtrain.checkpoint.store import CheckpointStore
+from streamtrain.config import JobConfig
+from streamtrain.engine.tables import SHARD
+from streamtrain.errors import CheckpointError
+from streamtrain.failpoints import failpoint
+from streamtrain.schedule import PassId
+
+if TYPE_CHECKING:
+    from streamtrain.engine.engine import Engine
+    from streamtrain.engine.network import ServingNetwork
+
+log = logging.getLogger("streamtrain.exporter")
+
+
+@dataclass(frozen=True)
+class State:
+    """What a manifest says of the model that is exported: see Manifest for the words."""
+
+    rows: int = 0
+    shrinks: int = 0
+    event_time: str = ""
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Exported:
+    """Models that are staged and sealed, and the chain as it is once they are published. seconds: by part."""
+
+    models: dict[ModelRef, Path]
+    chain: ModelChain | None
+    seconds: dict[str, float]
+
+
+class Exporter:
+    """A worker's part in exporting; only worker 0 stages. `chain` is what the next incremental model patches.
+
+    Raises ConfigError for a model or thresholds that inference models cannot be made of.
+    """
+
+    def __init__(self, config: JobConfig, engine: Engine, store: CheckpointStore) -> None:
+        self._config = config
+        self._engine = engine
+        self._store = store
+        self._first = engine.index == 0
+        self._network: ServingNetwork | None = None
+        if config.stream.inference_model != "none":
+            self._network = engine.serving_network()
+        self.chain: ModelChain | None = None
+
+    def due(self, of: PassId) -> list[DueModel]:
+        """The models to be published with the checkpoint of pass `of`; the same on every worker."""
+        runner, schedule = self._config.runner, self._config.schedule
+        mode = self._config.stream.inference_model
+        return due_models(mode, runner.save_delta_frequency, of, schedule, has_base=self.chain is not None)
+
+    def take_touched(self, due: Sequence[DueModel]) -> Path | None:
+        """Every worker calls it before the checkpoint is saved: the keys touched since the last model are saved
+        and count as untouched in the checkpoint. Worker 0 gets the folder of their part files."""
+        if not due or self._config.stream.inference_model == "full":
+            return None
+        return self._engine.save_touched(self._store.empty("touched") if self._first else None)
+
+    def build(
+        self, due: Sequence[DueModel], checkpoint: Path, touched: Path | None, of: PassId, state: State
+    ) -> Exported:
+        """Worker 0 stages the models after `checkpoint` is saved (staged, not published). Raises CheckpointError."""
+        models: dict[ModelRef, Path] = {}
+        chain, seconds = self.chain, {}
+        for item in due:
+            begin = time.monotonic()
+            deleted = self._deleted(chain, checkpoint, state) if item.kind == "incremental" else None
+            if item.kind == "incremental" and deleted is None:
+                item = replace(item, kind="full")
+                log.warning("the inference model of %s is full: %s", item.of, "those before it cannot be read")
+            incremental = item.kind == "incremental"
+            raw = touched if incremental and touched is not None else checkpoint / SHARD
+            ref, path = self._stage(item, sorted(raw.glob("part-*")), checkpoint, of, chain, deleted, state)
+            models[ref] = path
+            base = chain.base if chain is not None and incremental else ref
+            chain = ModelChain(base, ref, state.shrinks)
+            seconds[f"export_{item.kind}"] = time.monotonic() - begin
+        return Exported(models, chain, seconds)
+
+    def publish_first(self) -> None:
+        """save_first_base: the empty model, as a full one for the first day's start. Worker 0 calls it."""
+        day = self._config.schedule.pass_at(0).day
+        item = DueModel(PassId(day, 0), "full")
+        ref, path = self._stage(item, [], None, None, None, None, State())
+        self._store.publish_model(path, ref)
+        self._store.list_models([ref])
+        self.chain = ModelChain(ref, ref, 0)
+
+    def _stage(
+        self,
+        item: DueModel,
+        parts: list[Path],
+        checkpoint: Path | None,
+        of: PassId | None,
+        chain: ModelChain | None,
+        deleted: npt.NDArray[np.uint64] | None,
+        state: State,
+    ) -> tuple[ModelRef, Path]:
+        network, engine = self._network, self._engine
+        assert network is not None
+        path = self._store.empty(f"model-{item.of.day}-{item.of.pass_id}")
+        if checkpoint is not None:
+            engine.write_network(network, path, checkpoint)
+        else:
+            engine.write_first_network(network, path)
+        incremental = item.kind == "incremental"
+        keys = self._write_sparse(path / "sparse", parts, merged=incremental)
+        if deleted is not None and len(deleted):
+            (path / "sparse" / "deleted.txt").write_bytes(b"".join(b"%d\n" % key for key in deleted.tolist()))
+        raw = orjson.dumps(self._config.masked(), option=orjson.OPT_SORT_KEYS, default=str)
+        manifest = ModelManifest(
+            job=self._config.stream.job,
+            day=item.of.day,
+            pass_id=item.of.pass_id,
+            kind=item.kind,
+            base=chain.base if chain is not None and incremental else None,
+            previous=chain.previous if chain is not None and incremental else None,
+            checkpoint={"day": of.day, "pass_id": of.pass_id} if of is not None else None,
+            keys=keys,
+            deleted=len(deleted) if deleted is not None else 0,
+            shrinks=state.shrinks,
+            width=engine.table.embedx_dim + 1,
+            feeds=tuple({"slot": slot, "variable": name} for slot, name in network.feeds),
+            target=network.target,
+            variables=network.variables,
+            dense=network.parameters,
+            thresholds=self._thresholds_said(),
+            rows=state.rows,
+            event_time=state.event_time,
+            metrics=state.metrics,
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            program=f"streamtrain {__version__}",
+            config_sha256=hashlib.sha256(raw).hexdigest(),
+        )
+        files = self._store.seal(path)
+        digest = self._store.put_manifest(path, replace(manifest, files=files))
+        failpoint("export.staged")
+        return ModelRef(item.of.day, item.of.pass_id, digest), path
+
+    def _write_sparse(self, directory: Path, parts: list[Path], *, merged: bool) -> int:
+        """sparse/: a file for each of `parts`, or one for all. Returns the number of keys."""
+        directory.mkdir()
+        dim = self._engine.table.embedx_dim
+        thresholds = self._thresholds()
+        counts: dict[Path, int] = {}
+        for number, part in enumerate(p for p in parts if p.suffix != ".meta"):
+            target = directory / f"part-{0 if merged else number:05d}.txt"
+            counts[target] = counts.get(target, 0) + sparsetext.write_short(part, target, dim, thresholds)
+        for target, count in counts.items():
+            sparsetext.write_meta(target, dim, count)
+        return sum(counts.values())
+
+    def _thresholds(self) -> Thresholds | None:
+        """None when all keys go: then nothing is looked at."""
+        if self._config.stream.inference_keys == "touched":
+            return None
+        said = self._engine.table.thresholds
+        defaults = {"nonclk_coeff": 0.1, "click_coeff": 1.0, "base_threshold": 1.5, "delta_threshold": 0.25,
+                    "delta_keep_days": 16.0}  # fmt: skip
+        return Thresholds(**{k: float(said.get(k, d)) for k, d in defaults.items()})
+
+    def _thresholds_said(self) -> dict[str, float] | None:
+        found = self._thresholds()
+        return None if found is None else dict(vars(found))
+
+    def _deleted(self, chain: ModelChain | None, checkpoint: Path, state: State) -> npt.NDArray[np.uint64] | None:
+        """Keys that models since the base have and the checkpoint has not; None when that cannot be known.
+
+        Only a shrink deletes, so the models are read only when there was one since the last of them.
+        """
+        none = np.zeros(0, np.uint64)
+        if chain is None:
+            return None
+        if chain.shrinks == state.shrinks:
+            return none
+        try:
+            known = none
+            for model in self._members(chain):
+                sparse = self._store.model_path(model) / "sparse"
+                gone = sparsetext.keys_of(sparse / "deleted.txt") if (sparse / "deleted.txt").exists() else none
+                known = np.setdiff1d(known, gone)
+                known = np.union1d(known, _all_keys(sparse))
+        except (CheckpointError, OSError, ValueError) as error:
+            log.error("%s", error)
+            return None
+        return np.setdiff1d(known, _all_keys(checkpoint / SHARD))
+
+    def _members(self, chain: ModelChain) -> list[ModelRef]:
+        """From base to previous, by their manifests. Raises CheckpointError."""
+        found = [chain.previous]
+        while found[-1] != chain.base:
+            before = self._store.read_model(found[-1]).previous
+            if before is None:
+                raise CheckpointError(f"{self._store.model_path(found[-1])} does not say what it patches")
+            found.append(before)
+        return found[::-1]
+
+
+def _all_keys(directory: Path) -> npt.NDArray[np.uint64]:
+    return np.concatenate([np.zeros(0, np.uint64), *map(sparsetext.keys_of, sorted(directory.glob("part-*.txt")))])
