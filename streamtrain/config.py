@@ -49,7 +49,10 @@ class RunnerConfig(BaseModel):
     checkpoint_per_pass: int = Field(ge=1, description="passes between two checkpoints")
     data_donefile: str = Field("", description="file that marks a finished split; empty: none")
     data_sleep_second: float = Field(10, gt=0, description="seconds between two looks for a split")
-    model_save_path: str = Field("output_model", description="where checkpoints go")
+    model_save_path: str = Field(
+        "output_model",
+        description="where checkpoints and inference models go; an fsspec URL: inference models alone, uploaded",
+    )
     train_batch_size: int = Field(32, ge=1, description="rows in a batch")
     train_thread_num: int = Field(1, ge=1, description="over 1: one worker with a warning")
     model_dir: str | None = Field(None, description="folder of static_model.py; the config's by default")
@@ -238,7 +241,10 @@ class JobConfig:
     def _shell_problems(self, runner: RunnerConfig, stream: StreamConfig) -> Iterator[str]:
         """Paddle hands these paths to a shell as they are: blanks and the shell's own characters would break
         saves and loads, or run as commands."""
-        for key, value in (("runner.model_save_path", runner.model_save_path), ("stream.spool_dir", stream.spool_dir)):
+        saved = ("runner.model_save_path", runner.model_save_path)
+        if "://" in runner.model_save_path:
+            saved = ("stream.checkpoint_dir", stream.checkpoint_dir)
+        for key, value in (saved, ("stream.spool_dir", stream.spool_dir)):
             path = str(self.resolve(value))
             if found := SHELL.search(path):
                 yield f"{key}: {path} has the character {found[0]!r}, which Paddle's saving cannot take"
@@ -265,7 +271,14 @@ class JobConfig:
 
     @property
     def model_save_path(self) -> Path:
-        return self.resolve(self.runner.model_save_path)
+        """The local folder of the checkpoints, and of inference models before they are uploaded."""
+        return self.resolve(self.runner.model_save_path if self.models_url is None else self.stream.checkpoint_dir)
+
+    @property
+    def models_url(self) -> str | None:
+        """The fsspec URL that inference models are uploaded to; None when model_save_path is a local folder."""
+        text = self.runner.model_save_path
+        return text if "://" in text else None
 
     @property
     def model_dir(self) -> Path:

@@ -31,6 +31,7 @@ from streamtrain.feed.passes import PassPlan
 from streamtrain.gate import Gate
 from streamtrain.kafka.topics import TopicNames
 from streamtrain.schedule import PassId, Schedule
+from streamtrain.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from streamtrain.engine.engine import Engine
@@ -106,7 +107,8 @@ class Trainer:
         self._progress = Progress()
         self._exporter = Exporter(config, engine, self._store)
         self._gate = Gate(config.stream.gate) if config.stream.gate is not None else None
-        self._committer: Committer | None = None  # worker 0's
+        self._committer: Committer | None = None  # worker 0's, as is:
+        self._upkeep: Upkeep | None = None
 
     def run(self) -> None:
         """Returns after the last pass of end_day, or after a clean stop with all that is done saved."""
@@ -120,6 +122,7 @@ class Trainer:
                 self._properties, self._config.stream.job, stream, self._store,
                 owner=self._owner, on_wait=self._phase,
             )  # fmt: skip
+            self._upkeep = Upkeep(self._config, self._store)
         try:
             self._train(stream)
         except CheckpointError:
@@ -129,6 +132,8 @@ class Trainer:
 
     def _train(self, stream: Stream) -> None:
         self._restore(stream)
+        if self._upkeep is not None:
+            self._upkeep.run()  # uploads what a crash kept from it
         feed = self._open_feed(stream)
         record = None
         try:
@@ -141,6 +146,8 @@ class Trainer:
                 self._save(stream, record)
         finally:
             feed.close()
+            if self._upkeep is not None:
+                self._upkeep.close()
             if self._committer is not None:
                 self._committer.close()
                 self._journal.close()
@@ -352,6 +359,8 @@ class Trainer:
             parts["committed"] = time.monotonic() - built
             said = ", ".join(f"{name} {seconds:.2f}" for name, seconds in parts.items())
             log.info("pass %s: checkpoint saved to %s, %.1f s (%s)", of, path, time.monotonic() - begin, said)
+            if self._upkeep is not None:
+                self._upkeep.run()
             for model in exported.models:
                 log.info("pass %s: inference model %s published", of, self._store.model_path(model))
         self._engine.barrier()

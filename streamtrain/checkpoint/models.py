@@ -137,6 +137,11 @@ class DoneLine:
         return str(self.values["digest"])
 
     @property
+    def published(self) -> float:
+        """Seconds since 1970."""
+        return float(self.values.get("published", 0))
+
+    @property
     def checkpoint(self) -> PassId | None:
         found = self.values.get("checkpoint")
         return PassId(found["day"], found["pass_id"]) if found else None

@@ -316,6 +316,16 @@ class CheckpointStore:
         old = [x for kind in models.DONEFILES for x in self.read_donefile(kind) if x.path not in paths]
         self.write_donefiles([*old, *new])
 
+    def remove(self, path: Path) -> None:
+        """Deletes a directory, for readers at once. Raises Fenced, with nothing changed, CheckpointError."""
+        aside = self._own() / f"removed-{path.parent.name}-{path.name}"
+        shutil.rmtree(aside, ignore_errors=True)
+        with self._still_ours(path, "cannot be deleted"):
+            path.rename(aside)
+            with contextlib.suppress(OSError):
+                path.parent.rmdir()  # the day's last
+        shutil.rmtree(aside, ignore_errors=True)
+
     def append_donefile(self, of: PassId, base_key: int) -> None:
         """A line `day, base key, path, pass_id, 0` in donefile.txt, by atomic replace; once a checkpoint.
 

@@ -1,0 +1,52 @@
+"""What may be deleted of checkpoints and inference models. Pure.
+
+Never the two newest checkpoints: the newest one is what a restart loads, the other what it falls back on. Never the
+newest full inference model and the incremental ones over it, nor a full one without those over it: a reader loads
+them together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from streamtrain.checkpoint.models import DoneLine
+from streamtrain.schedule import PassId
+
+#: Checkpoints that are always kept.
+LEAST_CHECKPOINTS = 2
+#: Seconds that replaced inference models stay for readers that have just read the donefiles.
+GRACE_S = 600.0
+
+
+@dataclass(frozen=True)
+class Keep:
+    """What is kept: the newest `count`, and what is younger than `seconds`."""
+
+    count: int
+    seconds: float
+
+
+def old_checkpoints(found: Sequence[tuple[PassId, float]], keep: Keep, now: float) -> list[PassId]:
+    """Those to delete, oldest first. found: (pass, when it was made, seconds since 1970)."""
+    ordered = sorted(found)
+    older = ordered[: -max(keep.count, LEAST_CHECKPOINTS)]
+    return [of for of, made in older if now - made >= keep.seconds]
+
+
+def old_models(lines: Sequence[DoneLine], keep: Keep, now: float, grace_s: float = GRACE_S) -> list[DoneLine]:
+    """The lines of those to delete. keep.count counts full models; an age is that of the last one over it.
+
+    lines: of both donefiles, in the order of publishing each.
+    """
+    chains: dict[str, list[DoneLine]] = {line.digest: [line] for line in lines if line.kind == "full"}
+    for line in lines:
+        if line.kind == "incremental" and (base := line.values.get("base")) and base["digest"] in chains:
+            chains[base["digest"]].append(line)
+    ordered = sorted(chains.values(), key=lambda chain: chain[0].published)
+    gone: list[DoneLine] = []
+    for number, chain in enumerate(ordered[: -keep.count]):
+        replaced = ordered[number + 1][0].published
+        if now - chain[-1].published >= keep.seconds and now - replaced >= grace_s:
+            gone += chain
+    return gone
