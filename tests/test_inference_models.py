@@ -1,5 +1,6 @@
 """What the trainer publishes for serving, read from the layout alone; killed between export and checkpoint."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ def test_base_and_increments_are_the_full_one(tmp_path: Path, kafka: dict[str, s
     passes = [(f"2024010{d}", n + 1) for d in (1, 2) for n in range(len(SPLITS))]
     assert [(m.line["day"], m.line["pass_id"]) for m in incremental] == passes
     assert not full[0].keys
-    for before, after in zip(full, full[1:], strict=False):
+    for before, after in itertools.pairwise(full):
         assert overlay(before, incremental) == after.keys
     assert full[2].keys == checkpoint_keys(root / "20240102" / "4")
     assert sum(len(m.deleted) for m in incremental) > 0

@@ -369,8 +369,11 @@ def frozen(ground: Ground, kind: str) -> Outcome:
 
 @case("11", "killed before the rename")
 def before_rename(ground: Ground) -> Outcome:
-    points = ("save.staged", "save.fsync", "save.sealed", "commit.manifest", "commit.fenced")
-    outcome = killed_trainer(ground, dict.fromkeys(points, 2))
+    points = (
+        "day.shrunk", "save.staged", "save.fsync", "save.sealed", "export.staged", "commit.manifest", "commit.fenced",
+        "commit.model",
+    )  # fmt: skip
+    outcome = killed_trainer(ground, {**dict.fromkeys(points, 2), "day.shrunk": 1})
     assert len(list((ground.scenes[0].config.model_save_path / ".staging").iterdir())) == 1
     return outcome
 
@@ -426,8 +429,9 @@ def two_runs(ground: Ground) -> Outcome:
 
 
 ZOMBIE_POINTS = (
-    "restore.fenced", "restore.cleared", "restore.chosen", "pass.trained", "save.staged", "save.sealed",
-    "commit.manifest", "commit.fenced", "commit.renamed", "commit.committed", "commit.done", "pass.recorded",
+    "restore.fenced", "restore.cleared", "restore.chosen", "pass.trained", "day.shrunk", "save.staged", "save.sealed",
+    "export.staged", "commit.manifest", "commit.fenced", "commit.model", "commit.renamed", "commit.committed",
+    "commit.done", "pass.recorded",
 )  # fmt: skip
 
 

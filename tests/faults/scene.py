@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -26,6 +27,7 @@ from streamtrain.kafka.markers import LogEntry, MarkerLog
 from streamtrain.proof import recount_job
 from streamtrain.recount import Recount
 from tests.jobs import rows, write_config, write_split
+from tests.models_reader import checkpoint_keys, overlay, read_all
 
 ROLE_SCRIPT = Path(__file__).resolve().parents[2] / "streamtrain" / "online_trainer.py"
 SPLITS = ("20240101/0000", "20240101/0600", "20240101/1200", "20240101/1800")
@@ -49,7 +51,9 @@ class Scene:
         self.folder = folder
         self.job = job
         folder.mkdir(parents=True, exist_ok=True)
-        runner = {"split_interval": 360, "end_day": f"2024010{days}", **changes.pop("runner", {})}
+        runner = {
+            "split_interval": 360, "end_day": f"2024010{days}", "save_delta_frequency": 1, **changes.pop("runner", {})
+        }  # fmt: skip
         stream = {"servers": servers, "workers": workers, **changes.pop("stream", {})}
         self.config: JobConfig = write_config(folder, job, kafka, runner=runner, stream=stream, **changes)
         for number, split in enumerate(SPLITS):
@@ -196,8 +200,20 @@ class Scene:
         found = recount_job(self.config)
         assert found.ok, found.to_json()
         assert found.rows == sum(r.rows for r in records)
+        self._check_models()
         assert str(self.folder) not in str(self.leftovers()), self.leftovers()
         return found
+
+    def _check_models(self) -> None:
+        """Inference models are whole, and the newest chain of them is the newest checkpoint, key by key."""
+        root = self.config.model_save_path
+        newest = CheckpointStore(root).list()[-1]
+        full, incremental = read_all(root)
+        if self.config.stream.inference_model == "both" and self.config.models_url is None:
+            assert full and overlay(full[-1], incremental) == checkpoint_keys(newest.path)
+            for before, after in itertools.pairwise(full):
+                if self.config.runner.save_delta_frequency == 1:
+                    assert overlay(before, incremental) == after.keys
 
     def recount_topic(self) -> None:
         """The rows that the markers name are those of the files, key by key: for faults of the bridge alone."""
