@@ -230,6 +230,7 @@ class JobConfig:
             )
         if isinstance(runner, RunnerConfig) and isinstance(stream, StreamConfig):
             problems.extend(self._shell_problems(runner, stream))
+            problems.extend(self._dump_problems(runner, stream))
         if problems or not isinstance(runner, RunnerConfig) or not isinstance(stream, StreamConfig):
             lines = "\n  ".join(problems)
             raise ConfigError(f"{path} has {len(problems)} problem(s):\n  {lines}\n", remedy="See docs/config.md")
@@ -241,13 +242,27 @@ class JobConfig:
     def _shell_problems(self, runner: RunnerConfig, stream: StreamConfig) -> Iterator[str]:
         """Paddle hands these paths to a shell as they are: blanks and the shell's own characters would break
         saves and loads, or run as commands."""
-        saved = ("runner.model_save_path", runner.model_save_path)
+        saved = {"runner.model_save_path": runner.model_save_path}
         if "://" in runner.model_save_path:
-            saved = ("stream.checkpoint_dir", stream.checkpoint_dir)
-        for key, value in (saved, ("stream.spool_dir", stream.spool_dir)):
+            saved = {"stream.checkpoint_dir": stream.checkpoint_dir}
+        for key, value in {**saved, "stream.spool_dir": stream.spool_dir, **_dump_dirs(runner)}.items():
             path = str(self.resolve(value))
             if found := SHELL.search(path):
                 yield f"{key}: {path} has the character {found[0]!r}, which Paddle's saving cannot take"
+
+    def _dump_problems(self, runner: RunnerConfig, stream: StreamConfig) -> Iterator[str]:
+        """A dump replaces what has its name: it must not be another thing's."""
+        taken = {
+            self.resolve(value): key
+            for key, value in (("runner.model_save_path", runner.model_save_path),
+                               ("stream.checkpoint_dir", stream.checkpoint_dir),
+                               ("runner.train_data_dir", runner.train_data_dir))
+        }  # fmt: skip
+        for key, value in _dump_dirs(runner).items():
+            path = self.resolve(value)
+            if path in taken:
+                yield f"{key}: {path} is {taken[path]} already"
+            taken[path] = key
 
     @property
     def embedded(self) -> bool:
@@ -325,6 +340,16 @@ class JobConfig:
             "hyper_parameters": self.raw.get("hyper_parameters") or {},
             "table_parameters": self.raw.get("table_parameters") or {},
         }
+
+
+def _dump_dirs(runner: RunnerConfig) -> dict[str, str]:
+    """The folders of the dumps that are on, by key."""
+    found = {}
+    if runner.need_train_dump:
+        found["runner.train_dump_fields_dir"] = runner.train_dump_fields_dir
+    if runner.need_infer_dump:
+        found["runner.infer_dump_fields_dir"] = runner.infer_dump_fields_dir
+    return found
 
 
 def _suggest(key: str, known: Iterator[str] | list[str]) -> str:

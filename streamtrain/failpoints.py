@@ -37,6 +37,8 @@ POINTS = {
     "feed.spooled": "a pass's rows are on the local disk",
     "pass.read": "Paddle holds the pass's rows",
     "pass.predicted": "the pass is predicted, not trained",
+    "dump.written": "a call's rows are dumped by this worker, in a directory with a dot",
+    "dump.aside": "a dump from before a restart has given up its name, the new one has not taken it",
     "pass.trained": "the pass is trained, nothing of it is saved",
     "day.shrunk": "a day's end: the servers' keys are shrunk, nothing of it is saved",
     "save.staged": "the staging directory is there, empty",

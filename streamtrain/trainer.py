@@ -30,6 +30,7 @@ from streamtrain.feed.feed import Feed, PassData, Position
 from streamtrain.feed.passes import PassPlan
 from streamtrain.gate import Gate
 from streamtrain.kafka.topics import TopicNames
+from streamtrain.passdumps import PassDumps
 from streamtrain.schedule import PassId, Schedule
 from streamtrain.upkeep import Upkeep
 
@@ -103,6 +104,7 @@ class Trainer:
         self._phase = on_phase
         self._names = TopicNames(config.stream.job)
         self._store = CheckpointStore(config.model_save_path)
+        self._dumps = PassDumps(config, engine, self._store.check_taken_over)
         self._journal = Journal(config.model_save_path)
         self._progress = Progress()
         self._exporter = Exporter(config, engine, self._store)
@@ -223,6 +225,7 @@ class Trainer:
             worker=self._engine.index,
             workers=self._engine.workers,
             spool=self._config.spool_dir,
+            ins_ids=self._dumps.any,
         )
 
     def _next_pass(self, feed: Feed) -> PassData | None:
@@ -255,7 +258,7 @@ class Trainer:
         log.info("pass %s: %d rows, %d of them here", plan.of, plan.rows, data.rows)
         begin = time.monotonic()
         self._phase(phases.READING)
-        dataset = self._engine.read([data.file]) if data.rows else None
+        dataset = self._engine.read([data.file], ins_ids=self._dumps.any) if data.rows else None
         try:
             if dataset is not None:
                 self._check_rows(plan, "read", data.rows, dataset.rows)
@@ -263,8 +266,9 @@ class Trainer:
             self._phase(phases.PREDICTING)
             self._engine.barrier()  # nobody trains while another still predicts
             started = time.monotonic()
-            predicted = self._engine.predict(dataset) if dataset is not None else PassStats.empty()
-            self._check_rows(plan, "predicted", data.rows, predicted.rows)
+            with self._dumps.infer(plan) as dump:
+                predicted = self._engine.predict(dataset, dump) if dataset is not None else PassStats.empty()
+                self._check_rows(plan, "predicted", data.rows, predicted.rows)
             predicted = self._engine.global_stats(predicted)
             log.info("pass %s: predict AUC %.6f", plan.of, predicted.auc)
             failpoint("pass.predicted")
@@ -272,8 +276,9 @@ class Trainer:
             gated, train = self._judge(plan, predicted)
             self._phase(phases.TRAINING)
             self._engine.barrier()
-            trained = self._engine.train(dataset) if dataset is not None and train else PassStats.empty()
-            self._check_rows(plan, "trained", data.rows if train else 0, trained.rows)
+            with self._dumps.train(plan, plan.rows if train else 0) as dump:
+                trained = self._engine.train(dataset, dump) if dataset is not None and train else PassStats.empty()
+                self._check_rows(plan, "trained", data.rows if train else 0, trained.rows)
             trained = self._engine.global_stats(trained)
             log.info("pass %s: train AUC %.6f", plan.of, trained.auc)
         finally:

@@ -29,12 +29,15 @@ class SampleError(ValueError):
 
 @dataclass(frozen=True)
 class SampleBatch:
-    """n rows as columns: labels [n], counts [n] (features a row), slots and feasigns [sum(counts)]."""
+    """n rows as columns: labels [n], counts [n] (features a row), slots and feasigns [sum(counts)]; where they
+    were asked for, files [n] and lines [n]."""
 
     labels: I64
     counts: I64
     slots: U16
     feasigns: U64
+    files: I64 | None = None
+    lines: I64 | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -65,8 +68,8 @@ class SampleDecoder:
         schema = Schema(text)
         self._writers.setdefault(schema.fingerprint, schema)
 
-    def decode(self, messages: Sequence[bytes]) -> SampleBatch:
-        """Raises SampleError with the index of the first row that does not decode."""
+    def decode(self, messages: Sequence[bytes], *, places: bool = False) -> SampleBatch:
+        """places: with files and lines. Raises SampleError with the index of the first row that does not decode."""
         rows = []
         for index, message in enumerate(messages):
             try:
@@ -83,4 +86,6 @@ class SampleDecoder:
             counts=np.array([len(r["slots"]) // 2 for r in rows], np.int64),
             slots=np.frombuffer(b"".join([r["slots"] for r in rows]), "<u2"),
             feasigns=np.frombuffer(b"".join([r["feasigns"] for r in rows]), "<u8"),
+            files=np.array([r["file"] for r in rows], np.int64) if places else None,
+            lines=np.array([r["line"] for r in rows], np.int64) if places else None,
         )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from paddle.distributed import fleet
 from paddle.distributed.fleet.base import role_maker
 from paddle.distributed.ps.utils.public import get_the_one_recv_context, get_the_one_send_context
 
+from streamtrain.dumps import Dump
 from streamtrain.engine import tables
 from streamtrain.engine.model import DottedConfig, flatten, load_model
 from streamtrain.engine.network import ServingNetwork, cut_out
@@ -33,10 +35,11 @@ paddle.disable_signal_handler()  # its own end the process at SIGTERM, before an
 
 
 class Dataset:
-    """A pass's rows in memory. rows: as Paddle counted them."""
+    """A pass's rows in memory. rows: as Paddle counted them. ins_ids: whether each has its id."""
 
-    def __init__(self, handle: Any) -> None:
+    def __init__(self, handle: Any, ins_ids: bool) -> None:
         self.handle = handle
+        self.ins_ids = ins_ids
         self.rows = int(handle.get_memory_data_size())
 
     def release(self) -> None:
@@ -126,26 +129,60 @@ class Engine:
             return values
         return np.asarray(fleet.util.all_reduce(values, "sum"), np.int64).reshape(values.shape)
 
-    def read(self, files: Sequence[Path]) -> Dataset:
-        """Loads files of MultiSlot text into memory."""
+    def read(self, files: Sequence[Path], *, ins_ids: bool = False) -> Dataset:
+        """Loads files of MultiSlot text into memory. ins_ids: rows have their ids before them, as dumps need it."""
         handle = paddle.base.DatasetFactory().create_dataset("InMemoryDataset")
         handle.set_use_var(self._model.feeds)
         handle.set_batch_size(self._batch_size)
         handle.set_thread(1)
         handle.set_pipe_command("cat")
+        handle.set_parse_ins_id(ins_ids)
         handle.set_filelist([str(f) for f in files])
         handle.load_into_memory()
-        return Dataset(handle)
+        return Dataset(handle, ins_ids)
 
-    def predict(self, dataset: Dataset) -> PassStats:
-        """Predicts with the model so far; the tables do not change."""
-        self._executor.infer_from_dataset(self._program, dataset.handle, debug=False)
+    def predict(self, dataset: Dataset, dump: Dump | None = None) -> PassStats:
+        """Predicts with the model so far; the tables do not change.
+
+        dump: also writes this worker's rows there. dumps.check_part says whether they are whole: Paddle says nothing
+        of a full disk, nor of variables that it cannot dump.
+        """
+        with self._dumping(dataset, dump):
+            self._executor.infer_from_dataset(self._program, dataset.handle, debug=False)
         return self._take_stats()
 
-    def train(self, dataset: Dataset) -> PassStats:
-        """Trains once on every row; returns the predictions made on the way."""
-        self._executor.train_from_dataset(self._program, dataset.handle, debug=False)
+    def train(self, dataset: Dataset, dump: Dump | None = None) -> PassStats:
+        """Trains once on every row; returns the predictions made on the way. dump: as in predict()."""
+        with self._dumping(dataset, dump):
+            self._executor.train_from_dataset(self._program, dataset.handle, debug=False)
         return self._take_stats()
+
+    @contextlib.contextmanager
+    def _dumping(self, dataset: Dataset, dump: Dump | None) -> Iterator[None]:
+        if dump is None:
+            yield
+            return
+        if not dataset.ins_ids:
+            raise ValueError("rows without ins_ids cannot be dumped")
+        options = self._program._fleet_opt
+        before = dict(options)
+        options.update(
+            dump_fields_path=str(dump.directory), dump_fields=list(dump.fields), dump_param=list(dump.params),
+            dump_file_num=self.workers,  # over all workers: one each, with its rows in order
+        )  # fmt: skip
+        try:
+            yield
+        finally:
+            options.clear()
+            options.update(before)
+
+    def variables(self, attribute: str, *, params: bool = False) -> tuple[str, ...]:
+        """Names of the variables that StaticModel's `attribute` lists, such as infer_dump_fields, all_vars; none
+        when it has no such attribute. params: dense parameters.
+
+        Raises ConfigError for one that cannot be dumped.
+        """
+        return self._model.variables(attribute, params=params)
 
     def global_stats(self, stats: PassStats) -> PassStats:
         """Summed over all workers."""

@@ -11,6 +11,9 @@ from typing import Any
 
 from streamtrain.errors import ConfigError
 
+#: Ends of the names, in lower case, of the types that Paddle dumps.
+_DUMPED = ("float32", "fp32", "float64", "fp64", "int64")
+
 
 class DottedConfig(dict[str, Any]):
     """The config as models see it: `config.get("hyper_parameters.optimizer.learning_rate", default)`.
@@ -44,6 +47,32 @@ class Model:
     stat_pos: Any
     stat_neg: Any
     metrics: list[Any]
+    file: Path
+
+    def variables(self, attribute: str, *, params: bool = False) -> tuple[str, ...]:
+        """Names of what the StaticModel's `attribute` lists, variables or names; none when it has no such attribute.
+
+        Raises ConfigError for one that Paddle cannot dump: a variable must be [rows, n] of float32, float64 or
+        int64, a parameter (params) a dense one.
+        """
+        block = self.feeds[0].block
+        found = []
+        for item in getattr(self.static, attribute, None) or []:
+            name = item if isinstance(item, str) else str(item.name)
+            where = f"{self.file}: {attribute} names {name}"
+            if not block.has_var(name):
+                raise ConfigError(f"{where}, which the network has not", remedy="Take it off the list.")
+            variable = block.var(name)
+            if params and not variable.persistable:
+                raise ConfigError(f"{where}, which is no parameter", remedy="Take it off the list.")
+            kind = str(variable.dtype).lower()
+            if not params and (len(variable.shape) != 2 or not kind.endswith(_DUMPED)):
+                raise ConfigError(
+                    f"{where}, which is {kind} of shape {list(variable.shape)}",
+                    remedy="Paddle dumps float32, float64 or int64 of shape [rows, n]: take it off the list.",
+                )
+            found.append(name)
+        return tuple(found)
 
 
 def load_model(model_dir: Path, config: DottedConfig) -> Model:
@@ -73,7 +102,7 @@ def load_model(model_dir: Path, config: DottedConfig) -> Model:
     auc = [v for v in counters if "int64" in str(v.dtype).lower()]
     if len(auc) < 2:
         raise ConfigError(f"{file}: thread_stat_var_names names no stat_pos and stat_neg of paddle.static.auc")
-    return Model(static, feeds, slots, auc[0], auc[1], list(static.metric_list))
+    return Model(static, feeds, slots, auc[0], auc[1], list(static.metric_list), file)
 
 
 def _slots(feeds: list[Any], file: Path) -> Iterator[int]:

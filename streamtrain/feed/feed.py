@@ -12,6 +12,7 @@ from pathlib import Path
 from streamtrain.contracts.sample import SampleDecoder, SampleError
 from streamtrain.errors import DataError
 from streamtrain.failpoints import failpoint
+from streamtrain.feed.insids import InsIds
 from streamtrain.feed.multislot import MultiSlotWriter
 from streamtrain.feed.passes import PassBuilder, PassPlan, partition_owner
 from streamtrain.feed.ranges import RangeReader
@@ -46,7 +47,7 @@ class PassData:
 class Feed:
     """Reads and decodes the next pass in a thread while this one trains.
 
-    properties: librdkafka's. spool: a folder for the text of passes.
+    properties: librdkafka's. spool: a folder for the text of passes. ins_ids: whether rows have theirs in it.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Feed:
         worker: int,
         workers: int,
         spool: Path,
+        ins_ids: bool = False,
     ) -> None:
         self._spool = Spool(spool)
         self._stalled = False
@@ -77,6 +79,7 @@ class Feed:
         self._reader = RangeReader(properties, samples, group, mine, on_stall=self._say_stall)
         self._decoder = SampleDecoder()
         self._writer = MultiSlotWriter(slots)
+        self._with_ids = ins_ids
         self._closed = threading.Event()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="feed")
         self._next: Future[PassData | None] = self._pool.submit(self._prepare)
@@ -114,18 +117,19 @@ class Feed:
         for marker in plan.markers:
             self._decoder.add(marker.schema)
         mine = {p: r for p, r in plan.ranges.items() if partition_owner(p, self._workers) == self._worker}
+        ids = InsIds(plan.markers) if self._with_ids else None
         rows = 0
         with self._spool.writer(f"{plan.of.day}-{plan.of.pass_id}.txt") as (file, out):
             for records in self._reader.read(mine, self._closed.is_set):
                 try:
-                    batch = self._decoder.decode([value for _, _, value in records])
+                    batch = self._decoder.decode([value for _, _, value in records], places=self._with_ids)
                 except SampleError as error:
                     partition, offset, _ = records[error.index]
                     raise DataError(
                         f"topic {self._samples}, partition {partition}, offset {offset} is no row: {error.reason}",
                         remedy="Something else wrote into the topic; the pass was not trained.",
                     ) from error
-                out.write(self._writer.text(batch))
+                out.write(self._writer.text(batch, ids.of(records, batch) if ids is not None else None))
                 rows += len(batch)
         self._stalled = False
         expected = plan.rows_of(self._worker, self._workers)

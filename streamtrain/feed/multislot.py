@@ -24,8 +24,10 @@ class MultiSlotWriter:
         self._index = np.full(1 << 16, -1, np.int64)
         self._index[np.array(slots, np.int64)] = np.arange(len(slots))
 
-    def text(self, batch: SampleBatch) -> bytes:
+    def text(self, batch: SampleBatch, ins_ids: Sequence[bytes] | None = None) -> bytes:
         """One line a row, each ended by a newline. Rows' features may stand in any order of slots.
+
+        ins_ids: one a row, without blanks; they go before their rows, as `1 <id> `.
 
         One count over (row, slot) says where each slot's values go in one array of all numbers.
         """
@@ -54,4 +56,6 @@ class MultiSlotWriter:
             body = orjson.dumps(numbers[begin:end], option=orjson.OPT_SERIALIZE_NUMPY)
             lines.append(b"1 1 1 %d %b\n" % (label, body[1:-1].translate(_TO_BLANKS)))
             begin = end
+        if ins_ids is not None:
+            lines = [b"1 %b %b" % pair for pair in zip(ins_ids, lines, strict=True)]
         return b"".join(lines)

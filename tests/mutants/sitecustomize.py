@@ -21,8 +21,8 @@ def change_first_batch(change: Any) -> None:
 
     original, seen = MultiSlotWriter.text, []
 
-    def text(self: Any, batch: Any) -> bytes:
-        written: bytes = original(self, batch)
+    def text(self: Any, batch: Any, ins_ids: Any = None) -> bytes:
+        written: bytes = original(self, batch, ins_ids)
         if seen:
             return written
         seen.append(1)
