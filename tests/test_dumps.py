@@ -86,19 +86,16 @@ def test_a_dump_is_read_back(tmp_path: Path) -> None:
     assert check_part(Dump(tmp_path, ("p", "q")), 1) == 0
 
 
-@given(st.integers(0, len(WHOLE) - 1), st.integers(1, 30))
-def test_what_is_lost_is_seen(tmp_path_factory: pytest.TempPathFactory, at: int, length: int) -> None:
-    """Bytes lost from anywhere: fewer rows, or an error, in the check; never a row that is not one."""
-    directory = tmp_path_factory.mktemp("dump")
-    (directory / "part-000-00000").write_bytes(WHOLE[:at] + WHOLE[at + length :])
-    try:
-        counted = check_part(Dump(directory, ("p", "q")), 0)
-    except (TrainingError, ConfigError):
-        return
-    with contextlib.suppress(DataError):
-        values = dict(read_dump(directory))
-        if counted == 2 and len(values) == 2:  # only digits, an id's letters or a parameter were lost
-            assert all(list(row) == ["p", "q"] for row in values.values())
+def test_what_is_lost_is_seen(tmp_path: Path) -> None:
+    """Whatever run of bytes is lost, but for digits alone: fewer rows, or an error."""
+    rows_only = b"".join(line for line in WHOLE.splitlines(keepends=True) if not line.startswith(b"("))
+    part = tmp_path / "part-000-00000"
+    for at in range(len(rows_only)):
+        for end in range(at + 1, len(rows_only) + 1):
+            if set(rows_only[at:end]) & set(b"\t\n:,"):
+                part.write_bytes(rows_only[:at] + rows_only[end:])
+                with contextlib.suppress(TrainingError, ConfigError):
+                    assert check_part(Dump(tmp_path, ("p", "q")), 0) < 2, (at, end)
 
 
 def test_lost_and_refused_rows(tmp_path: Path) -> None:

@@ -169,6 +169,7 @@ class Engine:
         options.update(
             dump_fields_path=str(dump.directory), dump_fields=list(dump.fields), dump_param=list(dump.params),
             dump_file_num=self.workers,  # over all workers: one each, with its rows in order
+            dump_converter="cat",  # without a pipe Paddle ends the process when it closes a file on a full disk
         )  # fmt: skip
         try:
             yield
