@@ -87,7 +87,7 @@ def test_a_dump_is_read_back(tmp_path: Path) -> None:
 
 
 def test_what_is_lost_is_seen(tmp_path: Path) -> None:
-    """Whatever run of bytes is lost, but for digits alone: fewer rows, or an error."""
+    """Whatever run of bytes is lost, but for a piece of one value: fewer rows, or an error."""
     rows_only = b"".join(line for line in WHOLE.splitlines(keepends=True) if not line.startswith(b"("))
     part = tmp_path / "part-000-00000"
     for at in range(len(rows_only)):
