@@ -1,0 +1,28 @@
+"""The AUC gate."""
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamtrain.config import GateConfig
+from streamtrain.gate import Gate
+
+
+def test_bounds_and_their_mean() -> None:
+    gate = Gate(GateConfig(min_auc=0.6, max_drop=0.05, passes=2, min_rows=10))
+    assert not gate.judge(0.70, 100) and not gate.judge(0.72, 100)
+    assert "stream.gate.max_drop, 0.05, below 0.7100" in gate.judge(0.65, 100)
+    assert not gate.judge(0.67, 100)  # what was out of bounds does not lower the mean
+    assert not gate.judge(0.65, 100)  # mean of the last two, 0.695
+    assert "below stream.gate.min_auc, 0.6" in gate.judge(0.59, 100)
+    assert not gate.judge(0.1, 9) and not gate.judge(math.nan, 100)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 300)), max_size=30), st.integers(0, 30))
+def test_a_restart_judges_alike(passes: list[tuple[float, int]], at: int) -> None:
+    config = GateConfig(min_auc=0.4, max_drop=0.1, passes=3)
+    one, two = Gate(config), Gate(config)
+    said = [one.judge(*p) for p in passes]
+    two.recall(passes[:at])
+    assert [two.judge(*p) for p in passes[at:]] == said[at:]

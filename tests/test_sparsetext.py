@@ -1,0 +1,57 @@
+"""Paddle's text to that of inference models."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamtrain.checkpoint import sparsetext
+from streamtrain.errors import CheckpointError
+
+number = st.floats(-1e3, 1e3, width=32).map(lambda x: f"{x:.6g}")
+line = st.tuples(
+    st.integers(1, 2**64 - 1), st.lists(number, min_size=7, max_size=7), st.lists(number, min_size=3, max_size=3) | st.none()
+)  # fmt: skip
+
+
+def text(lines: list[tuple[int, list[str], list[str] | None]]) -> bytes:
+    """Paddle's, with embedx_dim 2; no embedx below embedx_threshold."""
+    return "".join(" ".join([str(k), *stats, *(embedx or [])]) + "\n" for k, stats, embedx in lines).encode()
+
+
+@given(st.lists(line, max_size=30))
+def test_columns(lines: list[tuple[int, list[str], list[str] | None]]) -> None:
+    found, count = sparsetext.shorten(text(lines), 2)
+    expected = "".join(f"{k} {' '.join([stats[5], *(embedx or ['0', '0'])[:2]])}\n" for k, stats, embedx in lines)
+    assert (found.decode(), count) == (expected, len(lines))
+
+
+def test_blocks_and_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sparsetext, "BLOCK", 50)  # shorter than a line
+    keys = [2**64 - 1, 7, 10**18 + 1]
+    source, target = tmp_path / "part-0", tmp_path / "short.txt"
+    source.write_bytes(text([(k, ["0.125"] * 7, ["1", "2", "3"]) for k in keys]))
+    assert sparsetext.write_short(source, target, 2) == 3
+    assert sparsetext.keys_of(target).tolist() == sparsetext.keys_of(source).tolist() == keys
+    assert sparsetext.keys_of(target).dtype == np.uint64
+
+
+def test_what_is_cut_or_no_line_is_named(tmp_path: Path) -> None:
+    source = tmp_path / "part-0"
+    source.write_bytes(b"1 2 3 4 5 6 7 8\n1 2 3")
+    with pytest.raises(CheckpointError, match="the last line of .*part-0 is cut"):
+        sparsetext.write_short(source, tmp_path / "out", 2)
+    source.write_bytes(b"1 2 3\n")
+    with pytest.raises(CheckpointError, match="part-0: a line of 3 columns: 1 2 3"):
+        sparsetext.write_short(source, tmp_path / "out", 2)
+
+
+def test_thresholds(tmp_path: Path) -> None:
+    thresholds = sparsetext.Thresholds(0.1, 1.0, 1.5, 0.25, 2.0)
+    source = tmp_path / "part-0"
+    #                  key slot unseen delta show click w g2sum
+    source.write_bytes(b"1 5 0 0 5 1 .5 0\n2 5 0 0 14 0 .5 0\n3 5 3 0 9 9 .5 0\n4 5 2 0 6 1 .5 0\n")
+    assert sparsetext.write_short(source, tmp_path / "out", 2, thresholds) == 1
+    assert sparsetext.keys_of(tmp_path / "out").tolist() == [4]
