@@ -41,10 +41,10 @@ def test_blocks_and_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_what_is_cut_or_no_line_is_named(tmp_path: Path) -> None:
     source = tmp_path / "part-0"
     source.write_bytes(b"1 2 3 4 5 6 7 8\n1 2 3")
-    with pytest.raises(CheckpointError, match="the last line of .*part-0 is cut"):
+    with pytest.raises(CheckpointError, match=r"the last line of .*part-0 is cut"):
         sparsetext.write_short(source, tmp_path / "out", 2)
     source.write_bytes(b"1 2 3\n")
-    with pytest.raises(CheckpointError, match="part-0: a line of 3 columns: 1 2 3"):
+    with pytest.raises(CheckpointError, match=r"part-0: a line of 3 columns: 1 2 3"):
         sparsetext.write_short(source, tmp_path / "out", 2)
 
 
