@@ -8,8 +8,10 @@ from typing import Any
 
 from streamtrain import partstate
 from streamtrain.checkpoint.journal import Journal
+from streamtrain.checkpoint.models import DONEFILES
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import JobConfig
+from streamtrain.consistency import read_result
 from streamtrain.kafka.clients import admin
 from streamtrain.kafka.hanging import open_transactions
 from streamtrain.kafka.markers import MarkerLog
@@ -31,7 +33,7 @@ def held_back(config: JobConfig, properties: Mapping[str, str]) -> list[dict[str
 
 
 def job_status(config: JobConfig, properties: Mapping[str, str]) -> dict[str, Any]:
-    """bridged, trained, lag (splits, passes, rows), newest checkpoint, last AUCs. Raises KafkaError's kin."""
+    """bridged, trained, lag (splits, passes, rows), newest checkpoint and inference model, last AUCs. Raises KafkaError's kin."""
     schedule = config.schedule
     records = Journal(config.model_save_path).read()
     trained = records[-1] if records else None
@@ -39,7 +41,9 @@ def job_status(config: JobConfig, properties: Mapping[str, str]) -> dict[str, An
     with MarkerLog(properties, TopicNames(config.stream.job).splits, f"{config.stream.job}.status") as log:
         markers = [entry.marker for entry in log.to_end()]
     bridged = [m for m in markers if m.revision == 0]
-    checkpoints = [c for c in CheckpointStore(config.model_save_path).list() if c.manifest]
+    store = CheckpointStore(config.model_save_path)
+    checkpoints = [c for c in store.list() if c.manifest]
+    models = sorted((x for kind in DONEFILES for x in store.read_donefile(kind)), key=lambda x: x.published)
     newest = checkpoints[-1].manifest if checkpoints else None
     return {
         "job": config.stream.job,
@@ -66,4 +70,6 @@ def job_status(config: JobConfig, properties: Mapping[str, str]) -> dict[str, An
         "checkpoint": {"pass": str(newest.of), "rows": newest.rows, "keys": newest.keys, "created": newest.created}
         if newest
         else None,
+        "inference_model": models[-1].values if models else None,
+        "consistency": read_result(store.root),
     }

@@ -31,7 +31,7 @@ from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import JobConfig
 from streamtrain.engine.environment import engine_environment
 from streamtrain.errors import FINAL, StreamtrainError, TrainingError
-from streamtrain.processes import die_with_parent
+from streamtrain.processes import die_with_parent, end_family
 from streamtrain.sampling import Sampler
 from streamtrain.watch import HangWatch
 
@@ -141,7 +141,7 @@ class Supervisor:
             return self._watch(launcher, run_dir)
         finally:
             self._launcher = None
-            _kill_all(launcher, run_dir)
+            end_family(launcher, rolefile.ENVIRONMENT, str(run_dir))
             self.role_pids = []
             shutil.rmtree(run_dir, ignore_errors=True)
 
@@ -241,24 +241,3 @@ def _alive(pid: int) -> bool:
 def _signal(pid: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-
-
-def _kill_all(launcher: subprocess.Popen[bytes], run_dir: Path) -> None:
-    """Ends the launcher and whatever it started, orphans too: all have this run's folder in their
-    environment. Waits until they are gone."""
-    launcher.kill()
-    launcher.wait()
-    while family := [p for p in psutil.process_iter() if _belongs_to(p, run_dir)]:
-        for process in family:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(family, timeout=10)
-
-
-def _belongs_to(process: psutil.Process, run_dir: Path) -> bool:
-    try:
-        return bool(
-            process.status() != psutil.STATUS_ZOMBIE and process.environ().get(rolefile.ENVIRONMENT) == str(run_dir)
-        )
-    except psutil.Error:
-        return False

@@ -22,6 +22,7 @@ from streamtrain.checkpoint.manifest import FileEntry, Manifest
 from streamtrain.checkpoint.models import DueModel
 from streamtrain.checkpoint.store import Checkpoint, CheckpointStore
 from streamtrain.config import JobConfig
+from streamtrain.consistency import ConsistencyCheck
 from streamtrain.engine.stats import PassStats
 from streamtrain.errors import CheckpointError, PartitionsChanged, TrainingError
 from streamtrain.exporter import Exported, Exporter, State
@@ -111,6 +112,7 @@ class Trainer:
         self._gate = Gate(config.stream.gate) if config.stream.gate is not None else None
         self._committer: Committer | None = None  # worker 0's, as is:
         self._upkeep: Upkeep | None = None
+        self._consistency: ConsistencyCheck | None = None
 
     def run(self) -> None:
         """Returns after the last pass of end_day, or after a clean stop with all that is done saved."""
@@ -125,6 +127,7 @@ class Trainer:
                 owner=self._owner, on_wait=self._phase,
             )  # fmt: skip
             self._upkeep = Upkeep(self._config, self._store)
+            self._consistency = ConsistencyCheck(self._config, self._engine, self._store)
         try:
             self._train(stream)
         except CheckpointError:
@@ -150,6 +153,8 @@ class Trainer:
             feed.close()
             if self._upkeep is not None:
                 self._upkeep.close()
+            if self._consistency is not None:
+                self._consistency.close()
             if self._committer is not None:
                 self._committer.close()
                 self._journal.close()
@@ -281,6 +286,8 @@ class Trainer:
                 self._check_rows(plan, "trained", data.rows if train else 0, trained.rows)
             trained = self._engine.global_stats(trained)
             log.info("pass %s: train AUC %.6f", plan.of, trained.auc)
+            if self._consistency is not None and data.rows and self._exporter.due(plan.of):
+                self._consistency.sample(data.file, ins_ids=self._dumps.any)
         finally:
             if dataset is not None:
                 dataset.release()
@@ -351,6 +358,8 @@ class Trainer:
             written = time.monotonic()
             files = self._store.seal(staged)
             parts["sealed"] = time.monotonic() - written
+            if due and self._consistency is not None:
+                self._consistency.dump()
             state = State(self._progress.rows, self._progress.shrinks, self._progress.event_time,
                           {"predict_auc": record.predict_auc, "train_auc": record.train_auc})  # fmt: skip
             exported = self._exporter.build(due, staged, touched, of, state)
@@ -366,6 +375,8 @@ class Trainer:
             log.info("pass %s: checkpoint saved to %s, %.1f s (%s)", of, path, time.monotonic() - begin, said)
             if self._upkeep is not None:
                 self._upkeep.run()
+            if self._consistency is not None and exported.models:
+                self._consistency.start(list(exported.models)[-1])
             for model in exported.models:
                 log.info("pass %s: inference model %s published", of, self._store.model_path(model))
         self._engine.barrier()
@@ -409,6 +420,8 @@ class Trainer:
         )
 
     def _write_down(self, record: PassRecord) -> None:
+        if self._consistency is not None:
+            self._consistency.poll()
         if self._committer is not None:
             self._journal.append(replace(record, ended=time.time()))
             failpoint("pass.recorded")

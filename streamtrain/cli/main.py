@@ -14,6 +14,7 @@ from streamtrain.cli import (
     broker,
     checkpoints,
     config,
+    consistency,
     demo,
     failpoints,
     generate,
@@ -37,6 +38,7 @@ app.command("train")(train.command)
 app.command("broker")(broker.command)
 app.command("status")(status.command)
 app.command("recount")(recount.command)
+app.command("consistency")(consistency.command)
 app.command("demo")(demo.command)
 app.command("generate")(generate.command)
 app.command("failpoints")(failpoints.command)

@@ -50,6 +50,11 @@ def command(config: ConfigOption, json: JsonOption = False) -> None:
     table.add_row(
         "checkpoint", f"{newest['pass']}, {newest['rows']:,} rows, {newest['keys']:,} keys" if newest else "none"
     )
+    if model := found["inference_model"]:
+        table.add_row("inference model", f"{model['path']}, {model['kind']}, {model['keys']:,} keys")
+        table.add_row("", f"of logs up to {model['event_time']}")
+    if checked := found["consistency"]:
+        table.add_row("consistency", _consistency_said(checked))
     Console().print(table)
     Console().print(_parts_table(parts))
     for t in found["open_transactions"]:
@@ -59,6 +64,13 @@ def command(config: ConfigOption, json: JsonOption = False) -> None:
             f"by the open transaction of producer id {t['producer_id']} ({t['transactional_id'] or 'unknown'}) "
             f"{'since' if t['since'] else 'last written'} {since}"
         )
+
+
+def _consistency_said(found: dict[str, Any]) -> str:
+    if "error" in found:
+        return f"[red]not known: {found['error']}"
+    said = f"{found['model']}, {found['rows']:,} rows, largest relative difference {found['worst']['relative']:.3g}"
+    return said if found["ok"] else f"[red]DIFFERS: {said}"
 
 
 def _parts_table(parts: dict[str, Any]) -> Table:

@@ -1,0 +1,46 @@
+"""streamtrain consistency"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from streamtrain.cli.options import ConfigOption, JsonOption, print_json
+
+
+def command(
+    config: ConfigOption,
+    rows: Annotated[int, typer.Option(min=1, help="Rows of the logs, the newest first.")] = 1000,
+    tolerance: Annotated[
+        float | None, typer.Option(help="Largest difference, relative to 1 + the value; stream.consistency_tolerance.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Compare what a training worker computes with the newest inference model; exit code 1 if they differ."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from streamtrain.config import load_config
+    from streamtrain.selfcheck import check_consistency
+
+    job = load_config(config)
+    found = check_consistency(job, rows, tolerance if tolerance is not None else job.stream.consistency_tolerance)
+    if json:
+        print_json(found.to_json())
+    else:
+        table = Table(
+            "variable", "largest difference", "relative", "in row", title=f"{found.model}, {found.rows:,} rows"
+        )
+        for difference in found.variables:
+            red = difference.relative > found.tolerance
+            table.add_row(
+                difference.variable, f"{difference.absolute:.3g}", f"{difference.relative:.3g}", difference.ins_id,
+                style="red" if red else None,
+            )  # fmt: skip
+        Console().print(table)
+        said = "agree" if found.ok else "DIFFER"
+        typer.echo(f"online and offline {said}: largest relative difference {found.worst.relative:.3g}, "
+                   f"tolerance {found.tolerance:g}")  # fmt: skip
+    if not found.ok:
+        raise typer.Exit(1)

@@ -1,0 +1,153 @@
+"""The trainer's side of the consistency check: a sample of a pass's rows, what the worker computes of them right after
+an inference model was made, and a process that compares both. Training goes on meanwhile.
+
+The result is in `consistency.json` below model_save_path, for `status` and for serving's metrics.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from streamtrain.checkpoint.manifest import ModelRef
+from streamtrain.checkpoint.store import CheckpointStore
+from streamtrain.config import JobConfig
+from streamtrain.dumps import Dump, check_part
+from streamtrain.errors import DataError
+
+if TYPE_CHECKING:
+    from streamtrain.engine.engine import Engine
+
+log = logging.getLogger("streamtrain.consistency")
+
+#: Below model_save_path: the newest result.
+RESULT = "consistency.json"
+
+
+def read_result(root: Path) -> dict[str, Any] | None:
+    """The newest result of a job; None when there is none."""
+    try:
+        found: dict[str, Any] = orjson.loads((root / RESULT).read_bytes())
+        return found
+    except (OSError, ValueError):
+        return None
+
+
+def take_sample(source: Path, target: Path, rows: int, *, ins_ids: bool) -> int:
+    """The first rows of MultiSlot text, with ids of their own (`row/N`) where they have none. Returns how many."""
+    with source.open("rb") as lines, target.open("wb") as out:
+        taken = 0
+        for line in itertools.islice(lines, rows):
+            taken += 1
+            out.write(line if ins_ids else b"1 row/%d %b" % (taken, line))
+    return taken
+
+
+class ConsistencyCheck:
+    """Worker 0's; nothing is done when stream.consistency_rows is 0."""
+
+    def __init__(self, config: JobConfig, engine: Engine, store: CheckpointStore) -> None:
+        stream = config.stream
+        self._rows = stream.consistency_rows if stream.inference_model != "none" else 0
+        self._every = stream.consistency_every
+        self._tolerance = stream.consistency_tolerance
+        self._engine = engine
+        self._store = store
+        self._spool = config.spool_dir
+        self._fields = engine.variables("all_vars") if self._rows else ()
+        self._models = 0
+        self._folder: Path | None = None
+        self._sampled = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._running: Path | None = None
+
+    def sample(self, text: Path, *, ins_ids: bool) -> None:
+        """Keeps rows of a pass after which a model is due, as long as they are on disk."""
+        if not self._rows:
+            return
+        self._models += 1
+        if (self._models - 1) % self._every:
+            return
+        self._forget()
+        self._spool.mkdir(parents=True, exist_ok=True)
+        self._folder = Path(tempfile.mkdtemp(prefix="consistency-", dir=self._spool))
+        self._sampled = take_sample(text, self._folder / "sample.txt", self._rows, ins_ids=ins_ids)
+
+    def dump(self) -> None:
+        """Computes the sample with the model as it is in the servers now: right after the checkpoint was saved."""
+        if self._folder is None or not self._sampled:
+            return
+        directory = self._folder / "dump"
+        directory.mkdir()
+        dataset = self._engine.read([self._folder / "sample.txt"], ins_ids=True)
+        try:
+            dump = Dump(directory, self._fields)
+            self._engine.predict(dataset, dump)
+            found = check_part(dump, self._engine.index)
+        finally:
+            dataset.release()
+        if found != self._sampled:
+            raise DataError(f"{directory}: {found} rows were dumped, there are {self._sampled}")
+
+    def start(self, model: ModelRef) -> None:
+        """Begins comparing with a model that is published. One comparison at a time: a slow one is waited for."""
+        if self._folder is None or not self._sampled:
+            return
+        self.poll(wait=True)
+        folder, self._folder = self._folder, None
+        command = [
+            sys.executable, "-m", "streamtrain.serving.consistency", str(self._store.root), model.digest,
+            str(folder / "sample.txt"), str(folder / "dump"), str(self._tolerance),
+        ]  # fmt: skip
+        with (folder / "result").open("wb") as out, (folder / "said").open("wb") as said:
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=said)
+        self._running = folder
+
+    def poll(self, *, wait: bool = False) -> None:
+        """Publishes a result that is there. Raises Fenced when a newer trainer has taken over, CheckpointError."""
+        if self._process is None or self._running is None or (not wait and self._process.poll() is None):
+            return
+        self._process.wait()
+        lines = (self._running / "result").read_bytes().splitlines()
+        try:
+            found = orjson.loads(lines[-1])
+        except (IndexError, orjson.JSONDecodeError):
+            said = (self._running / "said").read_text("utf-8", "replace").strip().splitlines()
+            found = {"ok": False, "error": said[-1] if said else f"exit code {self._process.returncode}"}
+        self._process = None
+        shutil.rmtree(self._running, ignore_errors=True)
+        self._running = None
+        self._store.replace(self._store.root / RESULT, orjson.dumps({**found, "time": time.time()}) + b"\n")
+        say(found)
+
+    def close(self) -> None:
+        self.poll(wait=True)
+        self._forget()
+
+    def _forget(self) -> None:
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+
+def say(found: dict[str, Any]) -> None:
+    """The result in the log: loudly when online and offline differ."""
+    if "error" in found:
+        log.error("consistency: NOT KNOWN: %s", found["error"])
+        return
+    worst = found["worst"]
+    log.log(
+        logging.INFO if found["ok"] else logging.ERROR,
+        "consistency: %s %s over %d rows; largest difference %.3g (relative %.3g, tolerance %.3g) in %s, row %s",
+        found["model"], "agrees" if found["ok"] else "DIFFERS FROM THE TRAINER", found["rows"], worst["absolute"],
+        worst["relative"], found["tolerance"], worst["variable"], worst["ins_id"],
+    )  # fmt: skip
