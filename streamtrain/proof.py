@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
 
 from streamtrain.config import JobConfig
 from streamtrain.errors import ConfigError
-from streamtrain.recount import ParseFunction, Recount, recount
+from streamtrain.recount import Recount, recount
+from streamtrain.recount_days import ShrinkRule
+from streamtrain.recount_rows import ParseFunction
 
 
 def recount_job(config: JobConfig, progress: Callable[[int, int], None] = lambda _done, _of: None) -> Recount:
@@ -27,8 +30,29 @@ def recount_job(config: JobConfig, progress: Callable[[int, int], None] = lambda
         donefile=config.runner.data_donefile,
         parse=None if name in ("feasign_slot", "multislot") else _function(name),
         reject_unknown=config.stream.unknown_slot == "reject",
+        rule=shrink_rule(config),
         progress=progress,
     )
+
+
+def shrink_rule(config: JobConfig) -> ShrinkRule:
+    """The sparse table's ctr_accessor_param. Raises ConfigError naming a value that recount cannot follow."""
+    given: object = config.raw.get("table_parameters")
+    path = "table_parameters"
+    table = next(iter(given), "") if isinstance(given, Mapping) else ""
+    for key in (table, "accessor", "ctr_accessor_param"):
+        path = f"{path}.{key}"
+        given = given.get(key) if isinstance(given, Mapping) else None
+    values = {}
+    for name in (f.name for f in fields(ShrinkRule)):
+        if isinstance(given, Mapping) and name in given:
+            value = given[name]
+            most = 1 if name == "show_click_decay_rate" else float("inf")
+            least = 0 if name.endswith(("coeff", "rate")) else float("-inf")
+            if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+                raise ConfigError(f"{path}.{name}: recount takes a number from {least} to {most}, not {value!r}")
+            values[name] = float(value)
+    return ShrinkRule(**values)
 
 
 def _function(name: str) -> ParseFunction:

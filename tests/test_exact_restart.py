@@ -1,19 +1,14 @@
 """A checkpoint, loaded into fresh servers of any number and saved again, is the same in every statistic."""
 
 import gzip
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-import psutil
 import pytest
 
-from streamtrain.engine.environment import engine_environment
-from tests.faults.scene import SPLITS, Process, Scene
+from tests.faults.scene import SPLITS, Scene
+from tests.roles import run_roles
 
 pytestmark = [pytest.mark.kafka, pytest.mark.paddle]
-ROLE = Path(__file__).with_name("resave_role.py")
 
 
 def sparse(checkpoint: Path) -> dict[str, str]:
@@ -38,24 +33,8 @@ def values(checkpoint: Path) -> dict[str, bytes]:
 
 def save_again(scene: Scene, source: Path, servers: int, workers: int) -> Path:
     target = scene.folder / f"again-{servers}x{workers}"
-    command = [
-        sys.executable, "-m", "paddle.distributed.launch", "--run_mode", "ps", "--server_num", str(servers),
-        "--trainer_num", str(workers), "--log_dir", str(scene.folder / f"log-{target.name}"),
-        str(ROLE), str(scene.config.path), str(source), str(target),
-    ]  # fmt: skip
-    root = str(Path(__file__).resolve().parent.parent)
-    log = scene.folder / f"{target.name}.out"
-    with log.open("wb") as out:
-        launcher = subprocess.Popen(
-            command, env={**os.environ, **engine_environment(), "PYTHONPATH": root}, stdout=out,
-            stderr=subprocess.STDOUT, cwd=scene.folder, start_new_session=True,
-        )  # fmt: skip
-    try:
-        Process(launcher, log).wait_for((scene.folder / f"{target.name}.done").exists, 60, alive=False)
-    finally:
-        for process in [*psutil.Process(launcher.pid).children(recursive=True), psutil.Process(launcher.pid)]:
-            process.kill()  # Paddle's servers do not end by themselves
-        launcher.wait()
+    arguments = [str(scene.config.path), str(source), str(target)]
+    run_roles("resave_role.py", arguments, scene.folder, scene.folder / f"{target.name}.done", servers, workers)
     return target
 
 

@@ -1,7 +1,8 @@
-"""The checker sees each kind of wrong."""
+"""The checker sees each kind of wrong. What decay and deletion do to it is in test_recount_days.py."""
 
 import gzip
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -23,10 +24,15 @@ def tree(root: Path) -> None:
     (root / "20240102/0000/part-0").write_text("1:1 8:2\n")  # after the checkpoint
 
 
-def checkpoint(root: Path, shows: dict[int, tuple[int, int]], rows: int = 4) -> None:
-    shard = root / "20240101" / "2" / "embedding.shard"
+def checkpoint(
+    root: Path, shows: Mapping[int, tuple[float, float]], rows: int = 4, *, day: str = "20240101", pass_id: int = 2,
+    **manifest: object,
+) -> None:  # fmt: skip
+    """shows: (show, click) by key."""
+    folder = root / day / str(pass_id)
+    shard = folder / "embedding.shard"
     shard.mkdir(parents=True)
-    (root / "20240101" / "2" / "manifest.json").write_text(json.dumps({"rows": rows}))
+    (folder / "manifest.json").write_text(json.dumps({"rows": rows, **manifest}))
     for part in range(2):
         lines = [f"{k} 2 0 0 {s} {c} 0.1 0.1\n" for k, (s, c) in shows.items() if k % 2 == part]
         (shard / f"part-{part}.txt").write_text("".join(lines))
@@ -65,6 +71,29 @@ def test_wrong(tmp_path: Path, shows: dict[int, tuple[int, int]], rows: int, wro
     assert not found.ok
     for name in ("lost", "duplicated", "missing_keys", "unknown_keys", "wrong_clicks"):
         assert getattr(found, name) == wrong.get(name, 0)
+
+
+@pytest.mark.parametrize(
+    "line", ["x 2 0 0 1 1\n", "7 2 0 0 1\n", "7 2 0 0 one 1\n", "7 2 0 0 nan 1\n", "-7 2 0 0 1 1\n"]
+)
+def test_a_damaged_table(tmp_path: Path, line: str) -> None:
+    tree(tmp_path / "data")
+    checkpoint(tmp_path / "model", RIGHT)
+    with (tmp_path / "model/20240101/2/embedding.shard/part-1.txt").open("a") as part:
+        part.write(f"{line}\n")
+    with pytest.raises(CheckpointError):
+        recount(tmp_path / "data", tmp_path / "model", split_interval=720, split_per_pass=1, start_day="20240101",
+                slots=SLOTS)  # fmt: skip
+
+
+def test_a_key_that_stands_twice(tmp_path: Path) -> None:
+    tree(tmp_path / "data")
+    checkpoint(tmp_path / "model", RIGHT)
+    part = tmp_path / "model/20240101/2/embedding.shard/part-1.txt"
+    part.write_text(part.read_text() + "7 2 0 0 2 1 0.1 0.1\n")
+    found = recount(tmp_path / "data", tmp_path / "model", split_interval=720, split_per_pass=1,
+                    start_day="20240101", slots=SLOTS, donefile="data.done")  # fmt: skip
+    assert not found.ok and found.unknown_keys == 1
 
 
 def test_no_checkpoint(tmp_path: Path) -> None:

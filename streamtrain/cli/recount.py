@@ -21,10 +21,17 @@ def command(config: ConfigOption, json: JsonOption = False) -> None:
     else:
         values = found.to_json()
         table = Table(show_header=False, title=f"checkpoint {found.day}/{found.pass_id}")
-        for key in ("rows", "rejected", "keys", "occurrences", "lost", "duplicated", "missing_keys", "unknown_keys"):
+        names = ("rows", "rejected", "keys", "occurrences", "lost", "duplicated", "missing_keys", "unknown_keys")
+        for key in (*names, "wrong_clicks", "shrinks", "decay", "deleted", "undecided"):
             table.add_row(key.replace("_", " "), f"{values[key]:,}")
+        table.add_row("tolerance", f"{found.tolerance:.1e}" if found.tolerance else "0: exact")
+        table.add_row("keys that show a single row", f"{found.sharp:,}")
         Console().print(table)
-        for example in values.get("examples") or []:
-            typer.echo(f"differs: {example}")
+        for example, expected, shown in found.examples:
+            typer.echo(f"differs: key {example}, show must be {expected:g}, is {shown:g}")
+        if found.rows != found.rows_in_manifest:
+            typer.echo(f"differs: {found.rows} rows in the sources, {found.rows_in_manifest} in the manifest")
+        if found.reason:
+            typer.echo(f"differs: {found.reason}")
     if not found.ok:
         raise typer.Exit(1)

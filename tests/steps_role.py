@@ -1,0 +1,39 @@
+"""A role that does the steps of a JSON file on fresh servers, without Kafka: what a job's days do to the table.
+
+Steps, each a list: ["load", checkpoint], ["train", MultiSlot text], ["shrink"], ["save", new directory]. Every worker does all of them; worker 0 alone trains, so that a row is trained once.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from streamtrain.config import load_config
+from streamtrain.engine.engine import Engine
+
+config_path, steps_path = sys.argv[1:3]
+config = load_config(config_path)
+engine = Engine(config.model_dir, config.raw)
+if engine.is_server:
+    engine.serve()
+engine.connect()
+first = engine.index == 0
+scratch = Path(steps_path).parent
+for name, *arguments in json.loads(Path(steps_path).read_text()):
+    engine.barrier()
+    if name == "load":
+        engine.load(Path(arguments[0]), scratch if first else None)
+    elif name == "train" and first:
+        dataset = engine.read([Path(arguments[0])])
+        assert engine.train(dataset).rows == dataset.rows
+        dataset.release()
+    elif name == "shrink":
+        engine.shrink(scratch if first else None)
+    elif name == "save":
+        if first:
+            Path(arguments[0]).mkdir(parents=True)
+        engine.save(Path(arguments[0]) if first else None)
+if first:
+    Path(steps_path).with_suffix(".done").touch()
+sys.stdout.flush()
+os._exit(0)
