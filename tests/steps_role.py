@@ -1,6 +1,7 @@
 """A role that does the steps of a JSON file on fresh servers, without Kafka: what a job's days do to the table.
 
-Steps, each a list: ["load", checkpoint], ["train", MultiSlot text], ["shrink"], ["save", new directory]. Every worker does all of them; worker 0 alone trains, so that a row is trained once.
+Steps, each a list: ["load", checkpoint], ["train", MultiSlot text], ["shrink"], ["save", new directory]. Every
+worker does all of them; worker 0 alone trains, so that a row is trained once.
 """
 
 import json

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from streamtrain.cli.options import ConfigOption, JsonOption, print_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from streamtrain.checkpoint.store import Checkpoint, CheckpointStore
 
 app = typer.Typer(help="Checkpoints on disk.", no_args_is_help=True)
 
@@ -70,3 +75,112 @@ def verify(config: ConfigOption, json: JsonOption = False) -> None:
     _print(rows, json=json)
     if any(r["problem"] for r in rows):
         raise typer.Exit(CheckpointError.exit_code)
+
+
+@app.command("show")
+def show(
+    config: ConfigOption,
+    feasigns: Annotated[list[str], typer.Argument(metavar="FEASIGN...", help="Keys of the sparse table.")],
+    of: Annotated[
+        str, typer.Option("--pass", metavar="DAY/PASS_ID", help="Which checkpoint; by default the newest.")
+    ] = "",
+    json: JsonOption = False,
+) -> None:
+    """Show single keys of a checkpoint: show, click, weights; exit code 1 if one is not in it."""
+    from dataclasses import asdict
+
+    from streamtrain.checkpoint.store import CheckpointStore
+    from streamtrain.checkpoint.tabletext import find_keys
+    from streamtrain.config import load_config
+
+    keys = [_feasign(text) for text in feasigns]
+    checkpoint = _chosen(CheckpointStore(load_config(config).model_save_path), of)
+    found = find_keys(checkpoint.path, keys)
+    absent = [key for key in keys if key not in found]
+    if json:
+        rows = [asdict(found[key]) for key in keys if key in found]
+        print_json({"checkpoint": str(checkpoint.path), "pass": str(checkpoint.of), "keys": rows, "absent": absent})
+    else:
+        table = _table("key", "slot", "show", "click", "unseen days", "delta score", "embed_w", "embedx")
+        table.title = f"checkpoint {checkpoint.of}"
+        for key in keys:
+            if (state := found.get(key)) is None:
+                table.add_row(str(key), "absent")
+                continue
+            numbers = (state.show, state.click, state.unseen_days, state.delta_score, state.embed_w)
+            weights = " ".join(f"{w:g}" for w in state.embedx)
+            table.add_row(str(key), str(state.slot), *(f"{n:g}" for n in numbers), weights or "none")
+        _print_table(table)
+    if absent:
+        raise typer.Exit(1)
+
+
+def _feasign(text: str) -> int:
+    from streamtrain.errors import ConfigError
+
+    if not (text.isascii() and text.isdigit() and int(text) < 1 << 64):
+        raise ConfigError(f"{text!r} is no feasign", remedy="A feasign is a whole number from 0 to 2^64 - 1.")
+    return int(text)
+
+
+def _chosen(store: CheckpointStore, of: str) -> Checkpoint:
+    """The checkpoint of that pass, '' for the newest with a readable manifest."""
+    import re
+
+    from streamtrain.errors import CheckpointError, ConfigError
+
+    if of and not re.fullmatch(r"\d{8}/\d+", of):
+        raise ConfigError(f"--pass {of}: it is no pass", remedy="Name one as DAY/PASS_ID, 20240131/2.")
+    for checkpoint in reversed(store.list()):
+        if of == str(checkpoint.of) or (not of and checkpoint.manifest is not None):
+            return checkpoint
+    raise CheckpointError(
+        f"{store.root} has no checkpoint {of}".rstrip(), remedy="`streamtrain checkpoints list` says which there are."
+    )
+
+
+@app.command("models")
+def models(config: ConfigOption, json: JsonOption = False) -> None:
+    """The inference models that the donefiles list, in the order in which they were published."""
+    from streamtrain.checkpoint.models import DONEFILES
+    from streamtrain.checkpoint.store import CheckpointStore
+    from streamtrain.config import load_config
+
+    store = CheckpointStore(load_config(config).model_save_path)
+    lines = [line for kind in DONEFILES for line in store.read_donefile(kind)]
+    rows = [{**x.values, "there": (store.root / x.path).is_dir()} for x in sorted(lines, key=lambda x: x.published)]
+    if json:
+        print_json({"models": rows})
+        return
+    table = _table("model", "kind", "keys", "deleted", "rows", "event time", "patches", "directory")
+    for r in rows:
+        base = r.get("base")
+        table.add_row(
+            f"{r.get('day', '?')}/{r.get('pass_id', '?')}",
+            r["kind"],
+            *(f"{r[k]:,}" if r.get(k) is not None else "-" for k in ("keys", "deleted", "rows")),
+            str(r.get("event_time") or "-"),
+            "-" if r["kind"] == "full" else f"{base['day']}/{base['pass_id']}" if base else "the empty model",
+            "there" if r["there"] else "gone",
+        )
+    if rows:
+        _print_table(table)
+    else:
+        typer.echo("no inference models")
+
+
+def _table(*names: str) -> Table:
+    """A table that breaks what does not fit and leaves nothing out."""
+    from rich import box
+    from rich.table import Column, Table
+
+    return Table(*(Column(name, overflow="fold") for name in names), box=box.SIMPLE, pad_edge=False)
+
+
+def _print_table(table: Table) -> None:
+    """As wide as the terminal; 120 columns for what is no terminal."""
+    import sys
+
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
