@@ -18,7 +18,9 @@ from streamtrain.dumps import FILES, Dump, DumpFolder, check_part, read_dump
 from streamtrain.errors import ConfigError, DataError, TrainingError
 from streamtrain.feed.insids import InsIds, files_of
 from streamtrain.feed.multislot import MultiSlotWriter
+from streamtrain.feed.passes import PassPlan
 from streamtrain.passdumps import PassDumps
+from streamtrain.schedule import PassId
 from tests.conftest import MODEL
 from tests.faults.scene import SPLITS, Scene, can_mount, tmpfs
 from tests.jobs import rows, write_config, write_split
@@ -149,7 +151,7 @@ def test_off_nothing_is_made(tmp_path: Path) -> None:
     config = write_config(tmp_path, "job", {})
     dumps = PassDumps(config, SimpleNamespace(index=0), lambda: None)  # type: ignore[arg-type]
     before = sorted(tmp_path.rglob("*"))
-    plan: Any = None
+    plan = PassPlan(PassId("20240101", 1), 0, (), {}, 5)
     with dumps.infer(plan) as infer, dumps.train(plan, 0) as train:
         assert infer is None and train is None
     assert not dumps.any and sorted(tmp_path.rglob("*")) == before
@@ -198,7 +200,7 @@ def dumped(root: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 @pytest.mark.kafka
 @pytest.mark.paddle
 @pytest.mark.parametrize(
-    ("servers", "workers", "failpoints"), [(1, 1, "pass.trained=kill@2"), (2, 2, "dump.written=kill@3")]
+    ("servers", "workers", "failpoints"), [(1, 1, "pass.trained=kill@2,dump.aside=kill"), (2, 2, "dump.written=kill@3")]
 )
 def test_every_row_once_though_killed(
     servers: int, workers: int, failpoints: str, tmp_path: Path, kafka: dict[str, str], job: str
@@ -209,7 +211,8 @@ def test_every_row_once_though_killed(
     more = rows(20, seed=9)
     write_split(tmp_path / "data", SPLITS[1], [*more[:4], "", "nonsense", *more[4:]], file="part-1")
     scene.start("run", failpoints=failpoints).finish()
-    scene.fired(failpoints.split("=")[0])
+    for point in failpoints.split(","):
+        scene.fired(point.split("=")[0])
     scene.recount()
 
     labels = labels_of(scene)
@@ -237,7 +240,6 @@ def test_what_cannot_be_dumped_is_refused(tmp_path: Path, kafka: dict[str, str],
     """Before anything is touched."""
     model = model_that_dumps(tmp_path / "model_dir", '[predicted, "nix"]', "[]", "[]")
     scene = Scene(tmp_path, kafka, job, runner={"need_infer_dump": True, "model_dir": str(model)})
-    scene.start("bridge").finish()
     run = scene.start("train")
     assert run.end() == ConfigError.exit_code
     assert "static_model.py: infer_dump_fields names nix, which the network has not" in run.output
