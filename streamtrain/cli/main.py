@@ -18,8 +18,10 @@ from streamtrain.cli import (
     demo,
     failpoints,
     generate,
+    predict,
     recount,
     run,
+    serve,
     status,
     train,
 )
@@ -39,6 +41,8 @@ app.command("broker")(broker.command)
 app.command("status")(status.command)
 app.command("recount")(recount.command)
 app.command("consistency")(consistency.command)
+app.command("predict")(predict.command)
+app.command("serve")(serve.command)
 app.command("demo")(demo.command)
 app.command("generate")(generate.command)
 app.command("failpoints")(failpoints.command)

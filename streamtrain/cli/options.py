@@ -12,6 +12,13 @@ from typing import Annotated, Any
 import typer
 
 ConfigOption = Annotated[Path, typer.Option("-m", "--config", metavar="CONFIG", help="The job's config_online.yaml.")]
+OptionalConfigOption = Annotated[
+    Path | None, typer.Option("-m", "--config", metavar="CONFIG", help="The job's config_online.yaml.")
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option("--model", metavar="DIR_OR_URL", help="A model_save_path, or one full inference model's directory."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document, for machines.")]
 
 
@@ -25,6 +32,22 @@ def stop_on_signals() -> threading.Event:
     signal.signal(signal.SIGTERM, handler)
     signal.signal(signal.SIGINT, handler)
     return stop
+
+
+def model_source(config: Path | None, model: str | None) -> str:
+    """Where inference models are read: a directory or fsspec URL. Raises ConfigError unless one of both is given."""
+    from streamtrain.errors import ConfigError
+
+    if (config is None) == (model is None):
+        raise ConfigError("give either -m CONFIG or --model DIR_OR_URL")
+    if model is not None:
+        return model
+    from streamtrain.config import load_config
+
+    assert config is not None
+    job = load_config(config)
+    text = job.runner.model_save_path
+    return text if "://" in text else str(job.model_save_path)
 
 
 def print_json(value: Any) -> None:

@@ -31,3 +31,9 @@ def engine_environment() -> dict[str, str]:
     except OSError:
         pass
     return environment
+
+
+def inference_environment() -> dict[str, str]:
+    """What of it a process needs that only predicts."""
+    wanted = {"FLAGS_enable_pir_api", "OMP_NUM_THREADS", "GLOG_v", "GLOG_minloglevel", "MKL_DEBUG_CPU_TYPE"}
+    return {name: value for name, value in engine_environment().items() if name in wanted}

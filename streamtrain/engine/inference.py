@@ -1,0 +1,181 @@
+"""Networks of inference models. The one place where serving meets Paddle.
+
+`Network` predicts, by paddle.inference; `Evaluator` computes any variables of the program, by a static Executor.
+Both work on the bytes of model/__model__ and dense/.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import queue
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+from streamtrain.engine.environment import inference_environment
+
+for _name, _value in inference_environment().items():
+    os.environ.setdefault(_name, _value)  # before paddle is imported
+
+import numpy as np
+import numpy.typing as npt
+import paddle
+from paddle import inference
+
+from streamtrain.engine.program import fold
+from streamtrain.errors import CheckpointError
+
+F32: TypeAlias = npt.NDArray[np.float32]
+I64: TypeAlias = npt.NDArray[np.int64]
+
+paddle.disable_signal_handler()  # its own end the process at SIGTERM
+
+#: What Paddle raises for a program or parameters that it cannot take.
+_PADDLE_ERRORS = (RuntimeError, ValueError, OSError, AttributeError, NotImplementedError)
+
+
+class Network:
+    """A network that predicts. Several threads may use it: `threads` compute at once, others wait.
+
+    program: model/__model__; params: dense/__params__; feeds: variables in the order of the model's slots.
+    fold_sums: whether summing may be taken out of the network where its form allows it (`program.fold`).
+
+    `sums` says what run() wants, `order` in which order of feeds. Raises CheckpointError when Paddle refuses it.
+    """
+
+    def __init__(
+        self, program: bytes, params: bytes, feeds: Sequence[str], *, threads: int = 1, fold_sums: bool = True
+    ) -> None:
+        try:
+            folded = fold(program, feeds) if fold_sums else None
+            self.sums = folded is not None
+            self.order: tuple[str, ...] = folded.order if folded else tuple(feeds)
+            first = inference.create_predictor(_config(folded.program if folded else program, params))
+            names = [folded.feed] if folded else list(feeds)
+            if missing := set(names) - set(first.get_input_names()):
+                raise CheckpointError(f"model/__model__ has no feed {min(missing)!r}, which the manifest names")
+            self._idle: queue.LifoQueue[_Runner] = queue.LifoQueue()
+            self._idle.put(_Runner(first, names))
+            for _ in range(threads - 1):
+                self._idle.put(_Runner(first.clone(), names))
+        except _PADDLE_ERRORS as error:
+            raise CheckpointError(
+                f"Paddle cannot load model/__model__ with dense/__params__: {_said(error)}"
+            ) from error
+
+    def run(self, vectors: F32, counts: I64) -> F32:
+        """Predictions, [rows].
+
+        With `sums`: vectors are the sums, [rows, slots * width]; counts are not looked at. Else vectors lie slot by
+        slot, in each row by row, [n, width], and counts, [slots, rows], says how many each row has.
+        Raises CheckpointError when Paddle fails.
+        """
+        with self._runner() as runner:
+            try:
+                result = runner.dense(vectors) if self.sums else runner.sequences(vectors, counts)
+            except _PADDLE_ERRORS as error:
+                raise CheckpointError(f"Paddle cannot run model/__model__: {_said(error)}") from error
+        rows = len(vectors) if self.sums else counts.shape[1]
+        if result.size != rows:
+            raise CheckpointError(f"model/__model__ gives {result.shape} for {rows} rows, not one prediction a row")
+        return np.asarray(result, np.float32).reshape(rows)
+
+    @contextmanager
+    def _runner(self) -> Iterator[_Runner]:
+        runner = self._idle.get()
+        try:
+            yield runner
+        finally:
+            self._idle.put(runner)
+
+
+class _Runner:
+    """One of Paddle's predictors: one thread at a time."""
+
+    def __init__(self, predictor: Any, names: Sequence[str]) -> None:
+        self._predictor = predictor
+        self._inputs = [predictor.get_input_handle(name) for name in names]
+        self._output = predictor.get_output_handle(predictor.get_output_names()[0])
+
+    def dense(self, values: F32) -> F32:
+        self._inputs[0].copy_from_cpu(values)
+        return self._run()
+
+    def sequences(self, vectors: F32, counts: I64) -> F32:
+        ends = np.zeros((counts.shape[0], counts.shape[1] + 1), np.int64)
+        np.cumsum(counts, axis=1, out=ends[:, 1:])
+        begin = 0
+        for handle, offsets in zip(self._inputs, ends.tolist(), strict=True):
+            handle.copy_from_cpu(vectors[begin : begin + offsets[-1]])
+            handle.set_lod([offsets])
+            begin += offsets[-1]
+        return self._run()
+
+    def _run(self) -> F32:
+        self._predictor.run()
+        found: F32 = self._output.copy_to_cpu()
+        return found
+
+
+class Evaluator:
+    """Computes any variables of a network, in a scope of its own. One thread at a time.
+
+    dense: the binary tensor of each parameter, by name. Switches Paddle to static graphs for the whole process.
+    Raises CheckpointError when Paddle refuses it.
+    """
+
+    def __init__(self, program: bytes, dense: Mapping[str, bytes], feeds: Sequence[str]) -> None:
+        paddle.enable_static()
+        self._feeds = list(feeds)
+        self._place = paddle.CPUPlace()
+        self._scope = paddle.static.Scope()
+        self._executor = paddle.static.Executor(self._place)
+        try:
+            self._program = paddle.static.deserialize_program(program)
+            block = self._program.global_block()
+            # the Executor then feeds by name; in the file the feeds stand in any order, numbered by `col`
+            for index in reversed(range(len(block.ops))):
+                if block.ops[index].type in ("feed", "fetch"):
+                    block._remove_op(index)
+            for name, data in dense.items():
+                value = np.array(paddle.load(io.BytesIO(data)))
+                self._scope.var(name).get_tensor().set(value, self._place)
+        except _PADDLE_ERRORS as error:
+            raise CheckpointError(f"Paddle cannot load model/__model__ with dense/: {_said(error)}") from error
+
+    def run(self, vectors: F32, counts: I64, variables: Sequence[str]) -> list[npt.NDArray[Any]]:
+        """The variables' values, in order. vectors, counts: as Network.run() takes them without `sums`, in the order
+        of `feeds`. Raises CheckpointError for a variable that the program has not."""
+        block = self._program.global_block()
+        if missing := [name for name in variables if not block.has_var(name)]:
+            raise CheckpointError(f"model/__model__ does not compute {missing[0]!r}")
+        feed, begin = {}, 0
+        for name, lengths in zip(self._feeds, counts, strict=True):
+            end = begin + int(lengths.sum())
+            feed[name] = paddle.base.create_lod_tensor(vectors[begin:end], [lengths.tolist()], self._place)
+            begin = end
+        try:
+            found = self._executor.run(self._program, feed=feed, fetch_list=list(variables), scope=self._scope)
+        except _PADDLE_ERRORS as error:
+            raise CheckpointError(f"Paddle cannot run model/__model__: {_said(error)}") from error
+        return [np.asarray(value) for value in found]
+
+
+def _config(program: bytes, params: bytes) -> Any:
+    config = inference.Config()
+    config.set_model_buffer(program, len(program), params, len(params))
+    config.disable_gpu()
+    config.disable_glog_info()
+    # a request is a thread; Paddle's own would take the others' processors
+    config.set_cpu_math_library_num_threads(1)
+    # the passes find nothing to gain in such networks, and cost most of a load, with the interpreter's lock held
+    config.switch_ir_optim(False)
+    config.disable_mkldnn()
+    return config
+
+
+def _said(error: BaseException) -> str:
+    """The last line that says something: Paddle's messages begin with a C++ stack."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if "Error" in line), lines[-1] if lines else type(error).__name__)

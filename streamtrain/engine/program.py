@@ -1,0 +1,102 @@
+"""Networks as serialized programs (protobuf), looked at and rewritten before Paddle runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from paddle.base.proto import framework_pb2
+
+
+@dataclass(frozen=True)
+class Folded:
+    """A network that takes the slots' sums, [rows, slots * width], as its one feed.
+
+    order: the feeds' variables in the order of the sums.
+    """
+
+    program: bytes
+    feed: str
+    order: tuple[str, ...]
+
+
+def fold(program: bytes, feeds: Sequence[str]) -> Folded | None:
+    """The network without its first step, where that is: sum every feed by row, concatenate the sums.
+
+    That is what most click-through-rate models do. Summed while the rows are gathered, one dense feed takes the
+    place of hundreds with LoD, whose setting alone costs more than the network with a row or two. None when the
+    network is of another form: it is then fed as it is.
+    """
+    description = framework_pb2.ProgramDesc.FromString(program)
+    if len(description.blocks) != 1:
+        return None
+    block = description.blocks[0]
+    readers: dict[str, list[Any]] = {}
+    for op in block.ops:
+        for name in _names(op.inputs):
+            readers.setdefault(name, []).append(op)
+    concat, sums = None, {}
+    for feed in feeds:
+        pool = _only(readers.get(feed), "sequence_pool")
+        if pool is None or str(_attribute(pool, "pooltype")).upper() != "SUM":
+            return None
+        sum_ = _output(pool, "Out")
+        if any(name in readers for name in _names(pool.outputs) if name != sum_):
+            return None
+        reader = _only(readers.get(sum_), "concat")
+        if reader is None or (concat is not None and reader is not concat):
+            return None
+        concat = reader
+        sums[sum_] = feed
+    if concat is None or _attribute(concat, "axis") not in (1, -1):
+        return None
+    inputs = list(_names(concat.inputs))
+    if len(inputs) != len(feeds) or set(inputs) != set(sums):  # an AxisTensor, or a sum that comes twice
+        return None
+    target = _output(concat, "Out")
+    _replace_first_step(block, set(feeds), set(sums), target)
+    return Folded(description.SerializeToString(), target, tuple(sums[name] for name in inputs))
+
+
+def _replace_first_step(block: Any, feeds: set[str], sums: set[str], target: str) -> None:
+    kept = []
+    for op in block.ops:
+        if op.type == "feed" and _output(op, "Out") in feeds:
+            continue
+        if op.type == "sequence_pool" and _output(op, "Out") in sums:
+            continue
+        if op.type == "concat" and _output(op, "Out") == target:
+            continue
+        kept.append(op)
+    first = framework_pb2.OpDesc(type="feed")
+    first.inputs.add(parameter="X", arguments=["feed"])
+    first.outputs.add(parameter="Out", arguments=[target])
+    first.attrs.add(name="col", type=framework_pb2.INT, i=0)
+    ops = [first, *kept]
+    del block.ops[:]
+    block.ops.extend(ops)
+    left = {name for op in ops for part in (op.inputs, op.outputs) for name in _names(part)}
+    variables = [v for v in block.vars if v.name in left]
+    del block.vars[:]
+    block.vars.extend(variables)
+
+
+def _names(parts: Any) -> list[str]:
+    return [name for part in parts for name in part.arguments]
+
+
+def _output(op: Any, parameter: str) -> str:
+    return next((o.arguments[0] for o in op.outputs if o.parameter == parameter and o.arguments), "")
+
+
+def _only(ops: list[Any] | None, kind: str) -> Any:
+    """The reader, when there is one alone and it is of this kind."""
+    return ops[0] if ops and len(ops) == 1 and ops[0].type == kind else None
+
+
+def _attribute(op: Any, name: str) -> Any:
+    for attribute in op.attrs:
+        if attribute.name == name:
+            return attribute.s if attribute.type == framework_pb2.STRING else attribute.i
+    return None

@@ -1,0 +1,1 @@
+"""Inference models on disk, loaded, predicted with, followed as they appear. `predictor.Predictor` is the way in."""

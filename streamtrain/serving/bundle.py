@@ -1,0 +1,200 @@
+"""One inference model's directory, read and checked against its manifest. docs/models.md has the format."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Literal, NoReturn
+
+import numpy as np
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from streamtrain.errors import CheckpointError
+from streamtrain.serving.catalog import Ref
+from streamtrain.serving.extra import need
+from streamtrain.serving.files import Files
+from streamtrain.serving.table import F32, U64
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+PROGRAM = "model/__model__"
+PARAMS = "dense/__params__"
+DELETED = "sparse/deleted.txt"
+
+
+class Feed(BaseModel):
+    """What is fed to the network for a slot."""
+
+    slot: int = Field(ge=2, le=65535)
+    variable: str
+
+
+class Variable(BaseModel):
+    """A variable of the model's `all_vars`."""
+
+    name: str
+    variable: str
+
+
+class FileEntry(BaseModel):
+    path: str
+    bytes: int
+    sha256: str
+
+
+class Manifest(BaseModel):
+    """An inference model's manifest.json: what of it serving needs; docs/models.md has all of it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: int
+    job: str = ""
+    day: str
+    pass_id: int
+    kind: Literal["full", "incremental"]
+    base: Ref | None = None
+    previous: Ref | None = None
+    keys: int
+    deleted: int = 0
+    width: int = Field(ge=1)
+    feeds: tuple[Feed, ...] = Field(min_length=1)
+    target: str
+    variables: tuple[Variable, ...] = ()
+    dense: tuple[str, ...] = ()
+    rows: int = 0
+    event_time: str | None = None
+    files: tuple[FileEntry, ...]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A directory's content. keys, [n], in the files' order; values, [n, width]; deleted, [m]."""
+
+    manifest: Manifest
+    digest: str
+    program: bytes
+    params: bytes
+    dense: dict[str, bytes]
+    keys: U64
+    values: F32
+    deleted: U64
+
+
+def read_manifest(files: Files, path: str, digest: str | None = None) -> tuple[Manifest, str]:
+    """The manifest of a directory (path; '' is the root itself) and its digest.
+
+    Raises CheckpointError naming the file when its digest is another, or it is no manifest of this format.
+    """
+    name = _join(path, MANIFEST)
+    data = files.read(name)
+    found = hashlib.sha256(data).hexdigest()
+    if digest is not None and found != digest:
+        raise CheckpointError(f"{files.name(name)} is damaged: its SHA-256 is not the donefile's")
+    try:
+        version = orjson.loads(data)["format"]
+        if version != FORMAT:
+            raise CheckpointError(f"{files.name(name)}: its format is {version}, this version reads {FORMAT}")
+        return Manifest.model_validate_json(data), found
+    except ValidationError as error:
+        first = error.errors()[0]
+        why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise CheckpointError(f"{files.name(name)} is no manifest of an inference model: {why}") from error
+    except (orjson.JSONDecodeError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{files.name(name)} is no manifest of an inference model") from error
+
+
+def open_bundle(files: Files, path: str, digest: str | None = None) -> Bundle:
+    """Reads all of a directory and compares every file with the manifest.
+
+    Raises CheckpointError naming the file that is damaged or missing.
+    """
+    manifest, digest = read_manifest(files, path, digest)
+    entries = {entry.path: entry for entry in manifest.files}
+    for needed in (PROGRAM, PARAMS, *(f"dense/{name}" for name in manifest.dense)):
+        if needed not in entries:
+            _damaged(files, path, MANIFEST, f"does not list {needed}")
+    for entry in manifest.files:
+        parts = PurePosixPath(entry.path)
+        if parts.is_absolute() or ".." in parts.parts:
+            _damaged(files, path, MANIFEST, f"lists {entry.path}, which is not below the model")
+    texts = sorted(p for p in entries if p.startswith("sparse/part-") and p.endswith(".txt"))
+    others = [p for p in entries if p not in texts]
+    with ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 1)) as pool:
+        small = dict(zip(others, pool.map(lambda p: _read(files, path, entries[p]), others), strict=True))
+        for text in texts:
+            _check_meta(files, path, text, small.get(f"{text.removesuffix('.txt')}.meta"), manifest.width)
+        # a part is parsed as soon as it is read, so that its text does not stay in memory
+        parsed = list(pool.map(lambda p: _parse(files, path, entries[p], manifest.width), texts))
+    keys = np.concatenate([np.zeros(0, np.uint64), *(k for k, _ in parsed)])
+    values = np.concatenate([np.zeros((0, manifest.width), np.float32), *(v for _, v in parsed)])
+    deleted = _parse_deleted(files, path, small.get(DELETED, b""))
+    for what, count, said in (("keys", len(keys), manifest.keys), ("deleted keys", len(deleted), manifest.deleted)):
+        if count != said:
+            _damaged(files, path, MANIFEST, f"says {said} {what}, the files have {count}")
+    dense = {name: small[f"dense/{name}"] for name in manifest.dense}
+    return Bundle(manifest, digest, small[PROGRAM], small[PARAMS], dense, keys, values, deleted)
+
+
+def _read(files: Files, path: str, entry: FileEntry) -> bytes:
+    data = files.read(_join(path, entry.path))
+    if len(data) != entry.bytes:
+        _damaged(files, path, entry.path, f"has {len(data)} bytes, the manifest says {entry.bytes}")
+    if hashlib.sha256(data).hexdigest() != entry.sha256:
+        _damaged(files, path, entry.path, "is damaged: its SHA-256 is not the manifest's")
+    return data
+
+
+def _check_meta(files: Files, path: str, text: str, meta: bytes | None, width: int) -> None:
+    name = f"{text.removesuffix('.txt')}.meta"
+    if meta is None:
+        _damaged(files, path, MANIFEST, f"does not list {name}")
+    try:
+        values = orjson.loads(meta)
+        columns = [column["name"] for column in values["columns"]]
+        separator = values["separator"]
+    except (orjson.JSONDecodeError, TypeError, KeyError):
+        _damaged(files, path, name, "does not say columns and separator")
+    wanted = ["key", "embed_w", *(f"embedx_{i}" for i in range(width - 1))]
+    if columns != wanted or separator != " ":
+        _damaged(files, path, name, f"has other columns than {' '.join(wanted)}, separated by a blank")
+
+
+def _parse(files: Files, path: str, entry: FileEntry, width: int) -> tuple[U64, F32]:
+    data = _read(files, path, entry)
+    if not data:
+        return np.zeros(0, np.uint64), np.zeros((0, width), np.float32)
+    arrow, csv = need("pyarrow"), need("pyarrow.csv")
+    names = ["key", *(f"v{i}" for i in range(width))]
+    types = {name: arrow.float32() for name in names} | {"key": arrow.uint64()}
+    try:
+        table = csv.read_csv(
+            arrow.py_buffer(data),
+            csv.ReadOptions(column_names=names),
+            csv.ParseOptions(delimiter=" ", quote_char=False, ignore_empty_lines=False),
+            csv.ConvertOptions(column_types=types, null_values=[], check_utf8=False),
+        )
+    except arrow.ArrowInvalid as error:
+        _damaged(files, path, entry.path, f"does not parse: {error}")
+    values = np.empty((table.num_rows, width), np.float32)
+    for column, name in enumerate(names[1:]):
+        values[:, column] = table[name].to_numpy()
+    return table["key"].to_numpy(), values
+
+
+def _parse_deleted(files: Files, path: str, data: bytes) -> U64:
+    try:
+        return np.array([int(line) for line in data.split()], np.uint64)
+    except (ValueError, OverflowError) as error:
+        _damaged(files, path, DELETED, f"does not parse: {error}")
+
+
+def _damaged(files: Files, path: str, file: str, why: str) -> NoReturn:
+    raise CheckpointError(f"{files.name(_join(path, file))} {why}")
+
+
+def _join(path: str, file: str) -> str:
+    return f"{path}/{file}" if path else file

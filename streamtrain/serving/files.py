@@ -1,0 +1,61 @@
+"""Files below a local path or any fsspec URL, read whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeAlias
+
+import fsspec
+
+from streamtrain.errors import CheckpointError, ConfigError
+
+#: What a look at a directory's files shows of a change: (path, size, time or etag).
+Stamp: TypeAlias = tuple[tuple[str, int, str], ...]
+
+
+class Files:
+    """Raises ConfigError when the URL's file system is not known."""
+
+    def __init__(self, url: str | Path) -> None:
+        self.url = str(url)
+        try:
+            self._fs, root = fsspec.core.url_to_fs(self.url)
+        except (ValueError, ImportError) as error:
+            raise ConfigError(f"{self.url} cannot be opened: {error}") from error
+        self._root = str(root).rstrip("/")
+
+    def name(self, path: str) -> str:
+        """As people know it."""
+        return f"{self.url.rstrip('/')}/{path}"
+
+    def read(self, path: str) -> bytes:
+        """Raises CheckpointError naming the file when it is not there or cannot be read."""
+        found = self.find(path)
+        if found is None:
+            raise CheckpointError(f"{self.name(path)} does not exist")
+        return found
+
+    def find(self, path: str) -> bytes | None:
+        """None when it is not there. Raises CheckpointError when it cannot be read."""
+        try:
+            found: bytes = self._fs.cat_file(f"{self._root}/{path}")
+            return found
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except Exception as error:  # each file system has errors of its own
+            raise CheckpointError(f"{self.name(path)} cannot be read: {type(error).__name__}: {error}") from error
+
+    def stamp(self, path: str) -> Stamp:
+        """Empty when the directory is not there, or cannot be listed."""
+        try:
+            self._fs.invalidate_cache()
+            found = self._fs.find(f"{self._root}/{path}", detail=True)
+        except Exception:  # reading says what is wrong
+            return ()
+        return tuple(
+            (name, int(info.get("size") or 0), str(next((info[k] for k in _CHANGED if info.get(k)), "")))
+            for name, info in sorted(found.items())
+        )
+
+
+_CHANGED = ("mtime", "etag", "ETag", "LastModified", "last_modified", "updated", "created")

@@ -1,0 +1,141 @@
+"""Predictions over HTTP: POST /predict, GET /healthz, GET /metrics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from pydantic import BaseModel, Field
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from streamtrain import __version__
+from streamtrain.errors import CheckpointError, DataError, StreamtrainError
+from streamtrain.serving.predictor import Predictor
+
+#: Rows a request may have.
+MAX_ROWS = 10_000
+_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+
+
+class PredictRequest(BaseModel):
+    """rows: each `feasign:slot feasign:slot ...`; a label (slot 1) and unknown slots are ignored."""
+
+    rows: Annotated[list[str], Field(max_length=MAX_ROWS)]
+
+
+class ModelVersion(BaseModel):
+    """The model that made the predictions."""
+
+    day: str
+    pass_id: int
+    digest: str
+    event_time: str | None
+
+
+class PredictResponse(BaseModel):
+    """predictions: one a row, in order, from 0 to 1."""
+
+    predictions: list[float]
+    model: ModelVersion
+
+
+def create_app(predictor: Predictor) -> FastAPI:
+    """The app; what loads models (`Predictor.watch`) is the caller's."""
+    app = FastAPI(title="streamtrain", version=__version__, docs_url="/docs", redoc_url=None)
+    registry = CollectorRegistry()
+    registry.register(_ModelMetrics(predictor))
+    requests = Counter("streamtrain_requests", "Requests to /predict.", ["status"], registry=registry)
+    seconds = Histogram("streamtrain_request_seconds", "Of /predict, whole.", buckets=_SECONDS, registry=registry)
+    rows = Counter("streamtrain_rows", "Rows predicted.", registry=registry)
+    app.add_middleware(_Measured, path="/predict", requests=requests, seconds=seconds)
+
+    @app.exception_handler(StreamtrainError)
+    def refuse(_request: Request, error: StreamtrainError) -> JSONResponse:
+        status = 400 if isinstance(error, DataError) else 503 if isinstance(error, CheckpointError) else 500
+        return JSONResponse({"error": str(error)}, status)
+
+    @app.post("/predict", response_model=PredictResponse)
+    def predict(request: PredictRequest) -> JSONResponse:
+        predictions, version = predictor.answer(request.rows, name="row")
+        rows.inc(len(predictions))
+        return JSONResponse({"predictions": predictions.tolist(), "model": version.to_json()})
+
+    @app.get("/healthz")
+    def healthz() -> JSONResponse:
+        """503 until a model is loaded. age_seconds: since the model's event_time."""
+        version = predictor.version
+        timestamp = version.event_timestamp if version else None
+        found: dict[str, Any] = {
+            "status": "ok" if version else "waiting for a first model",
+            "source": predictor.source,
+            "model": version.to_json() if version else None,
+            "age_seconds": None if timestamp is None else time.time() - timestamp,
+            "problems": list(predictor.problems),
+        }
+        return JSONResponse(found, 200 if version else 503)
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    return app
+
+
+class _Measured:
+    """Counts and times the requests to one path, from their first byte to the answer's last."""
+
+    def __init__(self, app: ASGIApp, path: str, requests: Counter, seconds: Histogram) -> None:
+        self._app = app
+        self._path = path
+        self._requests = requests
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] != self._path:
+            await self._app(scope, receive, send)
+            return
+        status = 500
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        begin = time.perf_counter()
+        try:
+            await self._app(scope, receive, sending)
+        finally:
+            self._seconds.observe(time.perf_counter() - begin)
+            self._requests.labels(str(status)).inc()
+
+
+class _ModelMetrics(Collector):
+    """The running model's figures, as they are when asked for."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self._predictor = predictor
+
+    def collect(self) -> Iterator[Metric]:
+        predictor = self._predictor
+        yield CounterMetricFamily("streamtrain_reloads", "Models taken into use.", predictor.reloads)
+        yield CounterMetricFamily("streamtrain_failed_reloads", "Models found damaged.", predictor.failed_reloads)
+        yield GaugeMetricFamily("streamtrain_problems", "What /healthz names.", len(predictor.problems))
+        version = predictor.version
+        if version is None:
+            return
+        yield GaugeMetricFamily("streamtrain_model_keys", "Keys in the table.", predictor.keys)
+        yield GaugeMetricFamily("streamtrain_model_table_bytes", "Memory of the table.", predictor.memory)
+        if (timestamp := version.event_timestamp) is not None:
+            name = "streamtrain_model_event_time_seconds"
+            yield GaugeMetricFamily(name, "End of the newest split in the model.", timestamp)
+            yield GaugeMetricFamily("streamtrain_model_age_seconds", "Time since then.", time.time() - timestamp)
+        info = GaugeMetricFamily("streamtrain_model_info", "The running model.", labels=["day", "pass_id", "digest"])
+        info.add_metric([version.day, str(version.pass_id), version.digest], 1)
+        yield info
