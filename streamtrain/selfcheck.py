@@ -139,7 +139,6 @@ def run_roles(config: JobConfig, checkpoint: Path, folder: Path) -> None:
         code, _, message = (folder / "failed").read_text().partition(" ")
         raise RoleFailed(message, int(code))
     if not (folder / "done").exists():
-        said = [
-            line for p in sorted((folder / "log").glob("*.0")) for line in p.read_text("utf-8", "replace").splitlines()
-        ]
+        logs = [p.read_text("utf-8", "replace") for p in sorted((folder / "log").glob("*.0"))]
+        said = [line for text in logs for line in text.splitlines()]
         raise TrainingError(f"the roles ended without a dump: {said[-1] if said else 'nothing was said'}")

@@ -33,7 +33,7 @@ def held_back(config: JobConfig, properties: Mapping[str, str]) -> list[dict[str
 
 
 def job_status(config: JobConfig, properties: Mapping[str, str]) -> dict[str, Any]:
-    """bridged, trained, lag (splits, passes, rows), newest checkpoint and inference model, last AUCs. Raises KafkaError's kin."""
+    """bridged, trained, lag (splits, passes, rows), newest checkpoint and model, last AUCs. Raises KafkaError's kin."""
     schedule = config.schedule
     records = Journal(config.model_save_path).read()
     trained = records[-1] if records else None

@@ -12,8 +12,10 @@ from streamtrain.errors import CheckpointError
 
 number = st.floats(-1e3, 1e3, width=32).map(lambda x: f"{x:.6g}")
 line = st.tuples(
-    st.integers(1, 2**64 - 1), st.lists(number, min_size=7, max_size=7), st.lists(number, min_size=3, max_size=3) | st.none()
-)  # fmt: skip
+    st.integers(1, 2**64 - 1),
+    st.lists(number, min_size=7, max_size=7),
+    st.lists(number, min_size=3, max_size=3) | st.none(),
+)
 
 
 def text(lines: list[tuple[int, list[str], list[str] | None]]) -> bytes:

@@ -29,9 +29,8 @@ def command(
     if json:
         print_json(found.to_json())
     else:
-        table = Table(
-            "variable", "largest difference", "relative", "in row", title=f"{found.model}, {found.rows:,} rows"
-        )
+        title = f"{found.model}, {found.rows:,} rows"
+        table = Table("variable", "largest difference", "relative", "in row", title=title)
         for difference in found.variables:
             red = difference.relative > found.tolerance
             table.add_row(

@@ -33,13 +33,6 @@ class Feed(BaseModel):
     variable: str
 
 
-class Variable(BaseModel):
-    """A variable of the model's `all_vars`."""
-
-    name: str
-    variable: str
-
-
 class FileEntry(BaseModel):
     path: str
     bytes: int
@@ -63,7 +56,7 @@ class Manifest(BaseModel):
     width: int = Field(ge=1)
     feeds: tuple[Feed, ...] = Field(min_length=1)
     target: str
-    variables: tuple[Variable, ...] = ()
+    variables: tuple[str, ...] = ()
     dense: tuple[str, ...] = ()
     rows: int = 0
     event_time: str | None = None

@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import orjson
+
+from streamtrain.dumps import read_dump
+from streamtrain.errors import CheckpointError, DataError, StreamtrainError
+from streamtrain.serving import catalog
 from streamtrain.serving.bundle import open_bundle
 from streamtrain.serving.chain import Built, Stack
 from streamtrain.serving.files import Files
 from streamtrain.serving.model import evaluate
 from streamtrain.serving.rows import Columns
-
-from streamtrain.dumps import read_dump
-from streamtrain.errors import CheckpointError, DataError, StreamtrainError
-from streamtrain.serving import catalog
 
 #: Rows computed at once.
 BATCH = 512

@@ -79,14 +79,14 @@ class Model:
 
 
 def evaluate(bundle: Bundle, table: Table, columns: Columns) -> dict[str, npt.NDArray[Any]]:
-    """The model's `all_vars` for these rows, by name, and the prediction as ''. As a consistency check wants them:
+    """The model's `all_vars` and its target for these rows, by name. As a consistency check wants them:
     by another way through Paddle than Model, and with nothing taken out of the network."""
     manifest = bundle.manifest
     evaluator = Evaluator(bundle.program, bundle.dense, [feed.variable for feed in manifest.feeds])
     index = SlotIndex([feed.slot for feed in manifest.feeds])
     rows, counts = cells(columns, index, table, slots_first=True)
-    names = {variable.name: variable.variable for variable in manifest.variables} | {"": manifest.target}
-    return dict(zip(names, evaluator.run(table.gather(rows), counts, list(names.values())), strict=True))
+    names = list(dict.fromkeys((*manifest.variables, manifest.target)))
+    return dict(zip(names, evaluator.run(table.gather(rows), counts, names), strict=True))
 
 
 def check_columns(columns: Columns) -> None:
