@@ -61,5 +61,17 @@ elif MUTANT == "swap-two-revisions":
             self.splits[marker.sequence].files = before.files
 
     Ledger.add = add_swapped  # type: ignore[method-assign]
+elif MUTANT == "export-wrong-weights":
+    from streamtrain.checkpoint import sparsetext
+
+    shorten = sparsetext.shorten
+
+    def shorten_wrong(data: bytes, embedx_dim: int) -> tuple[bytes, int]:
+        """Each key has embed_w's sign turned: well-formed, its digests right, and wrong."""
+        text, count = shorten(data, embedx_dim)
+        rows = [line.split(b" ") for line in text.splitlines()]
+        return b"".join(b" ".join([r[0], b"%g" % -float(r[1]), *r[2:]]) + b"\n" for r in rows), count
+
+    sparsetext.shorten = shorten_wrong
 elif MUTANT:
     raise SystemExit(f"no such mutant: {MUTANT}")

@@ -1,0 +1,46 @@
+"""Online against offline: real jobs, whose exported models agree with the trainer, or are wrong on purpose."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from streamtrain.consistency import read_result
+from tests.faults.scene import Scene
+from tests.test_mutants import MUTANTS
+
+pytestmark = [pytest.mark.kafka, pytest.mark.paddle]
+
+
+def test_they_agree(tmp_path: Path, kafka: dict[str, str], job: str) -> None:
+    """After an incremental model in the trainer, after the day's full one by command, at 2 x 2."""
+    stream = {"consistency_rows": 40, "consistency_every": 3}
+    scene = Scene(tmp_path, kafka, job, 2, 2, runner={"save_delta_frequency": 1}, stream=stream)
+    scene.start("run").finish()
+    found = read_result(scene.config.model_save_path)
+    assert found is not None and found["ok"], found
+    assert 1e-9 < found["worst"]["relative"] < found["tolerance"]  # they are computed apart from each other
+    assert found["rows"] == 40 and len(found["variables"]) == 8  # 4 slots, concat, 2 layers, prediction
+    asked = scene.start("consistency", "--rows", "500", "--json", name="asked").finish()
+    said = json.loads(asked[asked.index("{") :])
+    assert said["ok"] and said["model"] == "20240102/inference_model_0"
+    assert said["rows"] == 454  # all rows of the day
+    assert said["worst"]["ins_id"].startswith("20240101/")
+    status = scene.start("status", "--json", name="status").finish()
+    assert json.loads(status[status.index("{") :])["consistency"] == found
+    assert not scene.leftovers()
+
+
+def test_a_wrong_model_is_red(
+    tmp_path: Path, kafka: dict[str, str], job: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STREAMTRAIN_TEST_MUTANT", "export-wrong-weights")
+    monkeypatch.setenv("PYTHONPATH", str(MUTANTS))
+    scene = Scene(tmp_path, kafka, job, stream={"consistency_rows": 40})
+    scene.start("run").finish()
+    found = read_result(scene.config.model_save_path)
+    assert found is not None and not found["ok"] and "error" not in found, found
+    assert found["worst"]["relative"] > 10 * found["tolerance"]
+    assert "DIFFERS FROM THE TRAINER" in (tmp_path / "log" / "workerlog.0").read_text()
+    asked = scene.start("consistency", name="asked")
+    assert asked.end() == 1 and "online and offline DIFFER" in asked.output
