@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types layers unit faults soak compose-demo format bench bench-recovery clean
+.PHONY: help install demo test lint types layers unit faults soak compose-demo format bench bench-recovery bench-exports clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -51,6 +51,9 @@ format: $(STAMP)  ## Let ruff write the code's form
 
 bench: $(STAMP)  ## Rows a second, whole way beside Paddle alone
 	$(BIN)/python bench/whole_way.py
+
+bench-exports: $(STAMP)  ## Seconds of inference models, full and incremental, at a million keys
+	$(BIN)/python -m bench.exports
 
 bench-recovery: $(STAMP)  ## Seconds of recovery and of a checkpoint by part, at a million keys
 	$(BIN)/python -m bench.recovery

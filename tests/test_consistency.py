@@ -31,9 +31,7 @@ def test_they_agree(tmp_path: Path, kafka: dict[str, str], job: str) -> None:
     assert not scene.leftovers()
 
 
-def test_a_wrong_model_is_red(
-    tmp_path: Path, kafka: dict[str, str], job: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wrong_model_is_red(tmp_path: Path, kafka: dict[str, str], job: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STREAMTRAIN_TEST_MUTANT", "export-wrong-weights")
     monkeypatch.setenv("PYTHONPATH", str(MUTANTS))
     scene = Scene(tmp_path, kafka, job, stream={"consistency_rows": 40})
