@@ -44,7 +44,7 @@ class State:
     """What a manifest says of the model that is exported: see Manifest for the words."""
 
     rows: int = 0
-    shrinks: int = 0
+    deletions: int = 0
     event_time: str = ""
     metrics: dict[str, Any] = field(default_factory=dict)
 
@@ -104,7 +104,7 @@ class Exporter:
             ref, path = self._stage(item, sorted(raw.glob("part-*")), checkpoint, of, chain, deleted, state)
             models[ref] = path
             base = chain.base if chain is not None and incremental else ref
-            chain = ModelChain(base, ref, state.shrinks)
+            chain = ModelChain(base, ref, state.deletions)
             seconds[f"export_{item.kind}"] = time.monotonic() - begin
         return Exported(models, chain, seconds)
 
@@ -149,7 +149,6 @@ class Exporter:
             checkpoint={"day": of.day, "pass_id": of.pass_id} if of is not None else None,
             keys=keys,
             deleted=len(deleted) if deleted is not None else 0,
-            shrinks=state.shrinks,
             width=engine.table.embedx_dim + 1,
             feeds=tuple({"slot": slot, "variable": name} for slot, name in network.feeds),
             target=network.target,
@@ -197,12 +196,12 @@ class Exporter:
     def _deleted(self, chain: ModelChain | None, checkpoint: Path, state: State) -> npt.NDArray[np.uint64] | None:
         """Keys that models since the base have and the checkpoint has not; None when that cannot be known.
 
-        Only a shrink deletes, so the models are read only when there was one since the last of them.
+        The models are read only when keys were deleted since the last of them.
         """
         none = np.zeros(0, np.uint64)
         if chain is None:
             return None
-        if chain.shrinks == state.shrinks:
+        if chain.deletions == state.deletions:
             return none
         try:
             known = none

@@ -45,7 +45,7 @@ log = logging.getLogger("streamtrain.trainer")
 class Progress:
     """How far the model in the servers is: passes and rows trained, offsets read up to, what is saved.
 
-    shrinks, late_rows, untrained, event_time: as in the manifest.
+    shrinks, deletions, late_rows, untrained, event_time: as in the manifest.
     """
 
     pass_index: int = 0
@@ -53,6 +53,7 @@ class Progress:
     offsets: dict[int, int] | None = None
     rows: int = 0
     shrinks: int = 0
+    deletions: int = 0
     late_rows: int = 0
     untrained: tuple[str, ...] = ()
     event_time: str = ""
@@ -62,8 +63,8 @@ class Progress:
     def of_manifest(cls, manifest: Manifest, pass_index: int) -> Progress:
         offsets = {int(p): o for p, o in manifest.offsets.items()}
         return cls(
-            pass_index, manifest.marker_offset, offsets, manifest.rows, manifest.shrinks, manifest.late_rows,
-            manifest.untrained, manifest.event_time,
+            pass_index, manifest.marker_offset, offsets, manifest.rows, manifest.shrinks, manifest.deletions,
+            manifest.late_rows, manifest.untrained, manifest.event_time,
         )  # fmt: skip
 
     def advance(self, plan: PassPlan, schedule: Schedule, *, trained: bool) -> None:
@@ -360,7 +361,7 @@ class Trainer:
             parts["sealed"] = time.monotonic() - written
             if due and self._consistency is not None:
                 self._consistency.dump()
-            state = State(self._progress.rows, self._progress.shrinks, self._progress.event_time,
+            state = State(self._progress.rows, self._progress.deletions, self._progress.event_time,
                           {"predict_auc": record.predict_auc, "train_auc": record.train_auc})  # fmt: skip
             exported = self._exporter.build(due, staged, touched, of, state)
             parts |= exported.seconds
@@ -386,7 +387,8 @@ class Trainer:
     def _shrink(self) -> None:
         """The day's end, before its last checkpoint: a restart from it finds the day ended, one from an older
         checkpoint ends it again."""
-        self._engine.shrink(self._store.empty("shrink") if self._committer is not None else None)
+        scratch = self._store.empty("shrink") if self._committer is not None else None
+        self._progress.deletions += self._engine.shrink(scratch)
         self._progress.shrinks += 1
         failpoint("day.shrunk")
 
@@ -412,6 +414,7 @@ class Trainer:
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             files=files,
             shrinks=self._progress.shrinks,
+            deletions=self._progress.deletions,
             late_rows=self._progress.late_rows,
             untrained=self._progress.untrained,
             event_time=self._progress.event_time,

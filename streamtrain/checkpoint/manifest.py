@@ -39,11 +39,11 @@ class ModelRef:
 @dataclass(frozen=True)
 class ModelChain:
     """What an incremental inference model patches: base, the newest full one; previous, the newest of all (the base
-    or an incremental one over it); shrinks: see Manifest, at `previous`."""
+    or an incremental one over it); deletions: see Manifest, at `previous`."""
 
     base: ModelRef
     previous: ModelRef
-    shrinks: int
+    deletions: int
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Manifest:
     marker_offset: marker-log offset that the next pass's segment starts at. offsets: the same for each
     partition of the samples topic, as text keys (JSON). rows: trained since the job's start. keys: in the
     sparse table. metrics: the pass's PassRecord, which a crash right after the rename keeps out of passes.jsonl.
-    shrinks: day ends at which keys were shrunk. late_rows: of revisions that came after their split's pass.
+    shrinks: day ends at which keys were shrunk; deletions: keys that these have deleted. late_rows: of revisions that came after their split's pass.
     untrained: passes (day/pass_id) that the gate kept from training; `rows` is without theirs. event_time: the end
     of the newest split in the model, ISO 8601. models: inference models published together with it. chain: what the
     next incremental one patches.
@@ -76,6 +76,7 @@ class Manifest:
     created: str
     files: tuple[FileEntry, ...]
     shrinks: int = 0
+    deletions: int = 0
     late_rows: int = 0
     untrained: tuple[str, ...] = ()
     event_time: str = ""
@@ -109,7 +110,7 @@ class Manifest:
 def _chain(values: dict[str, Any] | None) -> ModelChain | None:
     if values is None:
         return None
-    return ModelChain(ModelRef(**values["base"]), ModelRef(**values["previous"]), values["shrinks"])
+    return ModelChain(ModelRef(**values["base"]), ModelRef(**values["previous"]), values["deletions"])
 
 
 def digest(data: bytes) -> str:

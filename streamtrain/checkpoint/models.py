@@ -66,7 +66,6 @@ class ModelManifest:
     checkpoint: dict[str, Any] | None
     keys: int
     deleted: int
-    shrinks: int
     width: int
     feeds: tuple[dict[str, Any], ...]
     target: str

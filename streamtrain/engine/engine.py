@@ -221,18 +221,22 @@ class Engine:
         self._pull_dense()
         network.write(directory, {}, self._executor)
 
-    def shrink(self, scratch: Path | None) -> None:
+    def shrink(self, scratch: Path | None) -> int:
         """A day's end, as PaddleRec has it: decays show and click, deletes keys below the accessor's thresholds,
-        then counts a day more for keys that are not seen. Every worker calls it; worker 0 gives a directory.
+        then counts a day more for keys that are not seen. Every worker calls it; worker 0 gives a directory, and gets
+        how many keys were deleted.
 
         Paddle counts the days in one mode of saving only: what it writes is thrown away.
         """
         runtime = _runtime()
+        before = self._count_keys() if scratch is not None else 0
         runtime._shrink()
+        deleted = before - self._count_keys() if scratch is not None else 0
         raw = str(scratch / "day") if scratch is not None else ""
         runtime._save_one_table(tables.SPARSE, raw, 3)
         if scratch is not None:
             shutil.rmtree(raw, ignore_errors=True)
+        return deleted
 
     def save_touched(self, directory: Path | None) -> Path | None:
         """The keys touched since the last call, as Paddle's text; they count as untouched from now on.
