@@ -72,9 +72,9 @@ class Progress:
         self.pass_index += 1
         self.marker_offset = plan.end_offset
         self.offsets = plan.ends(self.offsets or {})
+        self.late_rows += sum(m.rows for m in plan.markers if m.sequence < first)
         if trained:
             self.rows += plan.rows
-            self.late_rows += sum(m.rows for m in plan.markers if m.sequence < first)
         else:
             self.untrained = (*self.untrained, str(plan.of))
         self.event_time = schedule.ends_at(schedule.last_sequence(plan.of))

@@ -94,6 +94,7 @@ def load_model(model_dir: Path, config: DottedConfig) -> Model:
     feeds = list(static.create_feeds())
     slots = tuple(_slots(feeds, file))
     static.net(feeds)
+    _name_slots(feeds)
     for name in ("metric_list", "thread_stat_var_names", "inference_feed_vars", "inference_target_var"):
         if not hasattr(static, name):
             raise ConfigError(f"{file}: StaticModel.net() sets no attribute {name}")
@@ -103,6 +104,14 @@ def load_model(model_dir: Path, config: DottedConfig) -> Model:
     if len(auc) < 2:
         raise ConfigError(f"{file}: thread_stat_var_names names no stat_pos and stat_neg of paddle.static.auc")
     return Model(static, feeds, slots, auc[0], auc[1], list(static.metric_list), file)
+
+
+def _name_slots(feeds: list[Any]) -> None:
+    """Each key's slot for the table's text: sparse_embedding's own argument for it gets lost (Paddle 3.0.0)."""
+    names = {feed.name for feed in feeds[2:]}
+    for op in feeds[0].block.program.global_block().ops:
+        if op.type == "lookup_table" and op.input("Ids")[0] in names:
+            op._set_attr("slot", int(op.input("Ids")[0]))
 
 
 def _slots(feeds: list[Any], file: Path) -> Iterator[int]:
