@@ -25,6 +25,7 @@ class Exports:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.listed = True  # whether what is published next goes to the donefiles at once
         self.models: dict[str, tuple[dict[int, np.ndarray], Network]] = {}
         self._lines: dict[str, list[dict[str, Any]]] = {"full": [], "incremental": []}
         self._base: dict[str, Any] | None = None
@@ -83,7 +84,8 @@ class Exports:
             "event_time": event_time(day, pass_id), "published": time.time(),
         }  # fmt: skip
         self._lines[kind].append(line)
-        self.write_donefiles()
+        if self.listed:
+            self.write_donefiles()
         return digest
 
     def write_donefiles(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
@@ -24,22 +24,22 @@ def command(
 ) -> None:
     """Predict the rows of a file with the freshest inference model, a line a row."""
     source = model_source(config, model)
-    from streamtrain.serving.predictor import Predictor
-
     with _open(file) as lines:
+        from streamtrain.serving.predictor import Predictor
+
         predictor = Predictor(source)
         found: list[float] = []
         first = 1
         while batch := [line.rstrip(b"\r\n") for line in islice(lines, BATCH)]:
-            predictions, version = predictor.answer(batch, first, f"{file}, line")
+            predictions, _ = predictor.answer(batch, first, f"{file}, line")
             first += len(batch)
             if json:
                 found += predictions.tolist()
             else:
                 sys.stdout.write("".join(f"{p:.6g}\n" for p in predictions.tolist()))
     if json:
-        version = predictor.version or version
-        print_json({"predictions": found, "model": version.to_json()})
+        version = predictor.version
+        print_json({"predictions": found, "model": version.to_json() if version else None})
 
 
 @contextmanager
@@ -49,9 +49,9 @@ def _open(file: str) -> Iterator[BinaryIO]:
         return
     from streamtrain.errors import DataError
 
-    try:
-        stream = Path(file).open("rb")
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror}") from error
-    with stream:
+    with ExitStack() as stack:
+        try:
+            stream = stack.enter_context(Path(file).open("rb"))
+        except OSError as error:
+            raise DataError(f"{file} cannot be read: {error.strerror}") from error
         yield stream

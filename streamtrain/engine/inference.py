@@ -9,6 +9,8 @@ from __future__ import annotations
 import io
 import os
 import queue
+import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
@@ -20,10 +22,13 @@ for _name, _value in inference_environment().items():
 
 import numpy as np
 import numpy.typing as npt
-import paddle
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of a compiler's cache that would be nice to have
+    import paddle
 from paddle import inference
 
-from streamtrain.engine.program import fold
+from streamtrain.engine.program import fold, parse
 from streamtrain.errors import CheckpointError
 
 F32: TypeAlias = npt.NDArray[np.float32]
@@ -48,6 +53,9 @@ class Network:
         self, program: bytes, params: bytes, feeds: Sequence[str], *, threads: int = 1, fold_sums: bool = True
     ) -> None:
         try:
+            parse(program)
+            if not params:
+                raise ValueError("dense/__params__ is empty")
             folded = fold(program, feeds) if fold_sums else None
             self.sums = folded is not None
             self.order: tuple[str, ...] = folded.order if folded else tuple(feeds)
@@ -132,6 +140,7 @@ class Evaluator:
         self._scope = paddle.static.Scope()
         self._executor = paddle.static.Executor(self._place)
         try:
+            parse(program)
             self._program = paddle.static.deserialize_program(program)
             block = self._program.global_block()
             # the Executor then feeds by name; in the file the feeds stand in any order, numbered by `col`
@@ -176,6 +185,6 @@ def _config(program: bytes, params: bytes) -> Any:
 
 
 def _said(error: BaseException) -> str:
-    """The last line that says something: Paddle's messages begin with a C++ stack."""
+    """Of Paddle's messages the line that says what is wrong: a C++ stack stands before it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return next((line for line in reversed(lines) if "Error" in line), lines[-1] if lines else type(error).__name__)
+    return next((line for line in lines if re.match(r"\w+Error: ", line)), lines[-1] if lines else type(error).__name__)

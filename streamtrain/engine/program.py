@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from google.protobuf.message import DecodeError
 from paddle.base.proto import framework_pb2
 
 
@@ -21,14 +22,25 @@ class Folded:
     order: tuple[str, ...]
 
 
+def parse(program: bytes) -> Any:
+    """Raises ValueError when the bytes are no program: Paddle itself would end the process."""
+    try:
+        description = framework_pb2.ProgramDesc.FromString(program)
+    except DecodeError as error:
+        raise ValueError("it is no serialized program") from error
+    if not description.blocks or not description.blocks[0].ops:
+        raise ValueError("it is an empty program")
+    return description
+
+
 def fold(program: bytes, feeds: Sequence[str]) -> Folded | None:
     """The network without its first step, where that is: sum every feed by row, concatenate the sums.
 
     That is what most click-through-rate models do. Summed while the rows are gathered, one dense feed takes the
     place of hundreds with LoD, whose setting alone costs more than the network with a row or two. None when the
-    network is of another form: it is then fed as it is.
+    network is of another form: it is then fed as it is. Raises ValueError as `parse`.
     """
-    description = framework_pb2.ProgramDesc.FromString(program)
+    description = parse(program)
     if len(description.blocks) != 1:
         return None
     block = description.blocks[0]
