@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types layers unit faults soak compose-demo format bench bench-recovery bench-exports clean
+.PHONY: help install demo test lint types layers unit faults soak compose-demo format bench bench-recovery bench-exports bench-serving clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -57,6 +57,9 @@ bench-exports: $(STAMP)  ## Seconds of inference models, full and incremental, a
 
 bench-recovery: $(STAMP)  ## Seconds of recovery and of a checkpoint by part, at a million keys
 	$(BIN)/python -m bench.recovery
+
+bench-serving: $(STAMP)  ## Rows a second beside plain paddle.inference, reloads, latencies; into build/serving.json
+	$(BIN)/python -m bench.serving
 
 clean:  ## Remove what make made
 	rm -rf $(VENV) demo-run bench-run compose-run build *.egg-info

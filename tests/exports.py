@@ -64,23 +64,31 @@ class Exports:
         self, kind: str, day: str, pass_id: int, rows: dict[int, np.ndarray], deleted: Sequence[int],
         whole: dict[int, np.ndarray], network: Network,
     ) -> str:  # fmt: skip
+        keys = np.array(list(rows), np.uint64)
+        values = np.array(list(rows.values()), np.float32).reshape(len(rows), WIDTH)
+        digest = self.publish_arrays(kind, day, pass_id, keys, values, network, deleted)
+        self.models[digest] = (whole, network)
+        return digest
+
+    def publish_arrays(
+        self, kind: str, day: str, pass_id: int, keys: np.ndarray, values: np.ndarray, network: Network,
+        deleted: Sequence[int] = (),
+    ) -> str:  # fmt: skip
+        """What it predicts is not kept. Returns the digest."""
         links = {"base": None, "previous": None}
         if kind == "incremental":
             links = {"base": self._base, "previous": self._previous}
-        keys = np.array(list(rows), np.uint64)
-        values = np.array(list(rows.values()), np.float32).reshape(len(rows), WIDTH)
         path = f"{day}/inference_model_{pass_id}"
         manifest = write_model(
             self.root / path, keys, values, network, day=day, pass_id=pass_id, kind=kind, deleted=deleted, **links
         )
         digest = hashlib.sha256(manifest).hexdigest()
         ref = {"day": day, "pass_id": pass_id, "digest": digest}
-        self.models[digest] = (whole, network)
         if kind == "full":
             self._base = ref
         self._previous = ref
         line = {
-            **ref, "kind": kind, "path": path, **links, "keys": len(rows), "deleted": len(deleted), "rows": 0,
+            **ref, "kind": kind, "path": path, **links, "keys": len(keys), "deleted": len(deleted), "rows": 0,
             "event_time": event_time(day, pass_id), "published": time.time(),
         }  # fmt: skip
         self._lines[kind].append(line)

@@ -61,6 +61,14 @@ def test_a_key_twice_is_refused() -> None:
         Patches(WIDTH).add(twice[:1], np.zeros((1, 3), np.float32), np.zeros(0, np.uint64))
 
 
+def test_keys_made_to_share_their_place_are_found() -> None:
+    back = pow(0x9E3779B97F4A7C15, -1, 2**64)  # key * 0x9E.. mod 2**64 are then 1, 2, 3 ..
+    made = np.array([mark * back % 2**64 for mark in range(1, 200)], np.uint64)
+    table = Table.of(made[::2], np.arange(1, 101, dtype=np.float32).reshape(-1, 1))
+    assert table.lookup(made[::2]).ravel().tolist() == list(range(1, 101))
+    assert not table.lookup(made[1::2]).any()
+
+
 def test_many_keys_are_found() -> None:
     source = np.random.default_rng(1)
     some = np.unique(source.integers(1, 2**63, 50_000, dtype=np.uint64))

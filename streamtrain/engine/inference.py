@@ -44,19 +44,16 @@ class Network:
     """A network that predicts. Several threads may use it: `threads` compute at once, others wait.
 
     program: model/__model__; params: dense/__params__; feeds: variables in the order of the model's slots.
-    fold_sums: whether summing may be taken out of the network where its form allows it (`program.fold`).
 
-    `sums` says what run() wants, `order` in which order of feeds. Raises CheckpointError when Paddle refuses it.
+    `sums` says what run() wants (whether `program.fold` could take the sums out of the network), `order` in which order
+    of feeds. Raises CheckpointError when Paddle refuses it.
     """
 
-    def __init__(
-        self, program: bytes, params: bytes, feeds: Sequence[str], *, threads: int = 1, fold_sums: bool = True
-    ) -> None:
+    def __init__(self, program: bytes, params: bytes, feeds: Sequence[str], *, threads: int = 1) -> None:
         try:
-            parse(program)
             if not params:
                 raise ValueError("dense/__params__ is empty")
-            folded = fold(program, feeds) if fold_sums else None
+            folded = fold(program, tuple(feeds))
             self.sums = folded is not None
             self.order: tuple[str, ...] = folded.order if folded else tuple(feeds)
             first = inference.create_predictor(_config(folded.program if folded else program, params))

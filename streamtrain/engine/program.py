@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -33,7 +33,8 @@ def parse(program: bytes) -> Any:
     return description
 
 
-def fold(program: bytes, feeds: Sequence[str]) -> Folded | None:
+@lru_cache(maxsize=2)  # a job's models have one network: a reload need not hold the interpreter's lock for it again
+def fold(program: bytes, feeds: tuple[str, ...]) -> Folded | None:
     """The network without its first step, where that is: sum every feed by row, concatenate the sums.
 
     That is what most click-through-rate models do. Summed while the rows are gathered, one dense feed takes the

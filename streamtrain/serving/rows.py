@@ -44,25 +44,20 @@ def parse(lines: Sequence[str | bytes], first: int = 1, name: str = "line") -> C
     Raises DataError with the number of the first line that does not parse, counted from `first`, after `name`.
     """
     texts = [line.encode() if isinstance(line, str) else line for line in lines]
-    counts = np.array([text.count(b":") for text in texts], np.int64)
-    text = b" ".join([t for t in texts if t])
-    numbers = _numbers(text, int(counts.sum()))
-    if numbers is None:
+    shapes = [text.translate(None, _DIGITS) for text in texts]
+    counts = np.array([(len(shape) + 1) // 2 for shape in shapes], np.int64)
+    features = int(counts.sum())
+    # every other form is left to the slow way, which knows the reason
+    if not features or b" ".join([s for s in shapes if s]) != b" ".join([b":"] * features):
         return _parse_slowly(texts, first, name)
-    return Columns(counts, numbers[1::2], numbers[0::2])
-
-
-def _numbers(text: bytes, features: int) -> U64 | None:
-    """Feasigns and slots in turn; None for anything but digits, colons and single blanks in their places."""
-    if not features:
-        return None
-    if text.translate(None, _DIGITS) != b" ".join([b":"] * features):
-        return None
-    numbers = np.fromstring(text.translate(_COLON), np.uint64, sep=" ")
+    numbers = np.fromstring(b" ".join(texts).translate(_COLON), np.uint64, sep=" ")
+    feasigns, slots = numbers[0::2], numbers[1::2]
     # a missing number makes them fewer; one over 2^64-1 comes back as 2^64-1
-    if len(numbers) != 2 * features or not 1 <= int(numbers[1::2].min()) <= int(numbers[1::2].max()) <= MAX_SLOT:
-        return None
-    return None if int(numbers[0::2].max()) == MAX_FEASIGN else numbers
+    if len(numbers) != 2 * features or int(feasigns.max()) == MAX_FEASIGN:
+        return _parse_slowly(texts, first, name)
+    if not 1 <= int(slots.min()) <= int(slots.max()) <= MAX_SLOT:
+        return _parse_slowly(texts, first, name)
+    return Columns(counts, slots, feasigns)
 
 
 def _parse_slowly(texts: Sequence[bytes], first: int, name: str) -> Columns:

@@ -14,23 +14,69 @@ Rows: TypeAlias = npt.NDArray[np.intp]
 #: Odd, so that multiplying by it maps 64-bit keys onto themselves one to one, and spreads them over the high bits.
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 _UNSPREAD = np.uint64(pow(int(_SPREAD), -1, 1 << 64))
-_GATHER = 1 << 16
+_LAST = np.uint64(2**64 - 1)
+#: Marks that may share their high bits; 5 to 9 do where keys are not made for it.
+_DEEPEST = 32
+
+
+class _Index:
+    """Sorted marks, and where those of each value of their high bits begin.
+
+    A binary search misses the processor's cache twenty times a key among a million. Here the high bits say where a
+    mark stands but for the few that share them, which are stepped over, all keys at once: ten times as fast.
+    """
+
+    def __init__(self, marks: U64) -> None:
+        self.size = len(marks)
+        bits = max(4, self.size.bit_length() + 1)  # two to four places a key
+        self._shift = np.uint64(64 - bits)
+        counts = np.bincount((marks >> self._shift).view(np.int64), minlength=1 << bits)
+        self._starts: npt.NDArray[Any] = np.zeros(1 << bits, np.int32 if self.size < 1 << 31 else np.int64)
+        np.cumsum(counts[:-1], out=self._starts[1:])
+        self._depth = int(counts.max())
+        self._marks = np.concatenate([marks, np.full(1, _LAST, np.uint64)])
+
+    @property
+    def marks(self) -> U64:
+        return self._marks[: self.size]
+
+    @property
+    def nbytes(self) -> int:
+        return self._marks.nbytes + self._starts.nbytes
+
+    def find(self, marks: U64) -> Rows:
+        """The place of each, self.size for those that are not there."""
+        if self._depth > _DEEPEST:  # keys made so that they share their high bits
+            rows: Rows = np.searchsorted(self.marks, marks)
+        else:
+            rows = np.take(self._starts, (marks >> self._shift).view(np.int64), mode="clip").astype(np.intp)
+            # past those that are less; fewer are left each time
+            left = np.flatnonzero(self._at(rows) < marks)
+            at, wanted = np.take(rows, left), np.take(marks, left)
+            while left.size:
+                at += 1
+                rows[left] = at
+                go_on = np.flatnonzero(self._at(at) < wanted)
+                left, at, wanted = np.take(left, go_on), np.take(at, go_on), np.take(wanted, go_on)
+        rows[np.flatnonzero(self._at(rows) != marks)] = self.size
+        return np.minimum(rows, self.size, out=rows)
+
+    def _at(self, rows: Rows) -> U64:
+        return np.take(self._marks, rows, mode="clip")
 
 
 class Table:
     """Keys and their vectors, [n, width].
 
-    Keys are kept as marks (key * _SPREAD, one to one), sorted, with an index of the marks' high bits: where a binary
-    search misses the processor's cache twenty times a key, this does so twice (ten times as fast at a million keys).
-    The vectors end with one of zeros, the one of all unknown keys.
+    Keys are kept as marks (key * _SPREAD, one to one). The vectors end with one of zeros, that of all unknown keys.
     """
 
-    def __init__(self, marks: U64, values: F32, starts: npt.NDArray[Any] | None) -> None:
-        """marks: ascending, and one 0 more at the end; values: [n + 1, width]; starts: made if None."""
-        self._marks = marks
+    def __init__(self, index: _Index, values: F32) -> None:
+        """values: [n + 1, width]."""
+        self._index = index
         self._values = values
-        self._shift = np.uint64(64 - _bits(len(self)))
-        self._starts: npt.NDArray[Any] = _index(marks[:-1], self._shift) if starts is None else starts
+        # a vector as one thing: taken in half of the time
+        self._vectors = values.view(np.dtype((np.void, 4 * values.shape[1]))).reshape(-1)
 
     @classmethod
     def empty(cls, width: int) -> Table:
@@ -41,10 +87,10 @@ class Table:
         """keys: in any order; key 0 is left out, it always has zeros. Raises ValueError naming a key that is there
         twice."""
         marks, values = _sorted(keys, values)
-        return cls(np.append(marks, np.uint64(0)), _with_zeros(values), None)
+        return cls(_Index(marks), np.concatenate([values, np.zeros((1, values.shape[1]), np.float32)]))
 
     def __len__(self) -> int:
-        return len(self._marks) - 1
+        return self._index.size
 
     @property
     def width(self) -> int:
@@ -52,29 +98,16 @@ class Table:
 
     @property
     def nbytes(self) -> int:
-        return self._marks.nbytes + self._values.nbytes + self._starts.nbytes
+        return self._index.nbytes + self._values.nbytes
 
     def find(self, keys: U64) -> Rows:
         """Each key's row, for `gather`; len(self) for an unknown one and for key 0."""
-        marks = keys * _SPREAD
-        buckets = (marks >> self._shift).astype(np.intp)
-        rows: Rows = self._starts[buckets].astype(np.intp)
-        missed = np.flatnonzero(self._marks[rows] != marks)
-        at, ends, wanted = rows[missed], self._starts[buckets[missed] + 1], marks[missed]
-        rows[missed] = len(self)
-        while missed.size:
-            at = at + 1
-            left = at < ends
-            missed, at, ends, wanted = missed[left], at[left], ends[left], wanted[left]
-            hit = self._marks[at] == wanted
-            rows[missed[hit]] = at[hit]
-            left = ~hit
-            missed, at, ends, wanted = missed[left], at[left], ends[left], wanted[left]
-        return rows
+        return self._index.find(keys * _SPREAD)
 
     def gather(self, rows: Rows) -> F32:
         """The vectors, [len(rows), width]."""
-        return np.take(self._values, rows, axis=0, mode="clip")
+        found: F32 = np.take(self._vectors, rows, mode="clip").view(np.float32).reshape(len(rows), self.width)
+        return found
 
     def gather_sums(self, rows: Rows, counts: npt.NDArray[np.int64]) -> F32:
         """Sums of vectors, [len(counts), width]: of the first counts[0] rows, of the next counts[1], and so on.
@@ -83,6 +116,7 @@ class Table:
         """
         first = np.cumsum(counts) - counts
         sums = self.gather(rows[first])
+        records = sums.view(self._vectors.dtype).reshape(-1)
         several = np.flatnonzero(counts > 1)
         if not several.size:
             return sums
@@ -93,7 +127,9 @@ class Table:
             several = several[counts[several] <= 16]
         place = 1
         while several.size:
-            sums[several] += self.gather(rows[first[several] + place])
+            more = self.gather(rows[first[several] + place])
+            more += np.take(records, several).view(np.float32).reshape(more.shape)
+            records[several] = more.view(records.dtype).reshape(-1)
             place += 1
             several = several[counts[several] > place]
         return sums
@@ -108,39 +144,35 @@ class Table:
         Raises ValueError naming a key that is there twice.
         """
         marks, values = _sorted(keys, values)
-        rows = self.find(keys=_unmark(marks))
+        rows = self._index.find(marks)
         known = rows < len(self)
         gone = self.find(deleted)
         gone = gone[gone < len(self)]
         if known.all() and not np.setdiff1d(gone, rows).size:  # same keys: only vectors change
             changed = self._values.copy()
             changed[rows] = values
-            return Table(self._marks, changed, self._starts)
+            return Table(self._index, changed)
         keep = np.ones(len(self), bool)
         keep[rows[known]] = False
         keep[gone] = False
         kept = np.flatnonzero(keep)
-        old = self._marks[kept]
+        old = self._index.marks[kept]
         # where the new ones stand between the old ones
         places = np.arange(len(marks)) + np.searchsorted(old, marks)
         is_old = np.ones(len(old) + len(marks), bool)
         is_old[places] = False
-        merged = np.zeros(len(is_old) + 1, np.uint64)
-        merged[:-1][is_old] = old
+        merged = np.empty(len(is_old), np.uint64)
+        merged[is_old] = old
         merged[places] = marks
         source = np.full(len(is_old) + 1, len(self), np.intp)
         source[:-1][is_old] = kept
-        vectors = np.empty((len(source), self.width), np.float32)
-        for begin in range(0, len(source), _GATHER):  # in parts: other threads run between them
-            np.take(
-                self._values, source[begin : begin + _GATHER], axis=0, mode="clip", out=vectors[begin : begin + _GATHER]
-            )
+        vectors = self.gather(source)
         vectors[places] = values
-        return Table(merged, vectors, None)
+        return Table(_Index(merged), vectors)
 
     def items(self) -> tuple[U64, F32]:
         """All keys, ascending, and their vectors."""
-        keys = _unmark(self._marks[:-1])
+        keys = _unmark(self._index.marks)
         order = np.argsort(keys)
         return keys[order], self._values[:-1][order]
 
@@ -191,20 +223,3 @@ def _sorted(keys: U64, values: F32) -> tuple[U64, F32]:
 def _unmark(marks: U64) -> U64:
     keys: U64 = marks * _UNSPREAD
     return keys
-
-
-def _with_zeros(values: F32) -> F32:
-    return np.concatenate([values, np.zeros((1, values.shape[1]), np.float32)])
-
-
-def _bits(keys: int) -> int:
-    """Of the index: two to four places a key."""
-    return max(4, keys.bit_length() + 1)
-
-
-def _index(marks: U64, shift: np.uint64) -> npt.NDArray[Any]:
-    """Where the marks of each value of the high bits begin, and one more."""
-    size = (1 << (64 - int(shift))) + 1
-    starts = np.zeros(size, np.int32 if len(marks) < 1 << 31 else np.int64)
-    np.cumsum(np.bincount((marks >> shift).astype(np.intp), minlength=size - 1), out=starts[1:])
-    return starts
