@@ -9,6 +9,9 @@ import typer
 
 from streamtrain.cli.options import ModelOption, OptionalConfigOption, model_source, stop_on_signals
 
+#: Seconds that requests in flight get after SIGTERM.
+GRACE_S = 30
+
 
 def command(
     config: OptionalConfigOption = None,
@@ -36,7 +39,10 @@ def command(
     predictor.watch(refresh_seconds)
     at = listening.getsockname()
     typer.echo(f"http://{host if ':' not in host else f'[{host}]'}:{at[1]} serves {predictor.source}")
-    server = uvicorn.Server(uvicorn.Config(create_app(predictor), log_level="warning", lifespan="off"))
+    settings = uvicorn.Config(
+        create_app(predictor), log_level="warning", lifespan="off", timeout_graceful_shutdown=GRACE_S
+    )
+    server = uvicorn.Server(settings)
     server.run(sockets=[listening])
     predictor.close()
 

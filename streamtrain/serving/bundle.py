@@ -124,6 +124,7 @@ def open_bundle(files: Files, path: str, digest: str | None = None) -> Bundle:
         parsed = list(pool.map(lambda p: _parse(files, path, entries[p], manifest.width), texts))
     keys = np.concatenate([np.zeros(0, np.uint64), *(k for k, _ in parsed)])
     values = np.concatenate([np.zeros((0, manifest.width), np.float32), *(v for _, v in parsed)])
+    del parsed  # the second copy of the table
     deleted = _parse_deleted(files, path, small.get(DELETED, b""))
     for what, count, said in (("keys", len(keys), manifest.keys), ("deleted keys", len(deleted), manifest.deleted)):
         if count != said:

@@ -86,8 +86,10 @@ class Table:
     def of(cls, keys: U64, values: F32) -> Table:
         """keys: in any order; key 0 is left out, it always has zeros. Raises ValueError naming a key that is there
         twice."""
-        marks, values = _sorted(keys, values)
-        return cls(_Index(marks), np.concatenate([values, np.zeros((1, values.shape[1]), np.float32)]))
+        marks, order = _sorted(keys)
+        kept = np.zeros((len(order) + 1, values.shape[1]), np.float32)
+        np.take(values, order, axis=0, mode="clip", out=kept[:-1])
+        return cls(_Index(marks), kept)
 
     def __len__(self) -> int:
         return self._index.size
@@ -143,7 +145,8 @@ class Table:
 
         Raises ValueError naming a key that is there twice.
         """
-        marks, values = _sorted(keys, values)
+        marks, order = _sorted(keys)
+        values = values[order]
         rows = self._index.find(marks)
         known = rows < len(self)
         gone = self.find(deleted)
@@ -188,7 +191,7 @@ class Patches:
         """Raises ValueError naming a key that is there twice, or for another width."""
         if values.shape[1] != self._width:
             raise ValueError(f"its width is {values.shape[1]}, that of the model below {self._width}")
-        _sorted(keys, values)
+        _sorted(keys)
         gone = np.setdiff1d(deleted, keys)
         self._parts.append(
             (
@@ -209,15 +212,15 @@ class Patches:
         return table.patched(keys[alive], values[alive], keys[~alive])
 
 
-def _sorted(keys: U64, values: F32) -> tuple[U64, F32]:
+def _sorted(keys: U64) -> tuple[U64, Rows]:
+    """The keys' marks, ascending, and where each stood; without key 0. Raises ValueError naming a key that is there
+    twice."""
     marks = keys * _SPREAD
-    order = np.argsort(marks)
+    order: Rows = np.argsort(marks)
     marks = marks[order]
     if (twice := np.flatnonzero(marks[1:] == marks[:-1])).size:
         raise ValueError(f"key {int(keys[order[twice[0]]])} is there twice")
-    if marks.size and marks[0] == 0:
-        marks, order = marks[1:], order[1:]
-    return marks, np.take(values, order, axis=0)
+    return (marks[1:], order[1:]) if marks.size and marks[0] == 0 else (marks, order)
 
 
 def _unmark(marks: U64) -> U64:
