@@ -38,7 +38,7 @@ class Network:
 
     def predict(self, cells: np.ndarray) -> np.ndarray:
         """cells: [rows, slots, width], pooled. The network once more, in numpy: [rows]."""
-        x = cells.reshape(len(cells), -1).astype(np.float64)
+        x = cells[:, ::-1].reshape(len(cells), -1).astype(np.float64)
         for number in range(len(self.weights) // 2 - 1):
             x = np.maximum(x @ self.weights[f"fc_{number}.w"] + self.weights[f"fc_{number}.b"], 0)
         x = np.clip(x @ self.weights["out.w"] + self.weights["out.b"], -15, 15)
@@ -81,7 +81,7 @@ def _write(folder: Path, slots: int, layers: list[int], sets: int, pool: str) ->
             for slot in range(2, slots + 2)
         ]
         pooled = [paddle.static.nn.sequence_pool(feed, pool) for feed in feeds]
-        layer = paddle.concat(pooled, axis=1)
+        layer = paddle.concat(pooled[::-1], axis=1)  # not in the order of the feeds
         variables = {**{f"pooled_{i}": p.name for i, p in enumerate(pooled)}, "concat": layer.name}
         for number, size in enumerate([*layers, 1]):
             name = "out" if number == len(layers) else f"fc_{number}"
