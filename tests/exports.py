@@ -146,7 +146,7 @@ def write_model(
         "checkpoint": {"day": day, "pass_id": pass_id}, "keys": len(keys), "deleted": len(deleted), "width": WIDTH,
         "feeds": [{"slot": slot, "variable": name} for slot, name in network.feeds.items()],
         "target": network.target,
-        "variables": [{"name": name, "variable": variable} for name, variable in network.variables.items()],
+        "variables": list(network.variables.values()),
         "dense": sorted(network.dense), "thresholds": None, "rows": 0, "event_time": event_time(day, pass_id),
         "metrics": {"predict_auc": 0.7, "train_auc": 0.7}, "created": "now", "program": "tests", "config_sha256": "",
         "files": [

@@ -136,12 +136,15 @@ def test_all_variables_are_computed_offline(exports: Exports, networks: list[Net
         exports.full(DAY, number, vectors(KEYS, 1), network)
         bundle = open_bundle(Files(exports.root), f"{DAY}/inference_model_{number}")
         table = Table.of(bundle.keys, bundle.values)
-        found, predictions = evaluate(bundle, table, parse(lines(30)))
-        assert list(found) == list(network.variables)
-        np.testing.assert_allclose(predictions, exports.expected(bundle.digest, lines(30)), atol=2e-6)
-        pooled = np.concatenate([found[f"pooled_{i}"] for i in (3, 2, 1, 0)], axis=1)
-        np.testing.assert_allclose(found["concat"], pooled, atol=1e-6)
-        assert not found["pooled_0"][0].any() and found["pooled_0"][2].any()
+        found = evaluate(bundle, table, parse(lines(30)))
+        names = network.variables
+        assert set(found) == {*names.values(), network.target}
+        expected = exports.expected(bundle.digest, lines(30))
+        np.testing.assert_allclose(found[network.target].ravel(), expected, atol=2e-6)
+        pooled = np.concatenate([found[names[f"pooled_{i}"]] for i in (3, 2, 1, 0)], axis=1)
+        np.testing.assert_allclose(found[names["concat"]], pooled, atol=1e-6)
+        first = found[names["pooled_0"]]
+        assert not first[0].any() and first[2].any()
 
 
 @pytest.mark.parametrize(
