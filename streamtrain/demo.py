@@ -17,6 +17,7 @@ import yaml
 from streamtrain import movielens
 from streamtrain.checkpoint.journal import Journal, PassRecord, unpack
 from streamtrain.config import JobConfig, load_config
+from streamtrain.consistency import read_result
 from streamtrain.engine.stats import PassStats
 from streamtrain.errors import ConfigError, StreamtrainError
 from streamtrain.pipeline import Pipeline
@@ -43,6 +44,7 @@ CONFIG: dict[str, Any] = {
         "split_per_pass": 1440 // SPLIT_INTERVAL,
         "checkpoint_per_pass": 1,
         "train_batch_size": 4,
+        "save_delta_frequency": 1,
     },
     "hyper_parameters": {
         "optimizer": {"class": "Adam", "learning_rate": 0.001, "strategy": "async"},
@@ -106,7 +108,7 @@ def prepare(directory: Path, days: int) -> JobConfig:
             "model_dir": "slot_dnn",
         },
         "hyper_parameters": {**CONFIG["hyper_parameters"], "slot_num": len(tree.slots)},
-        "stream": {"job": "movielens", "partitions": 2},
+        "stream": {"job": "movielens", "partitions": 2, "consistency_rows": 500, "consistency_every": 10},
     }
     path = directory / "config_online.yaml"
     path.write_text(yaml.safe_dump(config, sort_keys=False))
@@ -172,13 +174,15 @@ def run(
     say("recounting every key from the source files")
     result = recount_job(config)
     records = Journal(config.model_save_path).read()
-    summary = summarize(records, result, pipeline.supervisor.restarts)
+    summary = summarize(records, result, pipeline.supervisor.restarts, read_result(config.model_save_path))
     (directory / "summary.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
     plot(records, summary, directory / "auc.png")
     return summary
 
 
-def summarize(records: list[PassRecord], result: Recount, restarts: int) -> dict[str, Any]:
+def summarize(
+    records: list[PassRecord], result: Recount, restarts: int, consistency: dict[str, Any] | None
+) -> dict[str, Any]:
     """What goes into summary.json. The second half begins with the pass that half of the rows come before."""
     rows = sum(r.rows for r in records)
     second, before = [], 0
@@ -195,6 +199,7 @@ def summarize(records: list[PassRecord], result: Recount, restarts: int) -> dict
         "auc_all": auc_over(records),
         "auc_second_half": auc_over(second),
         "restarts": restarts,
+        "consistency": consistency,
         "recount": {"keys": result.keys, "lost": result.lost, "duplicated": result.duplicated},
     }
 

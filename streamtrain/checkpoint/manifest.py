@@ -53,7 +53,8 @@ class Manifest:
     marker_offset: marker-log offset that the next pass's segment starts at. offsets: the same for each
     partition of the samples topic, as text keys (JSON). rows: trained since the job's start. keys: in the
     sparse table. metrics: the pass's PassRecord, which a crash right after the rename keeps out of passes.jsonl.
-    shrinks: day ends at which keys were shrunk; deletions: keys that these have deleted. late_rows: of revisions that came after their split's pass.
+    shrinks: day ends at which keys were shrunk; deletions: keys that these have deleted. late_rows: of revisions that
+    came after their split's pass.
     untrained: passes (day/pass_id) that the gate kept from training; `rows` is without theirs. event_time: the end
     of the newest split in the model, ISO 8601. models: inference models published together with it. chain: what the
     next incremental one patches.

@@ -26,6 +26,7 @@ def command(
 
     from streamtrain import demo
     from streamtrain.cli.live import PassPrinter
+    from streamtrain.cli.status import consistency_said
     from streamtrain.errors import StreamtrainError
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
@@ -46,7 +47,10 @@ def command(
         f"recount of {found['keys']:,} keys: lost {found['lost']}, duplicated {found['duplicated']}\n"
         f"AUC of rows predicted before they were trained: {summary['auc_all']:.4f} over all, "
         f"{summary['auc_second_half']:.4f} over the second half\n"
+        f"{consistency_said(summary['consistency'])}\n"
         f"plot {directory / 'auc.png'}, figures {directory / 'summary.json'}"
     )
     if found["lost"] or found["duplicated"] or summary["rows_published"] != summary["rows_trained"]:
         raise StreamtrainError("the recount differs from the checkpoint", remedy="See summary.json.")
+    if not summary["consistency"] or not summary["consistency"]["ok"]:
+        raise StreamtrainError("the exported model is not the trainer's", remedy="See summary.json.")

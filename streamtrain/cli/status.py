@@ -54,7 +54,7 @@ def command(config: ConfigOption, json: JsonOption = False) -> None:
         table.add_row("inference model", f"{model['path']}, {model['kind']}, {model['keys']:,} keys")
         table.add_row("", f"of logs up to {model['event_time']}")
     if checked := found["consistency"]:
-        table.add_row("consistency", _consistency_said(checked))
+        table.add_row("consistency", consistency_said(checked), style=None if checked["ok"] else "red")
     Console().print(table)
     Console().print(_parts_table(parts))
     for t in found["open_transactions"]:
@@ -66,11 +66,14 @@ def command(config: ConfigOption, json: JsonOption = False) -> None:
         )
 
 
-def _consistency_said(found: dict[str, Any]) -> str:
-    if "error" in found:
-        return f"[red]not known: {found['error']}"
-    said = f"{found['model']}, {found['rows']:,} rows, largest relative difference {found['worst']['relative']:.3g}"
-    return said if found["ok"] else f"[red]DIFFERS: {said}"
+def consistency_said(found: dict[str, Any] | None) -> str:
+    """Whether the newest compared inference model is the trainer's, in a line."""
+    if found is None or "error" in found:
+        return f"online against offline: not known: {found['error'] if found else 'nothing was compared'}"
+    return (
+        f"online against offline: {'agree' if found['ok'] else 'DIFFER'} over {found['rows']:,} rows of "
+        f"{found['model']}, largest difference {found['worst']['absolute']:.2g}"
+    )
 
 
 def _parts_table(parts: dict[str, Any]) -> Table:
