@@ -131,7 +131,7 @@ class Job(RuleBasedStateMachine):
             assert not {p for p in plan.ranges if plan.ranges[p][0].start_offset < (self.progress.offsets or {})[p]}
             self.model += read
         before = dict(self.progress.offsets or {})
-        self.progress.advance(plan)
+        self.progress.advance(plan, SCHEDULE, trained=True)
         assert all((self.progress.offsets or {})[p] >= before[p] for p in PARTITIONS)
         self.last = plan.of
 
