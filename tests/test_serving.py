@@ -19,7 +19,7 @@ from typing import Any
 import fsspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streamtrain.errors import CheckpointError, ConfigError, DataError
@@ -345,6 +345,7 @@ token = st.one_of(
 texts = st.lists(st.lists(token, max_size=4).map(" ".join), max_size=4)
 
 
+@example(["0", "1", ":"])
 @given(st.one_of(texts, st.lists(st.text("0123456789: \t", max_size=12), max_size=3)))
 def test_the_fast_parser_and_the_slow_one_agree(rows: list[str]) -> None:
     def columns(way: Callable[[], Any]) -> Any:

@@ -50,6 +50,8 @@ def parse(lines: Sequence[str | bytes], first: int = 1, name: str = "line") -> C
     # every other form is left to the slow way, which knows the reason
     if not features or b" ".join([s for s in shapes if s]) != b" ".join([b":"] * features):
         return _parse_slowly(texts, first, name)
+    if any(text and not shape for text, shape in zip(texts, shapes, strict=True)):  # a lone number
+        return _parse_slowly(texts, first, name)
     numbers = np.fromstring(b" ".join(texts).translate(_COLON), np.uint64, sep=" ")
     feasigns, slots = numbers[0::2], numbers[1::2]
     # a missing number makes them fewer; one over 2^64-1 comes back as 2^64-1
