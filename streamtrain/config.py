@@ -59,7 +59,7 @@ class RunnerConfig(BaseModel):
     sync_mode: str = Field("async", description="only async works with Paddle 3.0.0")
     save_first_base: bool = Field(False, description="a full inference model of the empty model, before the first pass")
     save_delta_frequency: int = Field(
-        0, ge=0, description="passes between two inference models within a day; 0: only the full one a day"
+        0, ge=0, description="passes between two inference models within a day, each with a checkpoint; 0: none within"
     )
     need_train_dump: bool = Field(False, description="write the model's `train_dump_fields` of every row trained")
     need_infer_dump: bool = Field(False, description="write the model's `infer_dump_fields` of every row predicted")

@@ -6,6 +6,7 @@ The result is in `consistency.json` below model_save_path, for `status` and for 
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import logging
 import shutil
@@ -22,7 +23,7 @@ from streamtrain.checkpoint.manifest import ModelRef
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import JobConfig
 from streamtrain.dumps import Dump, check_part
-from streamtrain.errors import DataError
+from streamtrain.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from streamtrain.engine.engine import Engine
@@ -60,6 +61,11 @@ class ConsistencyCheck:
         self._rows = stream.consistency_rows if stream.inference_model != "none" else 0
         self._every = stream.consistency_every
         self._tolerance = stream.consistency_tolerance
+        if self._rows and importlib.util.find_spec("pyarrow") is None:
+            raise ConfigError(
+                "stream.consistency_rows needs pyarrow, which is not installed",
+                remedy="Run: pip install 'streamtrain[serving]', or take the key out.",
+            )
         self._engine = engine
         self._store = store
         self._spool = config.spool_dir

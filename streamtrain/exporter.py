@@ -83,8 +83,9 @@ class Exporter:
     def take_touched(self, due: Sequence[DueModel]) -> Path | None:
         """Every worker calls it before the checkpoint is saved: the keys touched since the last model are saved
         and count as untouched in the checkpoint. Worker 0 gets the folder of their part files."""
-        if not due or self._config.stream.inference_model == "full":
-            return None
+        mode, frequency = self._config.stream.inference_model, self._config.runner.save_delta_frequency
+        if not due or mode == "full" or (mode == "both" and not frequency):
+            return None  # no incremental one will ask what was touched
         return self._engine.save_touched(self._store.empty("touched") if self._first else None)
 
     def build(

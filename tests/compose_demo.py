@@ -17,12 +17,14 @@ import sys
 import tarfile
 import threading
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from streamtrain import demo
+from tests.faults.cases import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "docker" / "docker-compose.yml"
@@ -43,7 +45,9 @@ class Compose:
             "STREAMTRAIN_JOB": str(folder / "job"),
             "STREAMTRAIN_DATA": str(folder / "data"),
             "STREAMTRAIN_IMAGE": "streamtrain-demo",
+            "STREAMTRAIN_SERVE": f"127.0.0.1:{free_port()}",
         }
+        self.served_at = f"http://{self._environment['STREAMTRAIN_SERVE']}"
 
     def __call__(self, *arguments: str, check: bool = True, capture: bool = True) -> str:
         done = subprocess.run(
@@ -84,6 +88,28 @@ class Compose:
         moment = time.time()
         os.kill(pid, signal.SIGKILL)
         return moment
+
+
+def ask(compose: Compose) -> dict[str, Any]:
+    """A prediction, once the container serves the model of the stream's end."""
+    end = compose.passes()[-1]["day"]
+
+    def fresh() -> dict[str, Any] | None:
+        try:
+            with urllib.request.urlopen(f"{compose.served_at}/healthz", timeout=3) as answer:
+                found: dict[str, Any] = json.load(answer)
+            return found if found["model"]["day"] > end else None
+        except OSError:
+            return None
+
+    wait_for("the last model to be served", fresh, 60)
+    body = json.dumps({"rows": ["1:2 1:3"]}).encode()
+    request = urllib.request.Request(
+        f"{compose.served_at}/predict", body, {"Content-Type": "application/json"}, method="POST"
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        served: dict[str, Any] = json.load(answer)
+    return served
 
 
 def prepare(folder: Path, days: int) -> list[Path]:
@@ -175,12 +201,16 @@ def play(compose: Compose, donefiles: list[Path]) -> dict[str, Any]:
         return all(compose.inspect(role, ".State.Status") == "exited" for role in ROLES)
 
     wait_for("the end of all roles", all_ended, 300)
+    served = ask(compose)
     codes = {role: int(compose.inspect(role, ".State.ExitCode")) for role in ROLES}
     if any(codes.values()):
         raise SystemExit(f"a role ended with an error: {codes}")
     restarts = {service: int(compose.inspect(service, ".RestartCount")) for service in (*ROLES, "bridge", "kafka")}
     text = compose("run", "--rm", "tools", "recount", "-m", "/job/config_online.yaml", "--json", check=False)
-    return {"crashes": crashes, "restarts": restarts, "passes": len(compose.passes()), "recount": json.loads(text)}
+    return {
+        "crashes": crashes, "restarts": restarts, "passes": len(compose.passes()), "recount": json.loads(text),
+        "served": served,
+    }  # fmt: skip
 
 
 def markdown(report: dict[str, Any]) -> str:
@@ -189,7 +219,8 @@ def markdown(report: dict[str, Any]) -> str:
     lines += [f"| {c['service']} | {c['seconds']} |" for c in report["crashes"]]
     lines.append(
         f"\n{report['passes']} passes, {found['rows']:,} rows, {found['keys']:,} keys: lost {found['lost']}, "
-        f"duplicated {found['duplicated']}. Restarts by Docker: {report['restarts']}."
+        f"duplicated {found['duplicated']}. Restarts by Docker: {report['restarts']}. Served at the end: the model of "
+        f"logs up to {report['served']['model']['event_time']}."
     )
     return "\n".join(lines) + "\n"
 

@@ -26,7 +26,7 @@ def test_the_compose_file_is_valid() -> None:
         ["docker", "compose", "-f", str(FILE), "config", "--services"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert set(done.stdout.split()) == {"kafka", "bridge", "server-0", "server-1", "worker-0", "worker-1"}
+    assert set(done.stdout.split()) == {"kafka", "bridge", "server-0", "server-1", "worker-0", "worker-1", "serve"}
 
 
 @needs_docker

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 
 from streamtrain.engine.inference import F32
 from streamtrain.errors import CheckpointError
@@ -25,6 +26,8 @@ from streamtrain.serving.rows import Columns, parse
 
 log = logging.getLogger("streamtrain.serving")
 
+#: Beside the donefiles, when the trainer compares online and offline.
+CONSISTENCY = "consistency.json"
 #: Seconds after which watch() reads a damaged model again although its files look as they did.
 AGAIN_S = 60.0
 
@@ -102,6 +105,15 @@ class Predictor:
         """Bytes of the running model's table. A reload needs up to three times as much while it lasts."""
         running = self._running
         return running.model.table.nbytes if running else 0
+
+    @property
+    def consistency(self) -> dict[str, Any] | None:
+        """The trainer's newest comparison of online and offline below `source`; None when there is none."""
+        try:
+            found = orjson.loads(self._files.find(CONSISTENCY) or b"null")
+        except (CheckpointError, orjson.JSONDecodeError):
+            return None
+        return found if isinstance(found, dict) else None
 
     def predict(self, lines: Sequence[str | bytes]) -> F32:
         """Predictions, [rows], of `feasign:slot` lines; a label (slot 1) and slots that the model has not are

@@ -127,6 +127,11 @@ class _ModelMetrics(Collector):
         yield CounterMetricFamily("streamtrain_reloads", "Models taken into use.", predictor.reloads)
         yield CounterMetricFamily("streamtrain_failed_reloads", "Models found damaged.", predictor.failed_reloads)
         yield GaugeMetricFamily("streamtrain_problems", "What /healthz names.", len(predictor.problems))
+        if checked := predictor.consistency:
+            yield GaugeMetricFamily("streamtrain_consistency_ok", "1: online and offline agree.", int(checked["ok"]))
+            if worst := checked.get("worst"):
+                name = "streamtrain_consistency_largest_difference"
+                yield GaugeMetricFamily(name, "Relative to 1 + the value.", worst["relative"])
         version = predictor.version
         if version is None:
             return
