@@ -24,7 +24,7 @@ from streamtrain import __version__
 from streamtrain.checkpoint import sparsetext
 from streamtrain.checkpoint.manifest import ModelChain, ModelRef
 from streamtrain.checkpoint.models import DueModel, ModelManifest, due_models
-from streamtrain.checkpoint.sparsetext import Thresholds
+from streamtrain.checkpoint.sparsetext import TextColumns, Thresholds
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import JobConfig
 from streamtrain.engine.tables import SHARD
@@ -171,14 +171,15 @@ class Exporter:
     def _write_sparse(self, directory: Path, parts: list[Path], *, merged: bool) -> int:
         """sparse/: a file for each of `parts`, or one for all. Returns the number of keys."""
         directory.mkdir()
-        dim = self._engine.table.embedx_dim
+        table = self._engine.table
+        text = TextColumns(table.embedx_dim, len(table.embed_state), len(table.embedx_state))
         thresholds = self._thresholds()
         counts: dict[Path, int] = {}
         for number, part in enumerate(p for p in parts if p.suffix != ".meta"):
             target = directory / f"part-{0 if merged else number:05d}.txt"
-            counts[target] = counts.get(target, 0) + sparsetext.write_short(part, target, dim, thresholds)
+            counts[target] = counts.get(target, 0) + sparsetext.write_short(part, target, text, thresholds)
         for target, count in counts.items():
-            sparsetext.write_meta(target, dim, count)
+            sparsetext.write_meta(target, table.embedx_dim, count)
         return sum(counts.values())
 
     def _thresholds(self) -> Thresholds | None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from streamtrain.consistency import read_result
 from tests.faults.scene import Scene
@@ -12,10 +13,21 @@ from tests.test_mutants import MUTANTS
 pytestmark = [pytest.mark.kafka, pytest.mark.paddle]
 
 
+def use_adam(scene: Scene) -> None:
+    """Its state takes other columns of Paddle's text than AdaGrad's."""
+    raw = yaml.safe_load(scene.config.path.read_text())
+    adam = {"learning_rate": 0.05, "initial_range": 0.001, "beta1_decay_rate": 0.9, "beta2_decay_rate": 0.999,
+            "ada_epsilon": 1e-8, "weight_bounds": [-10.0, 10.0]}  # fmt: skip
+    for key in ("embed_sgd_param", "embedx_sgd_param"):
+        raw["table_parameters"]["embedding"]["accessor"][key] = {"name": "SparseAdamSGDRule", "adam": adam}
+    scene.config.path.write_text(yaml.safe_dump(raw, sort_keys=False))
+
+
 def test_they_agree(tmp_path: Path, kafka: dict[str, str], job: str) -> None:
     """After an incremental model in the trainer, after the day's full one by command, at 2 x 2."""
     stream = {"consistency_rows": 40, "consistency_every": 3}
     scene = Scene(tmp_path, kafka, job, 2, 2, runner={"save_delta_frequency": 1}, stream=stream)
+    use_adam(scene)
     scene.start("run").finish()
     found = read_result(scene.config.model_save_path)
     assert found is not None and found["ok"], found

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from streamtrain.checkpoint import sparsetext
 from streamtrain.errors import CheckpointError
 
+TWO = sparsetext.TextColumns(2)
 number = st.floats(-1e3, 1e3, width=32).map(lambda x: f"{x:.6g}")
 line = st.tuples(
     st.integers(1, 2**64 - 1),
@@ -25,7 +26,7 @@ def text(lines: list[tuple[int, list[str], list[str] | None]]) -> bytes:
 
 @given(st.lists(line, max_size=30))
 def test_columns(lines: list[tuple[int, list[str], list[str] | None]]) -> None:
-    found, count = sparsetext.shorten(text(lines), 2)
+    found, count = sparsetext.shorten(text(lines), TWO)
     expected = "".join(f"{k} {' '.join([stats[5], *(embedx or ['0', '0'])[:2]])}\n" for k, stats, embedx in lines)
     assert (found.decode(), count) == (expected, len(lines))
 
@@ -35,7 +36,7 @@ def test_blocks_and_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     keys = [2**64 - 1, 7, 10**18 + 1]
     source, target = tmp_path / "part-0", tmp_path / "short.txt"
     source.write_bytes(text([(k, ["0.125"] * 7, ["1", "2", "3"]) for k in keys]))
-    assert sparsetext.write_short(source, target, 2) == 3
+    assert sparsetext.write_short(source, target, TWO) == 3
     assert sparsetext.keys_of(target).tolist() == sparsetext.keys_of(source).tolist() == keys
     assert sparsetext.keys_of(target).dtype == np.uint64
 
@@ -44,10 +45,10 @@ def test_what_is_cut_or_no_line_is_named(tmp_path: Path) -> None:
     source = tmp_path / "part-0"
     source.write_bytes(b"1 2 3 4 5 6 7 8\n1 2 3")
     with pytest.raises(CheckpointError, match=r"the last line of .*part-0 is cut"):
-        sparsetext.write_short(source, tmp_path / "out", 2)
+        sparsetext.write_short(source, tmp_path / "out", TWO)
     source.write_bytes(b"1 2 3\n")
     with pytest.raises(CheckpointError, match=r"part-0: a line of 3 columns: 1 2 3"):
-        sparsetext.write_short(source, tmp_path / "out", 2)
+        sparsetext.write_short(source, tmp_path / "out", TWO)
 
 
 def test_thresholds(tmp_path: Path) -> None:
@@ -55,5 +56,16 @@ def test_thresholds(tmp_path: Path) -> None:
     source = tmp_path / "part-0"
     #                  key slot unseen delta show click w g2sum
     source.write_bytes(b"1 5 0 0 5 1 .5 0\n2 5 0 0 14 0 .5 0\n3 5 3 0 9 9 .5 0\n4 5 2 0 6 1 .5 0\n")
-    assert sparsetext.write_short(source, tmp_path / "out", 2, thresholds) == 1
+    assert sparsetext.write_short(source, tmp_path / "out", TWO, thresholds) == 1
     assert sparsetext.keys_of(tmp_path / "out").tolist() == [4]
+
+
+def test_other_rules(tmp_path: Path) -> None:
+    """Adam keeps 2 * dim + 2 numbers, plain SGD none."""
+    source = tmp_path / "part-0"
+    source.write_text("7 5 0 0 1 1 .5 a b c d .25 .125 e f g h i j\n8 5 0 0 1 1 .5 a b c d\n")
+    assert sparsetext.write_short(source, tmp_path / "adam", sparsetext.TextColumns(2, 4, 6)) == 2
+    assert (tmp_path / "adam").read_text() == "7 .5 .25 .125\n8 .5 0 0\n"
+    source.write_text("7 5 0 0 1 1 .5 .25 .125\n")
+    assert sparsetext.write_short(source, tmp_path / "naive", sparsetext.TextColumns(2, 0, 0)) == 1
+    assert (tmp_path / "naive").read_text() == "7 .5 .25 .125\n"

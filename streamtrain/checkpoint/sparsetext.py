@@ -1,7 +1,9 @@
 """Paddle's text of the sparse table, and the shorter one of inference models. Pure but for reading and writing files.
 
-key slot unseen_days delta_score show click embed_w embed_g2sum [embedx.. embedx_g2sum]     Paddle's, a line a key
-key embed_w embedx..                                                                        an inference model's
+    key slot unseen_days delta_score show click embed_w state.. [embedx.. state..]     Paddle's, a line a key
+    key embed_w embedx..                                                               an inference model's
+
+state: what the optimizer keeps, by its rule: one number for AdaGrad.
 """
 
 from __future__ import annotations
@@ -18,8 +20,30 @@ from streamtrain.errors import CheckpointError
 
 #: Bytes of text that are worked on at once.
 BLOCK = 16 << 20
-KEY, UNSEEN_DAYS, SHOW, CLICK, EMBED_W, EMBEDX = 0, 2, 4, 5, 6, 8  # columns of Paddle's
-SHORT_LINE = 8  # columns of a key that has no embedx
+KEY, UNSEEN_DAYS, SHOW, CLICK, EMBED_W = 0, 2, 4, 5, 6  # columns of Paddle's
+
+
+@dataclass(frozen=True)
+class TextColumns:
+    """embedx_dim: weights; embed_state, embedx_state: numbers of optimizer state after embed_w and after embedx."""
+
+    embedx_dim: int
+    embed_state: int = 1
+    embedx_state: int = 1
+
+    @property
+    def short(self) -> int:
+        """Columns of a key that has no embedx; also where embedx begins."""
+        return EMBED_W + 1 + self.embed_state
+
+    @property
+    def end(self) -> int:
+        """After embedx."""
+        return self.short + self.embedx_dim
+
+    @property
+    def whole(self) -> int:
+        return self.end + self.embedx_state
 
 
 @dataclass(frozen=True)
@@ -39,19 +63,19 @@ class Thresholds:
         return score >= self.base_threshold and float(columns[UNSEEN_DAYS]) <= self.delta_keep_days
 
 
-def shorten(data: bytes, embedx_dim: int) -> tuple[bytes, int]:
+def shorten(data: bytes, text: TextColumns) -> tuple[bytes, int]:
     """Whole lines of Paddle's text as those of an inference model, and how many there are.
 
     A key without embedx gets zeros. Raises ValueError for a line that is none.
     """
-    zeros = [b"0"] * embedx_dim
-    end = EMBEDX + embedx_dim
+    zeros = [b"0"] * text.embedx_dim
+    short, end, whole = text.short, text.end, text.whole
     out = []
     for line in data.splitlines():
         columns = line.split()
-        if len(columns) not in (end + 1, SHORT_LINE):
+        if len(columns) not in (whole, short):
             raise ValueError(f"a line of {len(columns)} columns: {line[:80].decode('ascii', 'replace')}")
-        weights = columns[EMBEDX:end] or zeros
+        weights = columns[short:end] or zeros
         out.append(b" ".join((columns[KEY], columns[EMBED_W], *weights)))
     out.append(b"")
     return b"\n".join(out), len(out) - 1
@@ -77,7 +101,7 @@ def blocks(path: Path) -> Iterator[bytes]:
         raise CheckpointError(f"the last line of {path} is cut", remedy="Is the disk of runner.model_save_path full?")
 
 
-def write_short(source: Path, target: Path, embedx_dim: int, thresholds: Thresholds | None = None) -> int:
+def write_short(source: Path, target: Path, text: TextColumns, thresholds: Thresholds | None = None) -> int:
     """Appends the keys of Paddle's part file to `target` as an inference model's; returns how many.
 
     Raises CheckpointError naming the file.
@@ -86,10 +110,10 @@ def write_short(source: Path, target: Path, embedx_dim: int, thresholds: Thresho
     with target.open("ab") as out:
         for block in blocks(source):
             try:
-                text, lines = shorten(filtered(block, thresholds) if thresholds else block, embedx_dim)
+                short, lines = shorten(filtered(block, thresholds) if thresholds else block, text)
             except ValueError as error:
                 raise CheckpointError(f"{source}: {error}", remedy="Look at log/serverlog.*.") from error
-            out.write(text)
+            out.write(short)
             count += lines
     return count
 
