@@ -23,7 +23,7 @@ from streamtrain.checkpoint.manifest import ModelRef
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import JobConfig
 from streamtrain.dumps import Dump, check_part
-from streamtrain.errors import ConfigError, DataError
+from streamtrain.errors import ConfigError, DataError, StreamtrainError
 
 if TYPE_CHECKING:
     from streamtrain.engine.engine import Engine
@@ -92,9 +92,15 @@ class ConsistencyCheck:
         """Computes the sample with the model as it is in the servers now: right after the checkpoint was saved."""
         if self._folder is None or not self._sampled:
             return
-        directory = self._folder / "dump"
+        try:
+            self._dump(self._folder / "dump")
+        except StreamtrainError as error:  # of the check alone: the training goes on
+            self._forget()
+            self._tell({"ok": False, "error": str(error)})
+
+    def _dump(self, directory: Path) -> None:
         directory.mkdir()
-        dataset = self._engine.read([self._folder / "sample.txt"], ins_ids=True)
+        dataset = self._engine.read([directory.with_name("sample.txt")], ins_ids=True)
         try:
             dump = Dump(directory, self._fields)
             self._engine.predict(dataset, dump)
@@ -132,6 +138,9 @@ class ConsistencyCheck:
         self._process = None
         shutil.rmtree(self._running, ignore_errors=True)
         self._running = None
+        self._tell(found)
+
+    def _tell(self, found: dict[str, Any]) -> None:
         self._store.replace(self._store.root / RESULT, orjson.dumps({**found, "time": time.time()}) + b"\n")
         say(found)
 

@@ -2,83 +2,38 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timezone
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import orjson
 
-from streamtrain import __version__, phases
+from streamtrain import phases
 from streamtrain.checkpoint.commit import Committer, Stream, look_at_stream
 from streamtrain.checkpoint.journal import Journal, PassRecord, pack
-from streamtrain.checkpoint.manifest import FileEntry, Manifest
-from streamtrain.checkpoint.models import DueModel
+from streamtrain.checkpoint.manifest import Manifest
 from streamtrain.checkpoint.store import Checkpoint, CheckpointStore
 from streamtrain.config import JobConfig
-from streamtrain.consistency import ConsistencyCheck
 from streamtrain.engine.stats import PassStats
 from streamtrain.errors import CheckpointError, PartitionsChanged, TrainingError
-from streamtrain.exporter import Exported, Exporter, State
 from streamtrain.failpoints import failpoint
 from streamtrain.feed.feed import Feed, PassData, Position
 from streamtrain.feed.passes import PassPlan
 from streamtrain.gate import Gate
 from streamtrain.kafka.topics import TopicNames
 from streamtrain.passdumps import PassDumps
-from streamtrain.schedule import PassId, Schedule
-from streamtrain.upkeep import Upkeep
+from streamtrain.progress import Progress
+from streamtrain.saving import Saver
+from streamtrain.schedule import PassId
 
 if TYPE_CHECKING:
     from streamtrain.engine.engine import Engine
 
 log = logging.getLogger("streamtrain.trainer")
-
-
-@dataclass
-class Progress:
-    """How far the model in the servers is: passes and rows trained, offsets read up to, what is saved.
-
-    shrinks, deletions, late_rows, untrained, event_time: as in the manifest.
-    """
-
-    pass_index: int = 0
-    marker_offset: int = 0
-    offsets: dict[int, int] | None = None
-    rows: int = 0
-    shrinks: int = 0
-    deletions: int = 0
-    late_rows: int = 0
-    untrained: tuple[str, ...] = ()
-    event_time: str = ""
-    saved: bool = True
-
-    @classmethod
-    def of_manifest(cls, manifest: Manifest, pass_index: int) -> Progress:
-        offsets = {int(p): o for p, o in manifest.offsets.items()}
-        return cls(
-            pass_index, manifest.marker_offset, offsets, manifest.rows, manifest.shrinks, manifest.deletions,
-            manifest.late_rows, manifest.untrained, manifest.event_time,
-        )  # fmt: skip
-
-    def advance(self, plan: PassPlan, schedule: Schedule, *, trained: bool) -> None:
-        first = self.pass_index * schedule.split_per_pass
-        self.pass_index += 1
-        self.marker_offset = plan.end_offset
-        self.offsets = plan.ends(self.offsets or {})
-        self.late_rows += sum(m.rows for m in plan.markers if m.sequence < first)
-        if trained:
-            self.rows += plan.rows
-        else:
-            self.untrained = (*self.untrained, str(plan.of))
-        self.event_time = schedule.ends_at(schedule.last_sequence(plan.of))
-        self.saved = False
 
 
 class Trainer:
@@ -109,11 +64,9 @@ class Trainer:
         self._dumps = PassDumps(config, engine, self._store.check_taken_over)
         self._journal = Journal(config.model_save_path)
         self._progress = Progress()
-        self._exporter = Exporter(config, engine, self._store)
+        self._saver = Saver(config, engine, self._store, self._journal)
         self._gate = Gate(config.stream.gate) if config.stream.gate is not None else None
-        self._committer: Committer | None = None  # worker 0's, as is:
-        self._upkeep: Upkeep | None = None
-        self._consistency: ConsistencyCheck | None = None
+        self._committer: Committer | None = None  # worker 0's
 
     def run(self) -> None:
         """Returns after the last pass of end_day, or after a clean stop with all that is done saved."""
@@ -127,8 +80,6 @@ class Trainer:
                 self._properties, self._config.stream.job, stream, self._store,
                 owner=self._owner, on_wait=self._phase,
             )  # fmt: skip
-            self._upkeep = Upkeep(self._config, self._store)
-            self._consistency = ConsistencyCheck(self._config, self._engine, self._store)
         try:
             self._train(stream)
         except CheckpointError:
@@ -137,25 +88,20 @@ class Trainer:
             raise
 
     def _train(self, stream: Stream) -> None:
-        self._restore(stream)
-        if self._upkeep is not None:
-            self._upkeep.run()  # uploads what a crash kept from it
+        self._saver.begin(self._restore(stream))
         feed = self._open_feed(stream)
         record = None
         try:
             while (data := self._next_pass(feed)) is not None:
                 record = self._predict_and_train(data)
-                if self._checkpoint_due(data.plan.of):
+                if self._saver.is_due(data.plan.of):
                     record = self._save(stream, record)
                 self._write_down(record)
             if record is not None and not self._progress.saved:
                 self._save(stream, record)
         finally:
             feed.close()
-            if self._upkeep is not None:
-                self._upkeep.close()
-            if self._consistency is not None:
-                self._consistency.close()
+            self._saver.close()
             if self._committer is not None:
                 self._committer.close()
                 self._journal.close()
@@ -168,8 +114,8 @@ class Trainer:
                 remedy="Start a new stream.job with a new runner.model_save_path, or correct stream.partitions.",
             )
 
-    def _restore(self, stream: Stream) -> None:
-        """Worker 0 chooses the checkpoint and tells the others its pass; all load it."""
+    def _restore(self, stream: Stream) -> Manifest | None:
+        """Worker 0 chooses the checkpoint and tells the others its pass; all load it. Returns its manifest."""
         chosen = self._committer.restore() if self._committer is not None else None
         self._phase(phases.LOADING)
         schedule = self._config.schedule
@@ -182,9 +128,7 @@ class Trainer:
         if not number:
             log.info("last model: none found, starting from nothing")
             self._progress = Progress(offsets=dict.fromkeys(range(stream.partitions), 0))
-            if self._config.runner.save_first_base and self._config.stream.inference_model != "none":
-                self._publish_first()
-            return
+            return None
         of = schedule.pass_at(number - 1)
         checkpoint = chosen or self._find(of)
         manifest = checkpoint.manifest
@@ -198,16 +142,9 @@ class Trainer:
         log.info("last model: %s loaded, %d keys, %.1f s", of, keys, time.monotonic() - begin)
         failpoint("restore.loaded")
         self._progress = Progress.of_manifest(manifest, number)
-        self._exporter.chain = manifest.chain
         if self._gate is not None and self._committer is not None:
             self._gate.recall((r.predict_auc, r.rows) for r in self._journal.read())
-
-    def _publish_first(self) -> None:
-        """save_first_base; all other workers wait, so that nothing is trained before."""
-        if self._committer is not None:
-            self._exporter.publish_first()
-            log.info("first base: the inference model of the empty model is published")
-        self._engine.barrier()
+        return manifest
 
     def _find(self, of: PassId) -> Checkpoint:
         for checkpoint in self._store.list():
@@ -287,8 +224,7 @@ class Trainer:
                 self._check_rows(plan, "trained", data.rows if train else 0, trained.rows)
             trained = self._engine.global_stats(trained)
             log.info("pass %s: train AUC %.6f", plan.of, trained.auc)
-            if self._consistency is not None and data.rows and self._exporter.due(plan.of):
-                self._consistency.sample(data.file, ins_ids=self._dumps.any)
+            self._saver.look_at_rows(plan.of, data.file, ins_ids=self._dumps.any)
         finally:
             if dataset is not None:
                 dataset.release()
@@ -324,107 +260,12 @@ class Trainer:
                 remedy="Nothing of this pass was saved; a restart trains it again from the last checkpoint.",
             )
 
-    def _checkpoint_due(self, of: PassId) -> bool:
-        """An inference model is published together with a checkpoint, so a pass with one has the other."""
-        due = of.pass_id % self._config.runner.checkpoint_per_pass == 0 or self._config.schedule.is_day_end(of)
-        return due or bool(self._exporter.due(of))
-
-    def _models_due(self, record: PassRecord) -> list[DueModel]:
-        """None for a pass that the gate holds back: the model so far stays."""
-        due = self._exporter.due(record.of)
-        if due and record.gate and self._config.stream.gate is not None and not self._config.stream.gate.export:
-            log.error("pass %s: its inference model is WITHHELD: %s", record.of, record.gate)
-            return []
-        return due
-
     def _save(self, stream: Stream, record: PassRecord) -> PassRecord:
-        """Saves and commits. Every worker calls it; worker 0 stages, fences and renames."""
-        begin = time.monotonic()
-        of = record.of
         self._phase(phases.SAVING)
-        self._engine.barrier()
-        due = self._models_due(record)
-        parts: dict[str, float] = {}
-        if self._config.schedule.is_day_end(of):
-            self._shrink()
-            parts["paddle_shrink"] = time.monotonic() - begin
-        taking = time.monotonic()
-        touched = self._exporter.take_touched(due)
-        parts |= {"paddle_touched": time.monotonic() - taking} if due else {}
-        staged = self._store.stage(of) if self._committer is not None else None
-        saved = self._engine.save(staged)
-        failpoint("save.written")
-        parts |= saved.seconds
-        if self._committer is not None and staged is not None:
-            written = time.monotonic()
-            files = self._store.seal(staged)
-            parts["sealed"] = time.monotonic() - written
-            if due and self._consistency is not None:
-                self._consistency.dump()
-            state = State(self._progress.rows, self._progress.deletions, self._progress.event_time,
-                          {"predict_auc": record.predict_auc, "train_auc": record.train_auc})  # fmt: skip
-            exported = self._exporter.build(due, staged, touched, of, state)
-            parts |= exported.seconds
-            built = time.monotonic()
-            record = replace(record, ended=time.time(), checkpoint_seconds=built - begin)
-            self._journal.sync()
-            manifest = self._manifest(stream, record, saved.keys, files, exported)
-            path = self._committer.publish(staged, manifest, exported.models)
-            self._exporter.chain = exported.chain
-            parts["committed"] = time.monotonic() - built
-            said = ", ".join(f"{name} {seconds:.2f}" for name, seconds in parts.items())
-            log.info("pass %s: checkpoint saved to %s, %.1f s (%s)", of, path, time.monotonic() - begin, said)
-            if self._upkeep is not None:
-                self._upkeep.run()
-            if self._consistency is not None and exported.models:
-                self._consistency.start(list(exported.models)[-1])
-            for model in exported.models:
-                log.info("pass %s: inference model %s published", of, self._store.model_path(model))
-        self._engine.barrier()
-        self._progress.saved = True
-        return replace(record, checkpoint_seconds=time.monotonic() - begin, checkpoint_parts=parts)
-
-    def _shrink(self) -> None:
-        """The day's end, before its last checkpoint: a restart from it finds the day ended, one from an older
-        checkpoint ends it again."""
-        scratch = self._store.empty("shrink") if self._committer is not None else None
-        self._progress.deletions += self._engine.shrink(scratch)
-        self._progress.shrinks += 1
-        failpoint("day.shrunk")
-
-    def _manifest(
-        self, stream: Stream, record: PassRecord, keys: int, files: tuple[FileEntry, ...], exported: Exported
-    ) -> Manifest:
-        raw = orjson.dumps(self._config.masked(), option=orjson.OPT_SORT_KEYS, default=str)
-        return Manifest(
-            job=self._config.stream.job,
-            day=record.day,
-            pass_id=record.pass_id,
-            marker_offset=self._progress.marker_offset,
-            offsets={str(p): o for p, o in sorted((self._progress.offsets or {}).items())},
-            samples_topic_id=stream.samples_topic_id,
-            splits_topic_id=stream.splits_topic_id,
-            cluster_id=stream.cluster_id,
-            partitions=stream.partitions,
-            rows=self._progress.rows,
-            keys=keys,
-            metrics=asdict(record),
-            config_sha256=hashlib.sha256(raw).hexdigest(),
-            program=f"streamtrain {__version__}",
-            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            files=files,
-            shrinks=self._progress.shrinks,
-            deletions=self._progress.deletions,
-            late_rows=self._progress.late_rows,
-            untrained=self._progress.untrained,
-            event_time=self._progress.event_time,
-            models=tuple(exported.models),
-            chain=exported.chain,
-        )
+        return self._saver.save(self._committer, stream, record, self._progress)
 
     def _write_down(self, record: PassRecord) -> None:
-        if self._consistency is not None:
-            self._consistency.poll()
+        self._saver.poll()
         if self._committer is not None:
             self._journal.append(replace(record, ended=time.time()))
             failpoint("pass.recorded")

@@ -1,0 +1,200 @@
+"""A pass's checkpoint and the inference models that are due with it: saved, committed, looked after.
+
+At a day's end, in this order: show and click decay and keys are deleted (shrink), the keys touched since the last
+inference model are taken, the checkpoint is saved, the models are made out of it. All of it becomes visible with the
+checkpoint's rename, so a restart from this checkpoint finds the day ended, one from an older checkpoint ends it again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from dataclasses import asdict, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import orjson
+
+from streamtrain import __version__
+from streamtrain.checkpoint.commit import Committer, Stream
+from streamtrain.checkpoint.journal import Journal, PassRecord
+from streamtrain.checkpoint.manifest import FileEntry, Manifest
+from streamtrain.checkpoint.models import DueModel
+from streamtrain.checkpoint.store import CheckpointStore
+from streamtrain.config import JobConfig
+from streamtrain.consistency import ConsistencyCheck
+from streamtrain.exporter import Exported, Exporter, State
+from streamtrain.failpoints import failpoint
+from streamtrain.progress import Progress
+from streamtrain.schedule import PassId
+from streamtrain.upkeep import Upkeep
+
+if TYPE_CHECKING:
+    from streamtrain.engine.engine import Engine
+
+log = logging.getLogger("streamtrain.saving")
+
+
+class Saver:
+    """Every worker has one and calls it at the same passes; worker 0's stages, fences and renames.
+
+    Raises ConfigError for what inference models, their URL or the consistency check cannot work with.
+    """
+
+    def __init__(self, config: JobConfig, engine: Engine, store: CheckpointStore, journal: Journal) -> None:
+        first = engine.index == 0
+        self._config = config
+        self._engine = engine
+        self._store = store
+        self._journal = journal
+        self._exporter = Exporter(config, engine, store)
+        self._upkeep = Upkeep(config, store) if first else None
+        self._consistency = ConsistencyCheck(config, engine, store) if first else None
+
+    def begin(self, newest: Manifest | None) -> None:
+        """After the restore, on every worker. newest: of the checkpoint that was loaded; None: from nothing."""
+        self._exporter.chain = newest.chain if newest is not None else None
+        wanted = self._config.runner.save_first_base and self._config.stream.inference_model != "none"
+        if newest is None and wanted:
+            if self._upkeep is not None:
+                self._exporter.publish_first()
+                log.info("first base: the inference model of the empty model is published")
+            self._engine.barrier()  # nothing is trained before
+        if self._upkeep is not None:
+            self._upkeep.run()  # uploads what a crash kept from it
+
+    def close(self) -> None:
+        """Waits for uploads and for a comparison that is under way."""
+        if self._upkeep is not None:
+            self._upkeep.close()
+        if self._consistency is not None:
+            self._consistency.close()
+
+    def is_due(self, of: PassId) -> bool:
+        """An inference model is published together with a checkpoint, so a pass with one has the other."""
+        due = of.pass_id % self._config.runner.checkpoint_per_pass == 0 or self._config.schedule.is_day_end(of)
+        return due or bool(self._exporter.due(of))
+
+    def look_at_rows(self, of: PassId, text: Path, *, ins_ids: bool) -> None:
+        """The consistency check takes its sample of the pass's rows while they are on disk."""
+        if self._consistency is not None and self._exporter.due(of):
+            self._consistency.sample(text, ins_ids=ins_ids)
+
+    def poll(self) -> None:
+        """Publishes what a comparison has found."""
+        if self._consistency is not None:
+            self._consistency.poll()
+
+    def save(self, committer: Committer | None, stream: Stream, record: PassRecord, progress: Progress) -> PassRecord:
+        """Saves and commits; returns the record with the seconds that it took, by part. committer: worker 0's.
+
+        Raises Fenced, CheckpointError: what was there before stands then.
+        """
+        begin = time.monotonic()
+        self._engine.barrier()
+        due = self._models_due(record)
+        parts: dict[str, float] = {}
+        if self._config.schedule.is_day_end(record.of):
+            self._shrink(progress)
+            parts["paddle_shrink"] = time.monotonic() - begin
+        taking = time.monotonic()
+        touched = self._exporter.take_touched(due)
+        if due:
+            parts["paddle_touched"] = time.monotonic() - taking
+        staged = self._store.stage(record.of) if committer is not None else None
+        saved = self._engine.save(staged)
+        failpoint("save.written")
+        parts |= saved.seconds
+        if committer is not None and staged is not None:
+            record = replace(record, ended=time.time(), checkpoint_seconds=time.monotonic() - begin)
+            parts |= self._publish(committer, stream, record, progress, due, staged, touched, saved.keys)
+            said = ", ".join(f"{name} {seconds:.2f}" for name, seconds in parts.items())
+            log.info("pass %s: checkpoint saved, %.1f s (%s)", record.of, time.monotonic() - begin, said)
+        self._engine.barrier()
+        progress.saved = True
+        return replace(record, checkpoint_seconds=time.monotonic() - begin, checkpoint_parts=parts)
+
+    def _models_due(self, record: PassRecord) -> list[DueModel]:
+        """None for a pass that the gate holds back: serving keeps the model that it has."""
+        due = self._exporter.due(record.of)
+        if due and record.gate and self._config.stream.gate is not None and not self._config.stream.gate.export:
+            log.error("pass %s: its inference model is WITHHELD: %s", record.of, record.gate)
+            return []
+        return due
+
+    def _shrink(self, progress: Progress) -> None:
+        scratch = self._store.empty("shrink") if self._upkeep is not None else None
+        progress.deletions += self._engine.shrink(scratch)
+        progress.shrinks += 1
+        failpoint("day.shrunk")
+
+    def _publish(
+        self,
+        committer: Committer,
+        stream: Stream,
+        record: PassRecord,
+        progress: Progress,
+        due: list[DueModel],
+        staged: Path,
+        touched: Path | None,
+        keys: int,
+    ) -> dict[str, float]:
+        """Worker 0's part, with the tables saved in `staged`. Returns seconds by part."""
+        laps = [time.monotonic()]
+        files = self._store.seal(staged)
+        laps.append(time.monotonic())
+        if due and self._consistency is not None:
+            self._consistency.dump()
+        metrics = {"predict_auc": record.predict_auc, "train_auc": record.train_auc}
+        state = State(progress.rows, progress.deletions, progress.event_time, metrics)
+        exported = self._exporter.build(due, staged, touched, record.of, state)
+        laps.append(time.monotonic())
+        self._journal.sync()
+        committer.publish(staged, self._manifest(stream, record, progress, keys, files, exported), exported.models)
+        laps.append(time.monotonic())
+        self._exporter.chain = exported.chain
+        if self._upkeep is not None:
+            self._upkeep.run()
+        if self._consistency is not None and exported.models:
+            self._consistency.start(list(exported.models)[-1])
+        for model in exported.models:
+            log.info("pass %s: inference model %s published", record.of, self._store.model_path(model))
+        return {"sealed": laps[1] - laps[0], **exported.seconds, "committed": laps[3] - laps[2]}
+
+    def _manifest(
+        self,
+        stream: Stream,
+        record: PassRecord,
+        progress: Progress,
+        keys: int,
+        files: tuple[FileEntry, ...],
+        exported: Exported,
+    ) -> Manifest:
+        raw = orjson.dumps(self._config.masked(), option=orjson.OPT_SORT_KEYS, default=str)
+        return Manifest(
+            job=self._config.stream.job,
+            day=record.day,
+            pass_id=record.pass_id,
+            marker_offset=progress.marker_offset,
+            offsets={str(p): o for p, o in sorted((progress.offsets or {}).items())},
+            samples_topic_id=stream.samples_topic_id,
+            splits_topic_id=stream.splits_topic_id,
+            cluster_id=stream.cluster_id,
+            partitions=stream.partitions,
+            rows=progress.rows,
+            keys=keys,
+            metrics=asdict(record),
+            config_sha256=hashlib.sha256(raw).hexdigest(),
+            program=f"streamtrain {__version__}",
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            files=files,
+            shrinks=progress.shrinks,
+            deletions=progress.deletions,
+            late_rows=progress.late_rows,
+            untrained=progress.untrained,
+            event_time=progress.event_time,
+            models=tuple(exported.models),
+            chain=exported.chain,
+        )
