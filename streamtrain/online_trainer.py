@@ -120,6 +120,7 @@ def _run(config: JobConfig, kind: str, index: int) -> None:
     engine.connect()
     log.info("joined the servers")
     Trainer(config, properties_of(config), engine, stop, owner=owner, on_phase=on_phase).run()
+    on_phase(phases.STOPPED if stop.is_set() else phases.DONE)
     log.info("all done")
     engine.stop()
 

@@ -9,6 +9,8 @@ PREDICTING = "predicting"
 TRAINING = "training"
 SAVING = "saving a checkpoint"
 WAITING = "waiting for"
+DONE = "done"
+STOPPED = "stopped by a signal"
 
 #: In these a set of roles uses processor time all along; when none of them does, they wait for each other.
 BUSY = frozenset({STARTING, LOADING, READING, PREDICTING, TRAINING})

@@ -14,6 +14,7 @@ def command(config: ConfigOption) -> None:
     from rich.console import Console
 
     from connectors.bridge import Bridge
+    from streamtrain import phases
     from streamtrain.checkpoint.commit import refuse_lost_topics
     from streamtrain.checkpoint.store import CheckpointStore
     from streamtrain.config import load_config
@@ -48,4 +49,5 @@ def command(config: ConfigOption) -> None:
     refuse_lost_topics(CheckpointStore(job.model_save_path), find(admin(properties), names), names)
     bridge = Bridge(job, properties, stop=stop, on_split=on_split, on_wait=on_wait, on_state=report)
     ledger = bridge.run()
+    report(phases.STOPPED if stop.is_set() else phases.DONE)
     console.print(f"bridged: {ledger.next_sequence} of {job.schedule.total_splits} splits")

@@ -13,7 +13,8 @@ def command(
     config: ConfigOption,
     rows: Annotated[int, typer.Option(min=1, help="Rows of the logs, the newest first.")] = 1000,
     tolerance: Annotated[
-        float | None, typer.Option(help="Largest difference, relative to 1 + the value; stream.consistency_tolerance.")
+        float | None,
+        typer.Option(min=0, help="Largest difference, relative to 1 + the value; stream.consistency_tolerance."),
     ] = None,
     json: JsonOption = False,
 ) -> None:
@@ -34,8 +35,8 @@ def command(
         for difference in found.variables:
             red = difference.relative > found.tolerance
             table.add_row(
-                difference.variable, f"{difference.absolute:.3g}", f"{difference.relative:.3g}", difference.ins_id,
-                style="red" if red else None,
+                difference.variable, f"{difference.absolute:.3g}", f"{difference.relative:.3g}",
+                difference.ins_id if difference.absolute else "", style="red" if red else None,
             )  # fmt: skip
         Console().print(table)
         said = "agree" if found.ok else "DIFFER"

@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,10 @@ for _name, _value in engine_environment().items():
 
 import numpy as np
 import numpy.typing as npt
-import paddle
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of a compiler's cache that would be nice to have
+    import paddle
 from paddle.distributed import fleet
 from paddle.distributed.fleet.base import role_maker
 from paddle.distributed.ps.utils.public import get_the_one_recv_context, get_the_one_send_context
@@ -112,6 +116,7 @@ class Engine:
                         ) from error
                     time.sleep(0.05)
         self._executor = paddle.static.Executor(paddle.CPUPlace())
+        self._executor._dump_debug_info = lambda **_: None  # else a .prototxt a process in the working directory
         self._executor.run(paddle.static.default_startup_program())
         fleet.init_worker()
 

@@ -79,7 +79,8 @@ class Predictor:
         self.reloads = 0
         self.failed_reloads = 0
         if load and not self.refresh():
-            why = "; ".join(self.problems) or "there is neither a donefile nor a manifest.json with a model"
+            nothing = ("there is neither a donefile nor a manifest.json with a model",)
+            why = "; ".join(problem.rstrip(".") for problem in self.problems or nothing)
             raise CheckpointError(
                 f"{self._files.url} has no inference model: {why}",
                 remedy="Give a job's model_save_path, or the directory of a full inference model.",
