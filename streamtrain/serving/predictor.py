@@ -289,7 +289,7 @@ class Predictor:
         self.failed_reloads += 1
         if entry.digest not in self._said:
             self._said.add(entry.digest)
-            kept = f"{self.version} stays" if self.version else "there is no model yet"
+            kept = f"{self.version} stays" if self.version else "There is no model yet"
             log.error("PASSED OVER: %s. %s; it is looked at again", error, kept)
 
     def _note(self, problems: list[str]) -> None:
