@@ -122,7 +122,7 @@ def test_online_is_offline(judged: Judged) -> None:
 
 
 def test_a_model_too_few_is_seen(judged: Judged) -> None:
-    """The comparison can fail: by any one incremental model left out, or one byte of its weights."""
+    """The comparison can fail: any one incremental model left out is seen, by its links and by its predictions."""
     day, number = DAYS[0], len(SPLITS)
     lines, dumped = judged.rows(day, number), judged.dumped(day, number)
     rows = [read_row(text)[1] for text in lines.values()]
