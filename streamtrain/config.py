@@ -228,6 +228,11 @@ class JobConfig:
                 f"stream.workers: {stream.workers} workers need as many partitions; "
                 f"stream.partitions is {stream.partitions}"
             )
+        if isinstance(stream, StreamConfig) and stream.consistency_rows and stream.inference_keys == "thresholds":
+            problems.append(
+                "stream.consistency_rows: the trainer computes with all keys, stream.inference_keys: thresholds leaves "
+                "some out of inference models, so the two differ; take one of them out"
+            )
         if isinstance(runner, RunnerConfig) and isinstance(stream, StreamConfig):
             problems.extend(self._shell_problems(runner, stream))
             problems.extend(self._dump_problems(runner, stream))

@@ -86,3 +86,8 @@ def test_a_missing_file_and_binary_are_errors_of_ours(tmp_path: Path) -> None:
 def test_a_path_that_a_shell_would_take_apart_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="model_save_path"):
         write_config(tmp_path, "job", {}, runner={"model_save_path": name})
+
+
+def test_a_check_that_thresholds_would_always_turn_red_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"stream.consistency_rows: .* stream.inference_keys: thresholds"):
+        write_config(tmp_path, "job", {}, stream={"consistency_rows": 5, "inference_keys": "thresholds"})

@@ -41,6 +41,8 @@ def model_source(config: Path | None, model: str | None) -> str:
     if (config is None) == (model is None):
         raise ConfigError("give either -m CONFIG or --model DIR_OR_URL")
     if model is not None:
+        if Path(model).is_file():
+            raise ConfigError(f"--model: {model} is a file", remedy="Give the directory that it lies in, or a URL.")
         return model
     from streamtrain.config import load_config
 
