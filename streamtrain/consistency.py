@@ -12,7 +12,6 @@ import logging
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import JobConfig
 from streamtrain.dumps import Dump, check_part
 from streamtrain.errors import ConfigError, DataError, StreamtrainError
+from streamtrain.feed.spool import Spool
 
 if TYPE_CHECKING:
     from streamtrain.engine.engine import Engine
@@ -68,7 +68,7 @@ class ConsistencyCheck:
             )
         self._engine = engine
         self._store = store
-        self._spool = config.spool_dir
+        self._spool = Spool(config.spool_dir) if self._rows else None
         self._fields = engine.variables("all_vars") if self._rows else ()
         self._models = 0
         self._folder: Path | None = None
@@ -78,14 +78,13 @@ class ConsistencyCheck:
 
     def sample(self, text: Path, *, ins_ids: bool) -> None:
         """Keeps rows of a pass after which a model is due, as long as they are on disk."""
-        if not self._rows:
+        if self._spool is None:
             return
         self._models += 1
         if (self._models - 1) % self._every:
             return
         self._forget()
-        self._spool.mkdir(parents=True, exist_ok=True)
-        self._folder = Path(tempfile.mkdtemp(prefix="consistency-", dir=self._spool))
+        self._folder = self._spool.empty(f"consistency-{self._models}")
         self._sampled = take_sample(text, self._folder / "sample.txt", self._rows, ins_ids=ins_ids)
 
     def dump(self) -> None:
@@ -146,7 +145,8 @@ class ConsistencyCheck:
 
     def close(self) -> None:
         self.poll(wait=True)
-        self._forget()
+        if self._spool is not None:
+            self._spool.close()
 
     def _forget(self) -> None:
         if self._folder is not None:

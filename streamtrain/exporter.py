@@ -25,7 +25,7 @@ from streamtrain.checkpoint import sparsetext
 from streamtrain.checkpoint.manifest import ModelChain, ModelRef
 from streamtrain.checkpoint.models import DueModel, ModelManifest, due_models
 from streamtrain.checkpoint.sparsetext import TextColumns, Thresholds
-from streamtrain.checkpoint.store import CheckpointStore
+from streamtrain.checkpoint.store import CheckpointStore, refusals
 from streamtrain.config import JobConfig
 from streamtrain.engine.tables import SHARD
 from streamtrain.errors import CheckpointError
@@ -44,6 +44,7 @@ class State:
     """What a manifest says of the model that is exported: see Manifest for the words."""
 
     rows: int = 0
+    shrinks: int = 0
     deletions: int = 0
     event_time: str = ""
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -99,13 +100,15 @@ class Exporter:
             deleted = self._deleted(chain, checkpoint, state) if item.kind == "incremental" else None
             if item.kind == "incremental" and deleted is None:
                 item = replace(item, kind="full")
-                log.warning("the inference model of %s is full: %s", item.of, "those before it cannot be read")
+                log.warning("the inference model of %s is full: those that it would patch are not there", item.of)
             incremental = item.kind == "incremental"
-            raw = touched if incremental and touched is not None else checkpoint / SHARD
-            ref, path = self._stage(item, sorted(raw.glob("part-*")), checkpoint, of, chain, deleted, state)
+            parts = sorted((checkpoint / SHARD).glob("part-*.txt"))
+            if incremental and touched is not None and chain is not None:
+                parts = [*sorted(touched.glob("part-*")), *self._forgotten(chain, parts, touched, state)]
+            ref, path = self._stage(item, parts, checkpoint, of, chain, deleted, state)
             models[ref] = path
             base = chain.base if chain is not None and incremental else ref
-            chain = ModelChain(base, ref, state.deletions)
+            chain = ModelChain(base, ref, state.shrinks, state.deletions)
             seconds[f"export_{item.kind}"] = time.monotonic() - begin
         return Exported(models, chain, seconds)
 
@@ -116,7 +119,7 @@ class Exporter:
         ref, path = self._stage(item, [], None, None, None, None, State())
         self._store.publish_model(path, ref)
         self._store.list_models([ref])
-        self.chain = ModelChain(ref, ref, 0)
+        self.chain = ModelChain(ref, ref, 0, 0)
 
     def _stage(
         self,
@@ -136,9 +139,10 @@ class Exporter:
         else:
             engine.write_first_network(network, path)
         incremental = item.kind == "incremental"
-        keys = self._write_sparse(path / "sparse", parts, merged=incremental)
-        if deleted is not None and len(deleted):
-            (path / "sparse" / "deleted.txt").write_bytes(b"".join(b"%d\n" % key for key in deleted.tolist()))
+        with refusals(path, "cannot be written"):
+            keys = self._write_sparse(path / "sparse", parts, merged=incremental)
+            if deleted is not None and len(deleted):
+                (path / "sparse" / "deleted.txt").write_bytes(b"".join(b"%d\n" % key for key in deleted.tolist()))
         raw = orjson.dumps(self._config.masked(), option=orjson.OPT_SORT_KEYS, default=str)
         manifest = ModelManifest(
             job=self._config.stream.job,
@@ -171,16 +175,19 @@ class Exporter:
     def _write_sparse(self, directory: Path, parts: list[Path], *, merged: bool) -> int:
         """sparse/: a file for each of `parts`, or one for all. Returns the number of keys."""
         directory.mkdir()
-        table = self._engine.table
-        text = TextColumns(table.embedx_dim, len(table.embed_state), len(table.embedx_state))
+        text = self._text_columns()
         thresholds = self._thresholds()
         counts: dict[Path, int] = {}
-        for number, part in enumerate(p for p in parts if p.suffix != ".meta"):
+        for number, part in enumerate(parts):
             target = directory / f"part-{0 if merged else number:05d}.txt"
             counts[target] = counts.get(target, 0) + sparsetext.write_short(part, target, text, thresholds)
         for target, count in counts.items():
-            sparsetext.write_meta(target, table.embedx_dim, count)
+            sparsetext.write_meta(target, text.embedx_dim, count)
         return sum(counts.values())
+
+    def _text_columns(self) -> TextColumns:
+        table = self._engine.table
+        return TextColumns(table.embedx_dim, len(table.embed_state), len(table.embedx_state))
 
     def _thresholds(self) -> Thresholds | None:
         """None when all keys go: then nothing is looked at."""
@@ -201,7 +208,7 @@ class Exporter:
         The models are read only when keys were deleted since the last of them.
         """
         none = np.zeros(0, np.uint64)
-        if chain is None:
+        if chain is None or not self._store.stands(chain):
             return None
         if chain.deletions == state.deletions:
             return none
@@ -216,6 +223,23 @@ class Exporter:
             log.error("%s", error)
             return None
         return np.setdiff1d(known, _all_keys(checkpoint / SHARD))
+
+    def _forgotten(self, chain: ModelChain, parts: list[Path], touched: Path, state: State) -> list[Path]:
+        """A file of the keys that a shrink has taken below embedx_threshold since `previous`, and that nobody has
+        touched: their embedx is gone too. As Paddle's text; none where that cannot be."""
+        if chain.shrinks == state.shrinks or not self._engine.table.forgets_embedx:
+            return []
+        with_embedx: set[bytes] = set()
+        for model in self._members(chain):
+            for part in sorted((self._store.model_path(model) / "sparse").glob("part-*.txt")):
+                sparsetext.follow_embedx(part, with_embedx)
+        for part in touched.glob("part-*"):
+            with_embedx.difference_update(b"%d" % key for key in sparsetext.keys_of(part).tolist())
+        found = self._store.empty("forgotten") / "part-0"
+        with found.open("wb") as out:
+            for part in parts:
+                out.write(sparsetext.without_embedx(part, self._text_columns(), with_embedx))
+        return [found]
 
     def _members(self, chain: ModelChain) -> list[ModelRef]:
         """From base to previous, by their manifests. Raises CheckpointError."""

@@ -15,6 +15,9 @@ class Gate:
     def __init__(self, config: GateConfig) -> None:
         self._config = config
         self._recent: deque[float] = deque(maxlen=config.passes)
+        #: What the last pass that could be judged was found to be: '' within bounds. While it is out of bounds the
+        #: model stays withheld, whatever small passes follow.
+        self.last = ""
 
     def recall(self, passes: Iterable[tuple[float | None, int]]) -> None:
         """Judges passes of before a restart, (predict AUC, rows) each, to be where it was."""
@@ -28,6 +31,12 @@ class Gate:
         """
         if math.isnan(auc) or rows < self._config.min_rows:
             return ""
+        self.last = self._judge(auc)
+        if not self.last:
+            self._recent.append(auc)
+        return self.last
+
+    def _judge(self, auc: float) -> str:
         least = self._config.min_auc
         if least is not None and auc < least:
             return f"predict AUC {auc:.4f} is below stream.gate.min_auc, {least:g}"
@@ -39,5 +48,4 @@ class Gate:
                     f"predict AUC {auc:.4f} is more than stream.gate.max_drop, {drop:g}, below {mean:.4f}, the mean of "
                     f"the last {len(self._recent)} passes"
                 )
-        self._recent.append(auc)
         return ""

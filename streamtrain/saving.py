@@ -1,8 +1,10 @@
 """A pass's checkpoint and the inference models that are due with it: saved, committed, looked after.
 
 At a day's end, in this order: show and click decay and keys are deleted (shrink), the keys touched since the last
-inference model are taken, the checkpoint is saved, the models are made out of it. All of it becomes visible with the
-checkpoint's rename, so a restart from this checkpoint finds the day ended, one from an older checkpoint ends it again.
+inference model are taken, the checkpoint is saved, the models are made out of it. Where the shrink takes keys below
+embedx_threshold, the servers load the checkpoint again: they would go on with an embedx that it has not. All of it
+becomes visible with the checkpoint's rename, so a restart from this checkpoint finds the day ended, one from an older
+checkpoint ends it again.
 """
 
 from __future__ import annotations
@@ -55,7 +57,11 @@ class Saver:
 
     def begin(self, newest: Manifest | None) -> None:
         """After the restore, on every worker. newest: of the checkpoint that was loaded; None: from nothing."""
-        self._exporter.chain = newest.chain if newest is not None else None
+        chain = newest.chain if newest is not None else None
+        if chain is not None and self._upkeep is not None and not self._store.stands(chain):
+            log.warning("the inference models so far are not whole: the next one is full")
+            chain = None
+        self._exporter.chain = chain
         wanted = self._config.runner.save_first_base and self._config.stream.inference_model != "none"
         if newest is None and wanted:
             if self._upkeep is not None:
@@ -63,10 +69,11 @@ class Saver:
                 log.info("first base: the inference model of the empty model is published")
             self._engine.barrier()  # nothing is trained before
         if self._upkeep is not None:
-            self._upkeep.run()  # uploads what a crash kept from it
+            self._upkeep.begin(newest.of if newest is not None else None)
 
     def close(self) -> None:
-        """Waits for uploads and for a comparison that is under way."""
+        """Waits for uploads and for a comparison that is under way. Raises CheckpointError when models could not be
+        uploaded, Fenced."""
         if self._upkeep is not None:
             self._upkeep.close()
         if self._consistency is not None:
@@ -107,6 +114,10 @@ class Saver:
         saved = self._engine.save(staged)
         failpoint("save.written")
         parts |= saved.seconds
+        if self._config.schedule.is_day_end(record.of) and self._engine.table.forgets_embedx:
+            again = time.monotonic()
+            self._engine.load(staged or Path(), self._store.empty("again") if committer is not None else None)
+            parts["paddle_load"] = time.monotonic() - again
         if committer is not None and staged is not None:
             record = replace(record, ended=time.time(), checkpoint_seconds=time.monotonic() - begin)
             parts |= self._publish(committer, stream, record, progress, due, staged, touched, saved.keys)
@@ -119,8 +130,8 @@ class Saver:
     def _models_due(self, record: PassRecord) -> list[DueModel]:
         """None for a pass that the gate holds back: serving keeps the model that it has."""
         due = self._exporter.due(record.of)
-        if due and record.gate and self._config.stream.gate is not None and not self._config.stream.gate.export:
-            log.error("pass %s: its inference model is WITHHELD: %s", record.of, record.gate)
+        if due and record.withheld:
+            log.error("pass %s: its inference model is WITHHELD: %s", record.of, record.withheld)
             return []
         return due
 
@@ -148,7 +159,7 @@ class Saver:
         if due and self._consistency is not None:
             self._consistency.dump()
         metrics = {"predict_auc": record.predict_auc, "train_auc": record.train_auc}
-        state = State(progress.rows, progress.deletions, progress.event_time, metrics)
+        state = State(progress.rows, progress.shrinks, progress.deletions, progress.event_time, metrics)
         exported = self._exporter.build(due, staged, touched, record.of, state)
         laps.append(time.monotonic())
         self._journal.sync()
@@ -156,7 +167,7 @@ class Saver:
         laps.append(time.monotonic())
         self._exporter.chain = exported.chain
         if self._upkeep is not None:
-            self._upkeep.run()
+            self._upkeep.run(record.of)
         if self._consistency is not None and exported.models:
             self._consistency.start(list(exported.models)[-1])
         for model in exported.models:

@@ -16,6 +16,7 @@ from streamtrain.kafka.clients import admin
 from streamtrain.kafka.hanging import open_transactions
 from streamtrain.kafka.markers import MarkerLog
 from streamtrain.kafka.topics import TopicNames, find
+from streamtrain.upkeep import read_upload
 
 
 def parts_status(config: JobConfig) -> dict[str, Any]:
@@ -72,4 +73,5 @@ def job_status(config: JobConfig, properties: Mapping[str, str]) -> dict[str, An
         else None,
         "inference_model": models[-1].values if models else None,
         "consistency": read_result(store.root),
+        "upload": read_upload(store.root),
     }

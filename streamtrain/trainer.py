@@ -99,9 +99,9 @@ class Trainer:
                 self._write_down(record)
             if record is not None and not self._progress.saved:
                 self._save(stream, record)
+            self._saver.close()
         finally:
             feed.close()
-            self._saver.close()
             if self._committer is not None:
                 self._committer.close()
                 self._journal.close()
@@ -216,7 +216,7 @@ class Trainer:
             log.info("pass %s: predict AUC %.6f", plan.of, predicted.auc)
             failpoint("pass.predicted")
             halfway = time.monotonic()
-            gated, train = self._judge(plan, predicted)
+            gated, withheld, train = self._judge(plan, predicted)
             self._phase(phases.TRAINING)
             self._engine.barrier()
             with self._dumps.train(plan, plan.rows if train else 0) as dump:
@@ -238,19 +238,23 @@ class Trainer:
             plan.of.day, plan.of.pass_id, plan.rows, _or_none(predicted.auc), _or_none(trained.auc),
             seconds=end - begin, read_seconds=started - begin, predict_seconds=halfway - started,
             train_seconds=end - halfway, predict_histogram=pack(predicted.pos, predicted.neg),
-            gate=gated, trained=train,
+            gate=gated, trained=train, withheld=withheld,
         )  # fmt: skip
 
-    def _judge(self, plan: PassPlan, predicted: PassStats) -> tuple[str, bool]:
-        """What the gate says of the pass ('' within bounds), and whether it is trained. Worker 0 judges for all."""
-        if self._gate is None or self._config.stream.gate is None:
-            return "", True
+    def _judge(self, plan: PassPlan, predicted: PassStats) -> tuple[str, str, bool]:
+        """What the gate says of the pass ('' within bounds), why its model is withheld ('' if not), whether it is
+        trained. Worker 0 judges for all; others only know whether."""
+        config = self._config.stream.gate
+        if self._gate is None or config is None:
+            return "", "", True
         said = self._gate.judge(predicted.auc, plan.rows) if self._committer is not None else ""
-        out = bool(self._engine.all_reduce_sum(np.array([bool(said)], np.int64))[0])
-        train = not out or self._config.stream.gate.train
+        flags = np.array([bool(said), bool(self._gate.last)], np.int64)
+        out, holding = (bool(flag) for flag in self._engine.all_reduce_sum(flags))
+        train = not out or config.train
         if said:
             log.error("pass %s is OUT OF BOUNDS: %s; it is %s", plan.of, said, "trained" if train else "NOT TRAINED")
-        return (said or "out of bounds") if out else "", train
+        withheld = (self._gate.last or "out of bounds") if holding and not config.export else ""
+        return (said or "out of bounds") if out else "", withheld, train
 
     @staticmethod
     def _check_rows(plan: PassPlan, what: str, expected: int, found: int) -> None:

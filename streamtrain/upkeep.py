@@ -7,30 +7,54 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
+from typing import Any
+
+import orjson
 
 from streamtrain.checkpoint.mirror import Mirror
 from streamtrain.checkpoint.models import DONEFILES, DoneLine
 from streamtrain.checkpoint.retention import Keep, old_checkpoints, old_models
-from streamtrain.checkpoint.store import Checkpoint, CheckpointStore
+from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import JobConfig, KeepConfig
+from streamtrain.errors import CheckpointError
+from streamtrain.schedule import PassId
 
 log = logging.getLogger("streamtrain.upkeep")
 
+#: Below the checkpoints' folder: how the last upload went.
+UPLOAD = "upload.json"
+
+
+def read_upload(root: Path) -> dict[str, Any] | None:
+    """{url, problem, time} of the last upload; None when there was none."""
+    try:
+        found: dict[str, Any] = orjson.loads((root / UPLOAD).read_bytes())
+        return found
+    except (OSError, ValueError):
+        return None
+
 
 class Upkeep:
-    """Worker 0's. The store must have been taken over. Raises ConfigError for a URL that cannot be opened."""
+    """Worker 0's. The store must be taken over before begin(). Raises ConfigError for a URL that cannot be opened."""
 
     def __init__(self, config: JobConfig, store: CheckpointStore) -> None:
         self._store = store
         self._keep_checkpoints = _keep(config.stream.keep_checkpoints)
         self._keep_models = _keep(config.stream.keep_inference_models)
-        url = config.models_url
-        self._mirror = Mirror(url, store.root, store.check_taken_over) if url is not None else None
+        self._url = config.models_url
+        self._mirror = Mirror(self._url, store.root, store.check_taken_over) if self._url is not None else None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="upload")
-        self._uploads: list[Future[bool]] = []
+        self._uploads: list[Future[None]] = []
 
-    def run(self) -> None:
-        """Deletes at once, uploads in a thread. Raises Fenced, CheckpointError."""
+    def begin(self, newest: PassId | None) -> None:
+        """After a restore of checkpoint `newest`: what a crash has left undone. Raises Fenced, CheckpointError."""
+        if self._keep_models:
+            self._store.sweep_models()
+        self.run(newest)
+
+    def run(self, newest: PassId | None) -> None:
+        """Deletes at once, uploads in a thread. newest: the checkpoint that the trainer stands on; later ones are
+        damaged ones, which are left as they are. Raises Fenced, CheckpointError."""
         now = time.time()
         lines = [line for kind in DONEFILES for line in self._store.read_donefile(kind)]
         gone: list[DoneLine] = old_models(lines, self._keep_models, now) if self._keep_models else []
@@ -42,42 +66,47 @@ class Upkeep:
             self._raise_of_uploads()
             self._uploads.append(self._pool.submit(self._upload, self._mirror, kept, [x.path for x in gone]))
         else:
-            self._delete([self._store.root / line.path for line in gone])
-        if self._keep_checkpoints:
-            made = {c.of: c for c in self._store.list()}
-            ages = [(of, _made(c)) for of, c in made.items()]
-            old = [made[of].path for of in old_checkpoints(ages, self._keep_checkpoints, now)]
-            self._delete(old)
-            if old:
-                log.info("checkpoints no longer kept: %s", ", ".join(f"{p.parent.name}/{p.name}" for p in old))
+            self._delete([line.path for line in gone])
+        if self._keep_checkpoints and newest is not None:
+            self._delete_checkpoints(self._keep_checkpoints, newest, now)
 
     def close(self) -> None:
-        """Waits for the uploads that are under way. Raises what they raised: Fenced."""
+        """Waits for the uploads that are under way. Raises CheckpointError when the last one failed, Fenced."""
         self._pool.shutdown(wait=True)
-        self._raise_of_uploads(wait=True)
+        self._raise_of_uploads()
+        if self._mirror is not None and self._mirror.problem:
+            raise CheckpointError(self._mirror.problem, remedy="Mend the store: a restart uploads what is missing.")
 
-    def _upload(self, mirror: Mirror, lines: list[DoneLine], gone: list[str]) -> bool:
-        done = mirror.run(lines, gone)
-        self._delete([self._store.root / path for path in gone])
-        return done
+    def _delete_checkpoints(self, keep: Keep, newest: PassId, now: float) -> None:
+        """Besides the newest ones the one that was last published with an inference model: it says what that is."""
+        made: dict[PassId, float] = {}
+        with_models: list[PassId] = []
+        for checkpoint in self._store.list():
+            if checkpoint.manifest is not None and checkpoint.of <= newest:
+                made[checkpoint.of] = datetime.fromisoformat(checkpoint.manifest.created).timestamp()
+                with_models += [checkpoint.of] if checkpoint.manifest.models else []
+        old = old_checkpoints(list(made.items()), keep, now, with_models[-1:])
+        if old:
+            self._store.drop_from_donefile(old)
+            self._delete([f"{of.day}/{of.pass_id}" for of in old])
+            log.info("checkpoints no longer kept: %s", ", ".join(map(str, old)))
 
-    def _raise_of_uploads(self, *, wait: bool = False) -> None:
-        for upload in self._uploads:
-            if wait or upload.done():
-                upload.result()
-        self._uploads = [u for u in self._uploads if not u.done()]
+    def _upload(self, mirror: Mirror, lines: list[DoneLine], gone: list[str]) -> None:
+        mirror.run(lines, gone)
+        said = {"url": self._url, "problem": mirror.problem, "time": time.time()}
+        self._store.replace(self._store.root / UPLOAD, orjson.dumps(said) + b"\n")
+        self._delete(gone)
 
-    def _delete(self, paths: list[Path]) -> None:
+    def _raise_of_uploads(self) -> None:
+        done = [upload for upload in self._uploads if upload.done()]
+        self._uploads = [upload for upload in self._uploads if upload not in done]
+        for upload in done:
+            upload.result()
+
+    def _delete(self, paths: list[str]) -> None:
         for path in paths:
-            self._store.remove(path)
+            self._store.remove(self._store.root / path)
 
 
 def _keep(config: KeepConfig | None) -> Keep | None:
     return Keep(config.count, config.hours * 3600) if config is not None else None
-
-
-def _made(checkpoint: Checkpoint) -> float:
-    """When it was made; of a damaged one its directory's time."""
-    if checkpoint.manifest is not None:
-        return datetime.fromisoformat(checkpoint.manifest.created).timestamp()
-    return checkpoint.path.stat().st_mtime

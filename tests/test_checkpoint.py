@@ -26,7 +26,24 @@ def test_auc_is_the_chance_that_a_click_ranks_higher(pos: np.ndarray, neg: np.nd
 
 
 def manifest(of: PassId, files: tuple[FileEntry, ...]) -> Manifest:
-    return Manifest("job", of.day, of.pass_id, 7, {"0": 5}, "a", "b", "c", 1, 10, 3, {}, "f", "p", "now", files)
+    return Manifest(
+        "job",
+        of.day,
+        of.pass_id,
+        7,
+        {"0": 5},
+        "a",
+        "b",
+        "c",
+        1,
+        10,
+        3,
+        {},
+        "f",
+        "p",
+        "2024-01-01T00:00:00+00:00",
+        files,
+    )
 
 
 def save(store: CheckpointStore, of: PassId, text: str = "rows") -> Path:

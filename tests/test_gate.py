@@ -17,6 +17,8 @@ def test_bounds_and_their_mean() -> None:
     assert not gate.judge(0.65, 100)  # mean of the last two, 0.695
     assert "below stream.gate.min_auc, 0.6" in gate.judge(0.59, 100)
     assert not gate.judge(0.1, 9) and not gate.judge(math.nan, 100)
+    assert "min_auc" in gate.last  # what is not judged ends no withholding
+    assert not gate.judge(0.66, 100) and not gate.last
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 300)), max_size=30), st.integers(0, 30))

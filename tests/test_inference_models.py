@@ -1,10 +1,12 @@
 """What the trainer publishes for serving, read from the layout alone; killed between export and checkpoint."""
 
 import itertools
+import signal
 from pathlib import Path
 
 import pytest
 
+from streamtrain.consistency import read_result
 from streamtrain.proof import recount_job
 from tests.faults.scene import SPLITS, Scene
 from tests.models_reader import checkpoint_keys, keys_in, overlay, read_all
@@ -22,8 +24,10 @@ def set_accessor(scene: Scene, **values: float) -> None:
 
 def test_base_and_increments_are_the_full_one(tmp_path: Path, kafka: dict[str, str], job: str) -> None:
     """Also over a day's shrink that deletes keys, and kills between export, checkpoint and donefiles."""
-    scene = Scene(tmp_path, kafka, job, days=2, runner={"save_delta_frequency": 1, "save_first_base": True})
-    set_accessor(scene, show_click_decay_rate=0.6, delete_threshold=1.5)
+    runner = {"save_delta_frequency": 1, "save_first_base": True}
+    scene = Scene(tmp_path, kafka, job, days=2, runner=runner, stream={"consistency_rows": 50})
+    # keys that the shrink takes below embedx_threshold: the trainer must not go on with what the text leaves out
+    set_accessor(scene, show_click_decay_rate=0.5, delete_threshold=2.5, embedx_threshold=5)
     points = ("day.shrunk", "commit.model", "commit.renamed")
     kills = ",".join(f"{name}=kill@{2 + n % 2}" for n, name in enumerate(points))
     kills = kills.replace("day.shrunk=kill@2", "day.shrunk=kill")
@@ -39,15 +43,20 @@ def test_base_and_increments_are_the_full_one(tmp_path: Path, kafka: dict[str, s
     for before, after in itertools.pairwise(full):
         assert overlay(before, incremental) == after.keys
     assert full[2].keys == checkpoint_keys(root / "20240102" / "4")
+    zeros = [k for k, v in full[2].keys.items() if v.endswith(" 0" * 8)]
+    assert 0 < len(zeros) < len(full[2].keys)
+    checked = read_result(root)
+    assert checked is not None and checked["ok"], checked
+    assert "DIFFERS" not in (tmp_path / "log" / "workerlog.0").read_text()
     assert sum(len(m.deleted) for m in incremental) > 0
     for (day, pass_id), model in zip(passes, incremental, strict=True):
         touched = keys_in(tmp_path / "data", f"{day}/{SPLITS[pass_id - 1][-4:]}")
         if pass_id < len(SPLITS):  # the last of a day is after the shrink
             assert set(model.keys) == touched
         else:
-            assert set(model.keys) <= touched and touched - set(model.keys) == touched - set(
-                checkpoint_keys(root / day / str(pass_id))
-            )
+            assert touched - set(model.keys) == touched - set(checkpoint_keys(root / day / str(pass_id)))
+            forgotten = set(model.keys) - touched  # their embedx is gone
+            assert all(model.keys[key].endswith(" 0" * 8) for key in forgotten)
         assert model.manifest["event_time"] > f"{day[:4]}-{day[4:6]}-{day[6:]}T00:00:00"
         assert [f["slot"] for f in model.manifest["feeds"]] == [2, 3, 4, 5] and model.manifest["thresholds"] is None
 
@@ -65,6 +74,24 @@ def test_only_incremental_ones_2x2(tmp_path: Path, kafka: dict[str, str], job: s
     assert set(incremental[1].keys) == keys_in(tmp_path / "data", "20240102/0000", "20240102/0600")
     assert overlay(full[0], incremental) == checkpoint_keys(root / "20240102" / "4")
     assert sum(len(m.deleted) for m in incremental) > 0
+
+
+def test_without_a_base_the_next_one_is_full(tmp_path: Path, kafka: dict[str, str], job: str) -> None:
+    """The donefile of the full ones is lost between two runs: nothing is patched that readers cannot find."""
+    scene = Scene(tmp_path, kafka, job, days=2, stream={"inference_model": "incremental"})
+    second = tmp_path / "data" / "20240102"
+    second.rename(tmp_path / "later")
+    run = scene.start("run")
+    run.wait_for(lambda: scene.passes() == len(SPLITS))
+    run.signal(signal.SIGTERM)
+    run.finish()
+    root = scene.config.model_save_path
+    (root / "base_donefile.txt").unlink()
+    (tmp_path / "later").rename(second)
+    scene.start("run").finish()
+    full, incremental = read_all(root)
+    assert [m.line["path"] for m in full] == ["20240102/inference_model_1"]
+    assert overlay(full[0], incremental) == checkpoint_keys(root / "20240102" / "4")
 
 
 def test_paddlerecs_thresholds_full_ones_at_a_url(tmp_path: Path, kafka: dict[str, str], job: str) -> None:

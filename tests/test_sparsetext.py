@@ -69,3 +69,15 @@ def test_other_rules(tmp_path: Path) -> None:
     source.write_text("7 5 0 0 1 1 .5 .25 .125\n")
     assert sparsetext.write_short(source, tmp_path / "naive", sparsetext.TextColumns(2, 0, 0)) == 1
     assert (tmp_path / "naive").read_text() == "7 .5 .25 .125\n"
+
+
+def test_embedx_that_is_forgotten(tmp_path: Path) -> None:
+    one, two, paddle = (tmp_path / name for name in ("one", "two", "paddle"))
+    one.write_text("1 .5 .1 0\n2 .5 0 0\n3 .5 .1 .2\n4 0 0 .1\n")
+    two.write_text("2 .5 .3 .1\n3 .5 0 0\n")
+    keys: set[bytes] = set()
+    for part in (one, two):
+        sparsetext.follow_embedx(part, keys)
+    assert keys == {b"1", b"2", b"4"}
+    paddle.write_text("1 0 0 0 1 1 .5 1\n2 0 0 0 1 1 .5 1 .3 .1 1\n3 0 0 0 1 1 .5 1\n4 0 0 0 1 1 .5 1\n")
+    assert sparsetext.without_embedx(paddle, TWO, keys) == b"1 0 0 0 1 1 .5 1\n4 0 0 0 1 1 .5 1\n"

@@ -28,7 +28,8 @@ class PassRecord:
     rows, predict_seconds and train_seconds. ended: seconds since 1970, its checkpoint included.
     checkpoint_parts: seconds of the checkpoint by part; those of paddle_* are Paddle's own saving.
 
-    gate: what the AUC gate found wrong with the pass, '' if nothing; trained: whether its rows were trained.
+    gate: what the AUC gate found wrong with the pass, '' if nothing; trained: whether its rows were trained; withheld:
+    why its inference model is, this pass's gate or that of one before it.
     predict_histogram: rows by label and bucketed prediction, from pack(); AUCs over several passes need it.
     """
 
@@ -46,6 +47,7 @@ class PassRecord:
     checkpoint_parts: dict[str, float] = field(default_factory=dict)
     gate: str = ""
     trained: bool = True
+    withheld: str = ""
     predict_histogram: str = field(default="", repr=False)
 
     @classmethod

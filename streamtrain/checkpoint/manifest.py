@@ -39,10 +39,11 @@ class ModelRef:
 @dataclass(frozen=True)
 class ModelChain:
     """What an incremental inference model patches: base, the newest full one; previous, the newest of all (the base
-    or an incremental one over it); deletions: see Manifest, at `previous`."""
+    or an incremental one over it); shrinks, deletions: see Manifest, at `previous`."""
 
     base: ModelRef
     previous: ModelRef
+    shrinks: int
     deletions: int
 
 
@@ -111,7 +112,9 @@ class Manifest:
 def _chain(values: dict[str, Any] | None) -> ModelChain | None:
     if values is None:
         return None
-    return ModelChain(ModelRef(**values["base"]), ModelRef(**values["previous"]), values["deletions"])
+    return ModelChain(
+        ModelRef(**values["base"]), ModelRef(**values["previous"]), values["shrinks"], values["deletions"]
+    )
 
 
 def digest(data: bytes) -> str:

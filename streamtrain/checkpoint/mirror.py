@@ -50,7 +50,9 @@ class Mirror:
         self._gone |= set(gone)
         try:
             for attempt in Retrying(
-                stop=stop_after_attempt(ATTEMPTS), wait=wait_exponential_jitter(0.2, 5), retry=_is_store_error
+                stop=stop_after_attempt(ATTEMPTS),
+                wait=wait_exponential_jitter(multiplier=0.2, max=5),
+                retry=_is_store_error,
             ):
                 with attempt:
                     self._run(lines)
@@ -64,17 +66,23 @@ class Mirror:
 
     def _run(self, lines: Sequence[DoneLine]) -> None:
         listed = self._read_listed() if self._listed is None else self._listed
+        if listed - {line.digest for line in lines}:  # before what they name is written over
+            self._list([line for line in lines if line.digest in listed])
         for line in lines:
             if line.digest not in listed:
+                self._check()
                 self._upload(line.path)
-        self._check()
-        for kind, name in DONEFILES.items():
-            self._replace(f"{self._base}/{name}", b"".join(x.encode() for x in lines if x.kind == kind))
+        self._list(lines)
         self._listed = {line.digest for line in lines}
         for path in sorted(self._gone - {line.path for line in lines}):
             if self._fs.exists(f"{self._base}/{path}"):
                 self._fs.rm(f"{self._base}/{path}", recursive=True)
         self._gone.clear()
+
+    def _list(self, lines: Sequence[DoneLine]) -> None:
+        self._check()
+        for kind, name in DONEFILES.items():
+            self._replace(f"{self._base}/{name}", b"".join(x.encode() for x in lines if x.kind == kind))
 
     def _read_listed(self) -> set[str]:
         found = set()
@@ -88,15 +96,17 @@ class Mirror:
         return found
 
     def _upload(self, path: str) -> None:
-        """The manifest last; what stood there, of an upload that was cut, is removed first."""
+        """The manifest last; then what stands there besides, of an upload that was cut, is removed."""
         target = f"{self._base}/{path}"
-        if self._fs.exists(target):
-            self._fs.rm(target, recursive=True)
         local = self._root / path
         names = sorted(str(p.relative_to(local)) for p in local.rglob("*") if p.is_file() and p.name != NAME)
         for name in [*names, NAME]:
             self._fs.makedirs(f"{target}/{name}".rpartition("/")[0], exist_ok=True)
             self._fs.put_file(str(local / name), f"{target}/{name}")
+        ours = {f"{target}/{name}".lstrip("/") for name in (*names, NAME)}
+        for found in self._fs.find(target):
+            if found.lstrip("/") not in ours:
+                self._fs.rm_file(found)
 
     def _replace(self, path: str, data: bytes) -> None:
         """On stores whose writes are not atomic (files), through a rename."""
@@ -108,4 +118,4 @@ class Mirror:
 def _is_store_error(state: Any) -> bool:
     """What stores raise is as various as they are; ours goes through."""
     error = state.outcome.exception()
-    return error is not None and not isinstance(error, StreamtrainError)
+    return isinstance(error, Exception) and not isinstance(error, StreamtrainError)

@@ -7,7 +7,7 @@ them together.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from streamtrain.checkpoint.models import DoneLine
@@ -27,26 +27,34 @@ class Keep:
     seconds: float
 
 
-def old_checkpoints(found: Sequence[tuple[PassId, float]], keep: Keep, now: float) -> list[PassId]:
-    """Those to delete, oldest first. found: (pass, when it was made, seconds since 1970)."""
+def old_checkpoints(
+    found: Sequence[tuple[PassId, float]], keep: Keep, now: float, needed: Collection[PassId] = ()
+) -> list[PassId]:
+    """Those to delete, oldest first. found: (pass, when it was made, seconds since 1970), of whole ones up to the
+    one that the trainer stands on: a damaged one keeps no other from being kept. needed: kept in any case."""
     ordered = sorted(found)
     older = ordered[: -max(keep.count, LEAST_CHECKPOINTS)]
-    return [of for of, made in older if now - made >= keep.seconds]
+    return [of for of, made in older if now - made >= keep.seconds and of not in needed]
 
 
 def old_models(lines: Sequence[DoneLine], keep: Keep, now: float, grace_s: float = GRACE_S) -> list[DoneLine]:
     """The lines of those to delete. keep.count counts full models; an age is that of the last one over it.
 
-    lines: of both donefiles, in the order of publishing each.
+    lines: of both donefiles, each in its order: the file's, since a clock may be set back. An incremental one whose
+    full one is not listed is of no use.
     """
     chains: dict[str, list[DoneLine]] = {line.digest: [line] for line in lines if line.kind == "full"}
     for line in lines:
-        if line.kind == "incremental" and (base := line.values.get("base")) and base["digest"] in chains:
-            chains[base["digest"]].append(line)
-    ordered = sorted(chains.values(), key=lambda chain: chain[0].published)
-    gone: list[DoneLine] = []
+        if line.kind == "incremental" and _base(line) in chains:
+            chains[_base(line)].append(line)
+    ordered = list(chains.values())
+    gone: list[DoneLine] = [line for line in lines if line.kind == "incremental" and _base(line) not in chains]
     for number, chain in enumerate(ordered[: -keep.count]):
         replaced = ordered[number + 1][0].published
         if now - chain[-1].published >= keep.seconds and now - replaced >= grace_s:
             gone += chain
     return gone
+
+
+def _base(line: DoneLine) -> str:
+    return str((line.values.get("base") or {}).get("digest", ""))

@@ -133,3 +133,24 @@ def keys_of(path: Path) -> npt.NDArray[np.uint64]:
         np.array([x.split(b" ", 1)[0] for x in block.splitlines()], "S20").astype(np.uint64) for block in blocks(path)
     ]
     return np.concatenate(found)
+
+
+def follow_embedx(part: Path, keys: set[bytes]) -> None:
+    """Puts the keys of an inference model's part that have an embedx into `keys`, takes those that have none out."""
+    for block in blocks(part):
+        for line in block.splitlines():
+            key, _, rest = line.partition(b" ")
+            if rest.partition(b" ")[2].strip(b"0 "):
+                keys.add(key)
+            else:
+                keys.discard(key)
+
+
+def without_embedx(part: Path, text: TextColumns, keys: set[bytes]) -> bytes:
+    """The lines of Paddle's part of those `keys` that have no embedx."""
+    return b"".join(
+        line
+        for block in blocks(part)
+        for line in block.splitlines(keepends=True)
+        if line.partition(b" ")[0] in keys and len(line.split()) == text.short
+    )

@@ -20,13 +20,13 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from streamtrain.checkpoint import models
-from streamtrain.checkpoint.manifest import NAME, FileEntry, Manifest, ModelRef, digest
+from streamtrain.checkpoint.manifest import NAME, FileEntry, Manifest, ModelChain, ModelRef, digest
 from streamtrain.checkpoint.models import DoneLine, ModelManifest
 from streamtrain.errors import CheckpointError, Fenced
 from streamtrain.failpoints import failpoint
@@ -135,7 +135,7 @@ class CheckpointStore:
     def claim(self) -> None:
         """Makes this run's directory, with a number over all others': what decides which of two is newer."""
         staging = self.root / STAGING
-        with _refusals(staging, "cannot be made"):
+        with refusals(staging, "cannot be made"):
             staging.mkdir(parents=True, exist_ok=True)
             number = self.newest_run()
             while self._run is None:
@@ -209,7 +209,7 @@ class CheckpointStore:
 
         A failed fsync is final: the kernel may have dropped the pages, so it is never tried again.
         """
-        with _refusals(path, "cannot be read back"), ThreadPoolExecutor(1) as pool:
+        with refusals(path, "cannot be read back"), ThreadPoolExecutor(1) as pool:
             names = _files(path)
             digests = pool.map(_sha256, [path / name for name in names])  # beside the disk's work
             for name in names:
@@ -282,7 +282,8 @@ class CheckpointStore:
             return []
         except (OSError, ValueError) as error:
             raise CheckpointError(
-                f"{path} cannot be read: {error}", remedy="Restore it, or remove it: it is written anew from then on."
+                f"{path} cannot be read: {error}",
+                remedy="Restore it, or remove it: then the next inference model is full, and listed.",
             ) from error
 
     def write_donefiles(self, lines: Sequence[DoneLine]) -> None:
@@ -302,12 +303,36 @@ class CheckpointStore:
         lines = [line for kind in models.DONEFILES for line in models.kept_lines(self.read_donefile(kind), newest)]
         known = {line.digest for line in lines}
         for model in published:
-            if model.digest not in known:
-                try:
-                    lines.append(self.read_model(model).line(model.digest, time.time()))
-                except CheckpointError as error:  # what a restart needs is in the checkpoint alone
-                    log.error("%s: it is NOT LISTED for serving", error)
+            if model.digest in known:
+                continue
+            try:
+                found = self.read_model(model)
+            except CheckpointError as error:  # what a restart needs is in the checkpoint alone
+                log.error("%s: it is NOT LISTED for serving", error)
+                continue
+            if found.base is None or found.base.digest in known:  # else retention has dropped it with its base
+                lines.append(found.line(model.digest, time.time()))
+                known.add(model.digest)
         self.write_donefiles(lines)
+
+    def stands(self, chain: ModelChain) -> bool:
+        """Whether an incremental model can be published over it: its models are listed, and are what it names."""
+        listed = {line.digest for kind in models.DONEFILES for line in self.read_donefile(kind)}
+        try:
+            for model in (chain.base, chain.previous):
+                self.read_model(model)
+        except CheckpointError as error:
+            log.warning("%s", error)
+            return False
+        return {chain.base.digest, chain.previous.digest} <= listed
+
+    def sweep_models(self) -> None:
+        """Removes inference models that no donefile names: left by a crash in the middle of deleting them."""
+        named = {line.path for kind in models.DONEFILES for line in self.read_donefile(kind)}
+        for path in self.root.glob(f"*/{models.directory_name(0)[:-1]}*"):
+            if path.is_dir() and str(path.relative_to(self.root)) not in named:
+                log.info("%s is removed: no donefile names it", path)
+                self.remove(path)
 
     def list_models(self, published: Sequence[ModelRef]) -> None:
         """Adds models that stand to the donefiles. Raises Fenced, CheckpointError."""
@@ -321,10 +346,25 @@ class CheckpointStore:
         aside = self._own() / f"removed-{path.parent.name}-{path.name}"
         shutil.rmtree(aside, ignore_errors=True)
         with self._still_ours(path, "cannot be deleted"):
-            path.rename(aside)
+            try:
+                path.rename(aside)
+            except FileNotFoundError:
+                if self._own().is_dir():
+                    log.warning("%s is gone already", path)
+                    return
+                raise
             with contextlib.suppress(OSError):
                 path.parent.rmdir()  # the day's last
         shutil.rmtree(aside, ignore_errors=True)
+
+    def drop_from_donefile(self, gone: Collection[PassId]) -> None:
+        """Takes their lines out of donefile.txt. Raises Fenced, CheckpointError."""
+        path = self.root / DONEFILE
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        names = {f"{of.day}/{of.pass_id}" for of in gone}
+        kept = [x for x in lines if "/".join(x.split("\t")[0:4:3]) not in names]
+        if kept != lines:
+            self.replace(path, "".join(kept).encode())
 
     def append_donefile(self, of: PassId, base_key: int) -> None:
         """A line `day, base key, path, pass_id, 0` in donefile.txt, by atomic replace; once a checkpoint.
@@ -359,7 +399,7 @@ class CheckpointStore:
     @contextlib.contextmanager
     def _still_ours(self, path: Path, failure: str) -> Iterator[None]:
         try:
-            with _refusals(path, failure):
+            with refusals(path, failure):
                 yield
         except CheckpointError as error:
             if self._own().is_dir():
@@ -372,7 +412,7 @@ def _number(run: Path) -> int:
 
 
 @contextlib.contextmanager
-def _refusals(path: Path, failure: str) -> Iterator[None]:
+def refusals(path: Path, failure: str) -> Iterator[None]:
     """What the file system refuses becomes a CheckpointError that names the path and says what to do."""
     try:
         yield
@@ -412,6 +452,6 @@ def _fsync(path: Path) -> None:
 
 def write_synced(path: Path, data: bytes) -> None:
     """Writes and fsyncs a file. Raises CheckpointError."""
-    with _refusals(path, "cannot be written"):
+    with refusals(path, "cannot be written"):
         path.write_bytes(data)
     _fsync(path)

@@ -55,6 +55,8 @@ def command(config: ConfigOption, json: JsonOption = False) -> None:
         table.add_row("", f"of logs up to {model['event_time']}")
     if checked := found["consistency"]:
         table.add_row("consistency", consistency_said(checked), style=None if checked["ok"] else "red")
+    if uploaded := found["upload"]:
+        table.add_row("upload", uploaded["problem"] or uploaded["url"], style="red" if uploaded["problem"] else None)
     Console().print(table)
     Console().print(_parts_table(parts))
     for t in found["open_transactions"]:

@@ -15,6 +15,7 @@ from typing import Any
 import paddle
 
 from streamtrain.engine.model import Model
+from streamtrain.engine.tables import link
 from streamtrain.errors import CheckpointError, ConfigError
 
 
@@ -42,7 +43,7 @@ class ServingNetwork:
             block = self.program.global_block()
             for name in self.parameters:
                 if name in values:
-                    (dense / name).hardlink_to(values[name])
+                    link(values[name], dense / name)
                 else:  # not the optimizer's: never changes, is in no table
                     paddle.save(block.var(name).get_value(), str(dense / name), use_binary_format=True)
             paddle.static.save_vars(

@@ -53,6 +53,10 @@ class TableFormat:
         self.embed_state = _state(accessor, "embed_sgd_param", 1)
         self.embedx_state = _state(accessor, "embedx_sgd_param", self.embedx_dim)
         self.thresholds: Mapping[str, Any] = accessor.get("ctr_accessor_param") or {}
+        decay = float(self.thresholds.get("show_click_decay_rate", 0.98))
+        #: Whether a shrink can take keys below embedx_threshold: the servers keep and use their embedx, which the
+        #: saved text leaves out.
+        self.forgets_embedx = decay < 1 and float(accessor.get("embedx_threshold", 10)) > 0
 
     def all_touched(self) -> dict[str, float]:
         """Thresholds by which a delta has exactly the keys that were touched: one show adds a coefficient to
@@ -188,13 +192,14 @@ def paddle_layout(directory: Path, scratch: Path, table: TableFormat) -> Iterato
         for folder, files in (("000", parts), ("001", dense)):
             (temporary / folder).mkdir()
             for file in files:
-                _link(file, temporary / folder / file.name.removesuffix(".txt"))
+                link(file, temporary / folder / file.name.removesuffix(".txt"))
         yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _link(source: Path, target: Path) -> None:
+def link(source: Path, target: Path) -> None:
+    """A hard link, or a copy where the file system has none."""
     try:
         target.hardlink_to(source)
     except OSError:  # a file system without hard links

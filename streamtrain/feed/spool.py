@@ -36,6 +36,14 @@ class Spool:
             self._lock = os.open(self._directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
             fcntl.flock(self._lock, fcntl.LOCK_EX)
 
+    def empty(self, name: str) -> Path:
+        """An empty directory of that name."""
+        path = self._directory / name
+        shutil.rmtree(path, ignore_errors=True)
+        with self._refusals():
+            path.mkdir()
+        return path
+
     @contextlib.contextmanager
     def writer(self, name: str) -> Iterator[tuple[Path, IO[bytes]]]:
         """A new file of that name, open; it is complete, if no error comes out."""
