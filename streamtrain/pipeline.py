@@ -20,9 +20,15 @@ import psutil
 from streamtrain.checkpoint.commit import refuse_lost_topics
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import JobConfig
-from streamtrain.errors import FINAL, ConfigError, DataError, KafkaError, StreamtrainError
+from streamtrain.errors import FINAL, BrokerUnavailable, ConfigError, DataError, KafkaError, StreamtrainError
 from streamtrain.kafka.clients import admin, wait_for_cluster
-from streamtrain.kafka.embedded import EmbeddedBroker, FolderInUse, find_process, find_running
+from streamtrain.kafka.embedded import (
+    EmbeddedBroker,
+    FolderInUse,
+    KilledWhileStarting,
+    find_process,
+    find_running,
+)
 from streamtrain.kafka.topics import TopicNames, ensure_topics, find
 from streamtrain.processes import die_with_parent, end
 from streamtrain.status import job_status
@@ -151,11 +157,7 @@ class Pipeline:
     def run(self) -> None:
         """Raises the first error of a part that a restart cannot mend."""
         with self._kafka() as properties:
-            wait_for_cluster(properties, None, lambda s: log.warning("waiting for Kafka, %.0f s so far", s))
-            names = TopicNames(self._config.stream.job)
-            client = admin(properties)
-            refuse_lost_topics(CheckpointStore(self._config.model_save_path), find(client, names), names)
-            ensure_topics(client, names, self._config.stream.partitions)
+            self._make_topics(properties)
             self._properties = properties
             self.bridge.start()
             try:
@@ -164,6 +166,26 @@ class Pipeline:
                 self.bridge.stop()
             if self._bridge_error is not None:
                 raise self._bridge_error
+
+    def _make_topics(self, properties: dict[str, str]) -> None:
+        """Waits for a broker that is away, also one that dies in the middle. Raises what ensure_topics refuses."""
+
+        def wait(seconds: float) -> None:
+            log.warning("waiting for Kafka, %.0f s so far", seconds)
+            self._tend_broker()
+
+        names = TopicNames(self._config.stream.job)
+        while True:
+            wait_for_cluster(properties, None, wait)
+            try:
+                client = admin(properties)
+                refuse_lost_topics(CheckpointStore(self._config.model_save_path), find(client, names), names)
+                ensure_topics(client, names, self._config.stream.partitions)
+                return
+            except BrokerUnavailable as error:
+                log.warning("%s; tried again", error)
+                if self._stop.wait(BRIDGE_PAUSE_S):
+                    raise
 
     @contextmanager
     def _kafka(self) -> Iterator[dict[str, str]]:
@@ -180,6 +202,10 @@ class Pipeline:
                 self._stop.wait(0.5)
                 if self._stop.is_set():
                     raise
+            except KilledWhileStarting as error:
+                log.warning("%s", error)
+                if self._stop.is_set():
+                    raise
         self._broker = broker  # also when it is another's that runs: it may end before this job does
         try:
             yield {"bootstrap.servers": running}
@@ -188,8 +214,7 @@ class Pipeline:
             broker.stop()
 
     def _look(self) -> None:
-        if self._broker is not None and not self._broker.alive() and find_process(self._config.broker_dir) is None:
-            self._start_broker_again(self._broker)
+        self._tend_broker()
         try:
             self.bridge.check()
         except BridgeError as error:
@@ -200,6 +225,10 @@ class Pipeline:
         if self._bridge_error is not None and not self._stop.is_set() and self._is_drained():
             self._stop.set()
         self._tick()
+
+    def _tend_broker(self) -> None:
+        if self._broker is not None and not self._broker.alive() and find_process(self._config.broker_dir) is None:
+            self._start_broker_again(self._broker)
 
     def _start_broker_again(self, broker: EmbeddedBroker) -> None:
         """The bridge and the trainer wait for it; a start that fails (a full disk) is tried again."""

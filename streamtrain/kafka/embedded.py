@@ -16,6 +16,7 @@ import contextlib
 import fcntl
 import json
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -40,6 +41,10 @@ LET_GO_S = 5.0
 
 class FolderInUse(KafkaError):
     """Another process starts or runs a broker in that folder."""
+
+
+class KilledWhileStarting(KafkaError):
+    """Somebody has killed it: nothing is wrong with the folder or the port."""
 
 
 class _PortTaken(KafkaError):
@@ -180,6 +185,11 @@ class EmbeddedBroker:
         deadline = time.monotonic() + timeout_s
         while not _answers(self._directory, self.bootstrap, 1.0):
             if not self.alive():
+                code = self._process.returncode
+                if code is not None and code < 0:
+                    raise KilledWhileStarting(
+                        f"Kafka was killed while it started ({signal.Signals(-code).name})", remedy="Start it again."
+                    )
                 reason = _reason(log_file, begin)
                 kind = _PortTaken if "already in use" in reason else KafkaError
                 raise kind(f"Kafka did not start: {reason}", remedy=f"Look at {log_file}.")

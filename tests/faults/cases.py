@@ -6,6 +6,7 @@ Every case ends with a recount from outside, or with a refusal that has changed 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -485,6 +486,31 @@ def broker_killed(ground: Ground) -> Outcome:
         scene.recount()
         scene.close()
     return Outcome("both waited and went on", [recovery] if recovery else [], 1)
+
+
+@case("14", "run's own broker killed -9 while it starts, three times", topologies=1)
+def broker_killed_starting(ground: Ground) -> Outcome:
+    scene = ground.scene(kafka={})
+    run = scene.start("run")
+    killed: set[int] = set()
+
+    def starting() -> list[psutil.Process]:
+        found = []
+        for process in psutil.Process(run.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if process.pid not in killed and "kafka.Kafka" in process.cmdline():
+                    found.append(process)
+        return found
+
+    for _ in range(3):
+        run.wait_for(starting)
+        victim = starting()[0]
+        killed.add(victim.pid)
+        victim.kill()
+    output = run.finish(180)
+    assert output.count("Kafka was killed while it started (SIGKILL)") + output.count("Kafka died") == 3
+    scene.recount()
+    return Outcome("each time it was started again", kills=3)
 
 
 @case("14", "broker frozen for 60 s")
