@@ -209,7 +209,7 @@ class CheckpointStore:
 
         A failed fsync is final: the kernel may have dropped the pages, so it is never tried again.
         """
-        with refusals(path, "cannot be read back"), ThreadPoolExecutor(1) as pool:
+        with refusals(path, "cannot be read back"), ThreadPoolExecutor(2) as pool:
             names = _files(path)
             digests = pool.map(_sha256, [path / name for name in names])  # beside the disk's work
             for name in names:
