@@ -84,8 +84,12 @@ class ConsistencyCheck:
         if (self._models - 1) % self._every:
             return
         self._forget()
-        self._folder = self._spool.empty(f"consistency-{self._models}")
-        self._sampled = take_sample(text, self._folder / "sample.txt", self._rows, ins_ids=ins_ids)
+        try:
+            folder = self._spool.empty(f"consistency-{self._models}")
+            self._sampled = take_sample(text, folder / "sample.txt", self._rows, ins_ids=ins_ids)
+            self._folder = folder
+        except (StreamtrainError, OSError) as error:
+            log.error("consistency: NOT KNOWN: %s", error)
 
     def dump(self) -> None:
         """Computes the sample with the model as it is in the servers now: right after the checkpoint was saved."""
@@ -93,7 +97,7 @@ class ConsistencyCheck:
             return
         try:
             self._dump(self._folder / "dump")
-        except StreamtrainError as error:  # of the check alone: the training goes on
+        except (StreamtrainError, OSError) as error:  # of the check alone: the training goes on
             self._forget()
             self._tell({"ok": False, "error": str(error)})
 

@@ -97,14 +97,16 @@ class Exporter:
         chain, seconds = self.chain, {}
         for item in due:
             begin = time.monotonic()
-            deleted = self._deleted(chain, checkpoint, state) if item.kind == "incremental" else None
-            if item.kind == "incremental" and deleted is None:
-                item = replace(item, kind="full")
-                log.warning("the inference model of %s is full: those that it would patch are not there", item.of)
-            incremental = item.kind == "incremental"
             parts = sorted((checkpoint / SHARD).glob("part-*.txt"))
-            if incremental and touched is not None and chain is not None:
-                parts = [*sorted(touched.glob("part-*")), *self._forgotten(chain, parts, touched, state)]
+            deleted = None
+            if item.kind == "incremental":
+                change = self._change(chain, parts, touched, state)
+                if change is None:
+                    item = replace(item, kind="full")
+                    log.warning("the inference model of %s is full: those that it would patch are not there", item.of)
+                else:
+                    parts, deleted = change
+            incremental = item.kind == "incremental"
             ref, path = self._stage(item, parts, checkpoint, of, chain, deleted, state)
             models[ref] = path
             base = chain.base if chain is not None and incremental else ref
@@ -202,43 +204,58 @@ class Exporter:
         found = self._thresholds()
         return None if found is None else dict(vars(found))
 
-    def _deleted(self, chain: ModelChain | None, checkpoint: Path, state: State) -> npt.NDArray[np.uint64] | None:
-        """Keys that models since the base have and the checkpoint has not; None when that cannot be known.
-
-        The models are read only when keys were deleted since the last of them.
-        """
-        none = np.zeros(0, np.uint64)
-        if chain is None or not self._store.stands(chain):
+    def _change(
+        self, chain: ModelChain | None, parts: list[Path], touched: Path | None, state: State
+    ) -> tuple[list[Path], npt.NDArray[np.uint64]] | None:
+        """What an incremental model is over the chain: files of the keys that are other, and the keys that are gone.
+        None when that cannot be known, since models of the chain are not there."""
+        if chain is None or touched is None or not self._store.stands(chain):
             return None
-        if chain.deletions == state.deletions:
-            return none
         try:
-            known = none
-            for model in self._members(chain):
-                sparse = self._store.model_path(model) / "sparse"
-                gone = sparsetext.keys_of(sparse / "deleted.txt") if (sparse / "deleted.txt").exists() else none
-                known = np.setdiff1d(known, gone)
-                known = np.union1d(known, _all_keys(sparse))
+            deleted = self._deleted(chain, parts, state)
+            forgotten = self._forgotten(chain, touched, state)
         except (CheckpointError, OSError, ValueError) as error:
             log.error("%s", error)
             return None
-        return np.setdiff1d(known, _all_keys(checkpoint / SHARD))
+        changed = sorted(touched.glob("part-*"))
+        return [*changed, *self._write_forgotten(parts, forgotten)], deleted
 
-    def _forgotten(self, chain: ModelChain, parts: list[Path], touched: Path, state: State) -> list[Path]:
-        """A file of the keys that a shrink has taken below embedx_threshold since `previous`, and that nobody has
-        touched: their embedx is gone too. As Paddle's text; none where that cannot be."""
-        if chain.shrinks == state.shrinks or not self._engine.table.forgets_embedx:
-            return []
+    def _deleted(self, chain: ModelChain, parts: list[Path], state: State) -> npt.NDArray[np.uint64]:
+        """Keys that the models since the base have and the checkpoint's `parts` have not.
+
+        The models are read only when keys were deleted since the last of them.
+        """
+        known = np.zeros(0, np.uint64)
+        if chain.deletions == state.deletions:
+            return known
+        for model in self._members(chain):
+            sparse = self._store.model_path(model) / "sparse"
+            if (sparse / "deleted.txt").exists():
+                known = np.setdiff1d(known, sparsetext.keys_of(sparse / "deleted.txt"))
+            known = np.union1d(known, _all_keys(sorted(sparse.glob("part-*.txt"))))
+        return np.setdiff1d(known, _all_keys(parts))
+
+    def _forgotten(self, chain: ModelChain, touched: Path, state: State) -> set[bytes]:
+        """Keys that are published with an embedx and that nobody has touched since: those of them that a shrink has
+        taken below embedx_threshold have none any more. None where that cannot be."""
         with_embedx: set[bytes] = set()
+        if chain.shrinks == state.shrinks or not self._engine.table.forgets_embedx:
+            return with_embedx
         for model in self._members(chain):
             for part in sorted((self._store.model_path(model) / "sparse").glob("part-*.txt")):
                 sparsetext.follow_embedx(part, with_embedx)
         for part in touched.glob("part-*"):
             with_embedx.difference_update(b"%d" % key for key in sparsetext.keys_of(part).tolist())
+        return with_embedx
+
+    def _write_forgotten(self, parts: list[Path], keys: set[bytes]) -> list[Path]:
+        """A file of those keys that have no embedx in the checkpoint's `parts`; none when there are no keys."""
+        if not keys:
+            return []
         found = self._store.empty("forgotten") / "part-0"
-        with found.open("wb") as out:
+        with refusals(found, "cannot be written"), found.open("wb") as out:
             for part in parts:
-                out.write(sparsetext.without_embedx(part, self._text_columns(), with_embedx))
+                out.write(sparsetext.without_embedx(part, self._text_columns(), keys))
         return [found]
 
     def _members(self, chain: ModelChain) -> list[ModelRef]:
@@ -252,5 +269,5 @@ class Exporter:
         return found[::-1]
 
 
-def _all_keys(directory: Path) -> npt.NDArray[np.uint64]:
-    return np.concatenate([np.zeros(0, np.uint64), *map(sparsetext.keys_of, sorted(directory.glob("part-*.txt")))])
+def _all_keys(parts: list[Path]) -> npt.NDArray[np.uint64]:
+    return np.concatenate([np.zeros(0, np.uint64), *map(sparsetext.keys_of, parts)])

@@ -204,7 +204,7 @@ class Pipeline:
                     raise
             except KilledWhileStarting as error:
                 log.warning("%s", error)
-                if self._stop.is_set():
+                if self._stop.wait(BRIDGE_PAUSE_S):
                     raise
         self._broker = broker  # also when it is another's that runs: it may end before this job does
         try:

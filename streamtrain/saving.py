@@ -27,6 +27,7 @@ from streamtrain.checkpoint.models import DueModel
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import JobConfig
 from streamtrain.consistency import ConsistencyCheck
+from streamtrain.errors import CheckpointError
 from streamtrain.exporter import Exported, Exporter, State
 from streamtrain.failpoints import failpoint
 from streamtrain.progress import Progress
@@ -58,7 +59,7 @@ class Saver:
     def begin(self, newest: Manifest | None) -> None:
         """After the restore, on every worker. newest: of the checkpoint that was loaded; None: from nothing."""
         chain = newest.chain if newest is not None else None
-        if chain is not None and self._upkeep is not None and not self._store.stands(chain):
+        if chain is not None and self._upkeep is not None and not self._store.stands(chain, whole=True):
             log.warning("the inference models so far are not whole: the next one is full")
             chain = None
         self._exporter.chain = chain
@@ -69,15 +70,17 @@ class Saver:
                 log.info("first base: the inference model of the empty model is published")
             self._engine.barrier()  # nothing is trained before
         if self._upkeep is not None:
-            self._upkeep.begin(newest.of if newest is not None else None)
+            self._upkeep.begin(newest)
 
     def close(self) -> None:
         """Waits for uploads and for a comparison that is under way. Raises CheckpointError when models could not be
         uploaded, Fenced."""
-        if self._upkeep is not None:
-            self._upkeep.close()
-        if self._consistency is not None:
-            self._consistency.close()
+        try:
+            if self._consistency is not None:
+                self._consistency.close()
+        finally:
+            if self._upkeep is not None:
+                self._upkeep.close()
 
     def is_due(self, of: PassId) -> bool:
         """An inference model is published together with a checkpoint, so a pass with one has the other."""
@@ -116,7 +119,10 @@ class Saver:
         parts |= saved.seconds
         if self._config.schedule.is_day_end(record.of) and self._engine.table.forgets_embedx:
             again = time.monotonic()
-            self._engine.load(staged or Path(), self._store.empty("again") if committer is not None else None)
+            scratch = self._store.empty("again") if committer is not None else None
+            keys = self._engine.load(staged or Path(), scratch)
+            if committer is not None and keys != saved.keys:
+                raise CheckpointError(f"{keys} keys were loaded again, {saved.keys} were saved")
             parts["paddle_load"] = time.monotonic() - again
         if committer is not None and staged is not None:
             record = replace(record, ended=time.time(), checkpoint_seconds=time.monotonic() - begin)

@@ -73,5 +73,5 @@ def job_status(config: JobConfig, properties: Mapping[str, str]) -> dict[str, An
         else None,
         "inference_model": models[-1].values if models else None,
         "consistency": read_result(store.root),
-        "upload": read_upload(store.root),
+        "upload": read_upload(store.root) if config.models_url is not None else None,
     }

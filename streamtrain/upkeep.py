@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from streamtrain.checkpoint.manifest import Manifest
 from streamtrain.checkpoint.mirror import Mirror
 from streamtrain.checkpoint.models import DONEFILES, DoneLine
 from streamtrain.checkpoint.retention import Keep, old_checkpoints, old_models
@@ -45,12 +46,17 @@ class Upkeep:
         self._mirror = Mirror(self._url, store.root, store.check_taken_over) if self._url is not None else None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="upload")
         self._uploads: list[Future[None]] = []
+        self._gone: list[str] = []  # directories that no line names, once the uploaded donefiles say so too
+        self._newest_upload = 0
 
-    def begin(self, newest: PassId | None) -> None:
-        """After a restore of checkpoint `newest`: what a crash has left undone. Raises Fenced, CheckpointError."""
-        if self._keep_models:
-            self._store.sweep_models()
-        self.run(newest)
+    def begin(self, newest: Manifest | None) -> None:
+        """After a restore of checkpoint `newest`: what a crash has left undone. Raises Fenced, CheckpointError.
+
+        Where a damaged checkpoint was passed over, nothing is swept: it may still be mended by hand.
+        """
+        if self._keep_models and newest is not None and all(c.of <= newest.of for c in self._store.list()):
+            self._store.sweep_models(newest.models)
+        self.run(newest.of if newest is not None else None)
 
     def run(self, newest: PassId | None) -> None:
         """Deletes at once, uploads in a thread. newest: the checkpoint that the trainer stands on; later ones are
@@ -64,7 +70,9 @@ class Upkeep:
             log.info("inference models no longer kept: %s", ", ".join(line.path for line in gone))
         if self._mirror is not None:
             self._raise_of_uploads()
-            self._uploads.append(self._pool.submit(self._upload, self._mirror, kept, [x.path for x in gone]))
+            self._gone += [x.path for x in gone]
+            self._newest_upload += 1
+            self._uploads.append(self._pool.submit(self._upload, self._mirror, self._newest_upload, kept))
         else:
             self._delete([line.path for line in gone])
         if self._keep_checkpoints and newest is not None:
@@ -91,7 +99,10 @@ class Upkeep:
             self._delete([f"{of.day}/{of.pass_id}" for of in old])
             log.info("checkpoints no longer kept: %s", ", ".join(map(str, old)))
 
-    def _upload(self, mirror: Mirror, lines: list[DoneLine], gone: list[str]) -> None:
+    def _upload(self, mirror: Mirror, number: int, lines: list[DoneLine]) -> None:
+        if number != self._newest_upload:
+            return  # a later one waits, and has all of its lines
+        gone, self._gone = self._gone, []
         mirror.run(lines, gone)
         said = {"url": self._url, "problem": mirror.problem, "time": time.time()}
         self._store.replace(self._store.root / UPLOAD, orjson.dumps(said) + b"\n")

@@ -37,7 +37,7 @@ def test_what_was_restored_stays_beside_damaged_newer_ones(tmp_path: Path) -> No
     for number in (4, 5):
         (store.root / DAY / str(number) / "embedding.shard" / "part-0.txt").write_text("damaged")
     keeper = upkeep(tmp_path, store, keep_checkpoints=2)
-    keeper.begin(PassId(DAY, 3))
+    keeper.run(PassId(DAY, 3))
     assert names(store) == [2, 3, 4, 5]
     assert "/1\t1\t0" not in (store.root / "donefile.txt").read_text()
     save(store, PassId(DAY, 4))
@@ -131,5 +131,8 @@ def test_a_model_that_somebody_deleted_ends_nothing(tmp_path: Path) -> None:
     kept = line(store.root, 1, "a")
     line(store.root, 2, "left by a crash")
     store.write_donefiles([kept])
-    store.sweep_models()
-    assert [p.name for p in (store.root / DAY).iterdir()] == ["inference_model_1"]
+    (store.root / DAY / "inference_model_3.kept").mkdir()
+    damaged = line(store.root, 4, "named by a checkpoint")
+    store.sweep_models([ModelRef(DAY, 4, damaged.digest)])
+    left = sorted(p.name for p in (store.root / DAY).iterdir())
+    assert left == ["inference_model_1", "inference_model_3.kept", "inference_model_4"]

@@ -113,7 +113,10 @@ def _chain(values: dict[str, Any] | None) -> ModelChain | None:
     if values is None:
         return None
     return ModelChain(
-        ModelRef(**values["base"]), ModelRef(**values["previous"]), values["shrinks"], values["deletions"]
+        ModelRef(**values["base"]),
+        ModelRef(**values["previous"]),
+        values.get("shrinks", -1),
+        values.get("deletions", -1),
     )
 
 

@@ -66,6 +66,7 @@ class Mirror:
 
     def _run(self, lines: Sequence[DoneLine]) -> None:
         listed = self._read_listed() if self._listed is None else self._listed
+        self._listed = None  # until all is done: a failure in the middle leaves who knows what
         if listed - {line.digest for line in lines}:  # before what they name is written over
             self._list([line for line in lines if line.digest in listed])
         for line in lines:

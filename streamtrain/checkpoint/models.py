@@ -5,6 +5,7 @@ docs/models.md has the format, field by field.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -23,6 +24,11 @@ DONEFILES: dict[Kind, str] = {"full": "base_donefile.txt", "incremental": "patch
 
 def directory_name(pass_id: int) -> str:
     return f"inference_model_{pass_id}"
+
+
+def is_directory(path: str) -> bool:
+    """Whether a path below model_save_path is an inference model's."""
+    return re.fullmatch(r"\d{8}/inference_model_\d+", path) is not None
 
 
 @dataclass(frozen=True)

@@ -315,22 +315,34 @@ class CheckpointStore:
                 known.add(model.digest)
         self.write_donefiles(lines)
 
-    def stands(self, chain: ModelChain) -> bool:
-        """Whether an incremental model can be published over it: its models are listed, and are what it names."""
-        listed = {line.digest for kind in models.DONEFILES for line in self.read_donefile(kind)}
+    def stands(self, chain: ModelChain, *, whole: bool = False) -> bool:
+        """Whether an incremental model can be published over it: all from base to previous are listed, the two (whole:
+        all of them) are on disk as they are named."""
+        listed = {line.digest: line for kind in models.DONEFILES for line in self.read_donefile(kind)}
+        members: builtins.list[ModelRef] = [chain.previous]
+        while members[-1] != chain.base:
+            line = listed.get(members[-1].digest)
+            if line is None or not line.values.get("previous"):
+                return False
+            members.append(ModelRef(**line.values["previous"]))
         try:
-            for model in (chain.base, chain.previous):
+            for model in members if whole else (chain.base, chain.previous):
                 self.read_model(model)
         except CheckpointError as error:
             log.warning("%s", error)
             return False
-        return {chain.base.digest, chain.previous.digest} <= listed
+        return chain.base.digest in listed
 
-    def sweep_models(self) -> None:
-        """Removes inference models that no donefile names: left by a crash in the middle of deleting them."""
-        named = {line.path for kind in models.DONEFILES for line in self.read_donefile(kind)}
-        for path in self.root.glob(f"*/{models.directory_name(0)[:-1]}*"):
-            if path.is_dir() and str(path.relative_to(self.root)) not in named:
+    def sweep_models(self, named: Collection[ModelRef]) -> None:
+        """Removes inference models that no donefile names: left by a crash in the middle of deleting them.
+
+        named: others that stay, in whatever state they are.
+        """
+        kept = {line.path for kind in models.DONEFILES for line in self.read_donefile(kind)}
+        kept |= {str(self.model_path(model).relative_to(self.root)) for model in named}
+        for path in self.root.glob("*/*"):
+            name = str(path.relative_to(self.root))
+            if models.is_directory(name) and path.is_dir() and name not in kept:
                 log.info("%s is removed: no donefile names it", path)
                 self.remove(path)
 

@@ -301,14 +301,15 @@ class Engine:
         return tables.count_keys(lambda: _runtime()._worker.print_table_stat(tables.SPARSE, 0, 0))
 
     def load(self, directory: Path, scratch: Path | None) -> int:
-        """Every worker calls it, after connect(), with fresh servers; returns the number of keys there.
+        """Every worker calls it, after connect(), with fresh servers, or with those that it was just saved from: Paddle
+        keeps keys that the files have not. Returns the number of keys there.
 
         scratch: on worker 0, a directory on the same file system; None on others.
         Raises CheckpointError when files are missing or Paddle did not load them.
         """
         try:
             return self._load(directory, scratch)
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, OSError) as error:
             said = str(error).strip().splitlines() or [type(error).__name__]
             raise CheckpointError(
                 f"Paddle could not load {directory}: {said[-1].strip()}",

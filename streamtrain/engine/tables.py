@@ -36,6 +36,7 @@ COLUMNS = ("key", "slot", "unseen_days", "delta_score", "show", "click", "embed_
 STATE: dict[str, Callable[[int], int]] = {
     "SparseNaiveSGDRule": lambda _dim: 0,
     "SparseAdaGradSGDRule": lambda _dim: 1,
+    "SparseAdaGradV2SGDRule": lambda _dim: 1,
     "StdAdaGradSGDRule": lambda dim: dim,
     "SparseAdamSGDRule": lambda dim: 2 * dim + 2,
     "SparseSharedAdamSGDRule": lambda _dim: 4,
