@@ -32,6 +32,7 @@ from confluent_kafka.admin import (
 )
 
 from streamtrain import errors
+from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.contracts.marker import Marker, Range
 from streamtrain.contracts.sample import SCHEMA
 from streamtrain.kafka import clients, topics
@@ -650,7 +651,7 @@ def damaged(ground: Ground) -> Outcome:
     run.finish()
     kinds = (flip, cut, remove, spoil_manifest)
     for damage in kinds:
-        newest = max((scene.config.model_save_path / "20240101").iterdir(), key=lambda p: int(p.name))
+        newest = CheckpointStore(scene.config.model_save_path).list()[-1].path
         assert newest.name == "4"
         path = damage(newest)
         again = scene.start("run", name="again")
