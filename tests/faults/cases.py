@@ -847,7 +847,7 @@ def hanging_transaction(ground: Ground) -> Outcome:
 
 @case("19", "SIGTERM while waiting and in the middle of a pass")
 def sigterm(ground: Ground) -> Outcome:
-    scene = ground.scene(runner={"checkpoint_per_pass": 4})
+    scene = ground.scene(runner={"checkpoint_per_pass": 4, "save_delta_frequency": 0})
     (scene.folder / "data" / SPLITS[2] / "data.done").unlink()
     run = scene.start("run")
     run.wait_for(lambda: scene.passes() == 2)
