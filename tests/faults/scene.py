@@ -147,7 +147,8 @@ class Scene:
         return path.stat().st_mtime
 
     def has_fired(self, name: str) -> bool:
-        return (self._fired / f"{name}.fired").exists()
+        path = self._fired / f"{name}.fired"
+        return path.exists() and path.stat().st_size > 0  # with its process's id
 
     def fired_pid(self, name: str) -> int:
         return int((self._fired / f"{name}.fired").read_text())
