@@ -8,12 +8,14 @@ every key.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import orjson
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -334,6 +336,12 @@ class JobConfig:
         """Keys that are accepted and do nothing here, by path."""
         extra = self.runner.model_extra or {}
         return sorted(f"runner.{key}" for key in extra)
+
+    @property
+    def sha256(self) -> str:
+        """Of masked(), in hex: what manifests say of the config that they were made with."""
+        raw = orjson.dumps(self.masked(), option=orjson.OPT_SORT_KEYS, default=str)
+        return hashlib.sha256(raw).hexdigest()
 
     def masked(self) -> dict[str, Any]:
         """The config as understood, defaults filled in and secrets masked."""

@@ -7,7 +7,6 @@ loads.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from collections.abc import Sequence
@@ -18,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 
 from streamtrain import __version__
 from streamtrain.checkpoint import sparsetext
@@ -145,7 +143,6 @@ class Exporter:
             keys = self._write_sparse(path / "sparse", parts, merged=incremental)
             if deleted is not None and len(deleted):
                 (path / "sparse" / "deleted.txt").write_bytes(b"".join(b"%d\n" % key for key in deleted.tolist()))
-        raw = orjson.dumps(self._config.masked(), option=orjson.OPT_SORT_KEYS, default=str)
         manifest = ModelManifest(
             job=self._config.stream.job,
             day=item.of.day,
@@ -167,7 +164,7 @@ class Exporter:
             metrics=state.metrics,
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             program=f"streamtrain {__version__}",
-            config_sha256=hashlib.sha256(raw).hexdigest(),
+            config_sha256=self._config.sha256,
         )
         files = self._store.seal(path)
         digest = self._store.put_manifest(path, replace(manifest, files=files))

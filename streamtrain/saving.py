@@ -9,15 +9,12 @@ checkpoint ends it again.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import orjson
 
 from streamtrain import __version__
 from streamtrain.checkpoint.commit import Committer, Stream
@@ -189,7 +186,6 @@ class Saver:
         files: tuple[FileEntry, ...],
         exported: Exported,
     ) -> Manifest:
-        raw = orjson.dumps(self._config.masked(), option=orjson.OPT_SORT_KEYS, default=str)
         return Manifest(
             job=self._config.stream.job,
             day=record.day,
@@ -203,7 +199,7 @@ class Saver:
             rows=progress.rows,
             keys=keys,
             metrics=asdict(record),
-            config_sha256=hashlib.sha256(raw).hexdigest(),
+            config_sha256=self._config.sha256,
             program=f"streamtrain {__version__}",
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             files=files,

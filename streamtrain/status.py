@@ -8,7 +8,6 @@ from typing import Any
 
 from streamtrain import partstate
 from streamtrain.checkpoint.journal import Journal
-from streamtrain.checkpoint.models import DONEFILES
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import JobConfig
 from streamtrain.consistency import read_result
@@ -44,7 +43,7 @@ def job_status(config: JobConfig, properties: Mapping[str, str]) -> dict[str, An
     bridged = [m for m in markers if m.revision == 0]
     store = CheckpointStore(config.model_save_path)
     checkpoints = [c for c in store.list() if c.manifest]
-    models = sorted((x for kind in DONEFILES for x in store.read_donefile(kind)), key=lambda x: x.published)
+    models = sorted(store.model_lines(), key=lambda x: x.published)
     newest = checkpoints[-1].manifest if checkpoints else None
     return {
         "job": config.stream.job,

@@ -13,7 +13,7 @@ import orjson
 
 from streamtrain.checkpoint.manifest import Manifest
 from streamtrain.checkpoint.mirror import Mirror
-from streamtrain.checkpoint.models import DONEFILES, DoneLine
+from streamtrain.checkpoint.models import DoneLine
 from streamtrain.checkpoint.retention import Keep, old_checkpoints, old_models
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import JobConfig, KeepConfig
@@ -62,7 +62,7 @@ class Upkeep:
         """Deletes at once, uploads in a thread. newest: the checkpoint that the trainer stands on; later ones are
         damaged ones, which are left as they are. Raises Fenced, CheckpointError."""
         now = time.time()
-        lines = [line for kind in DONEFILES for line in self._store.read_donefile(kind)]
+        lines = self._store.model_lines()
         gone: list[DoneLine] = old_models(lines, self._keep_models, now) if self._keep_models else []
         kept = [line for line in lines if line not in gone]
         if gone:

@@ -286,6 +286,10 @@ class CheckpointStore:
                 remedy="Restore it, or remove it: then the next inference model is full, and listed.",
             ) from error
 
+    def model_lines(self) -> builtins.list[DoneLine]:
+        """Of both donefiles, the full ones first, each in its order. Raises CheckpointError."""
+        return [line for kind in models.DONEFILES for line in self.read_donefile(kind)]
+
     def write_donefiles(self, lines: Sequence[DoneLine]) -> None:
         """Both donefiles, by atomic replace where they change. Raises Fenced, CheckpointError."""
         for kind, name in models.DONEFILES.items():
@@ -300,7 +304,7 @@ class CheckpointStore:
 
         Raises Fenced, CheckpointError.
         """
-        lines = [line for kind in models.DONEFILES for line in models.kept_lines(self.read_donefile(kind), newest)]
+        lines = models.kept_lines(self.model_lines(), newest)
         known = {line.digest for line in lines}
         for model in published:
             if model.digest in known:
@@ -318,7 +322,7 @@ class CheckpointStore:
     def stands(self, chain: ModelChain, *, whole: bool = False) -> bool:
         """Whether an incremental model can be published over it: all from base to previous are listed, the two (whole:
         all of them) are on disk as they are named."""
-        listed = {line.digest: line for kind in models.DONEFILES for line in self.read_donefile(kind)}
+        listed = {line.digest: line for line in self.model_lines()}
         members: builtins.list[ModelRef] = [chain.previous]
         while members[-1] != chain.base:
             line = listed.get(members[-1].digest)
@@ -338,7 +342,7 @@ class CheckpointStore:
 
         named: others that stay, in whatever state they are.
         """
-        kept = {line.path for kind in models.DONEFILES for line in self.read_donefile(kind)}
+        kept = {line.path for line in self.model_lines()}
         kept |= {str(self.model_path(model).relative_to(self.root)) for model in named}
         for path in self.root.glob("*/*"):
             name = str(path.relative_to(self.root))
@@ -350,7 +354,7 @@ class CheckpointStore:
         """Adds models that stand to the donefiles. Raises Fenced, CheckpointError."""
         new = [self.read_model(model).line(model.digest, time.time()) for model in published]
         paths = {line.path for line in new}
-        old = [x for kind in models.DONEFILES for x in self.read_donefile(kind) if x.path not in paths]
+        old = [x for x in self.model_lines() if x.path not in paths]
         self.write_donefiles([*old, *new])
 
     def remove(self, path: Path) -> None:

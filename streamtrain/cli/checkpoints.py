@@ -142,12 +142,11 @@ def _chosen(store: CheckpointStore, of: str) -> Checkpoint:
 @app.command("models")
 def models(config: ConfigOption, json: JsonOption = False) -> None:
     """The inference models that the donefiles list, in the order in which they were published."""
-    from streamtrain.checkpoint.models import DONEFILES
     from streamtrain.checkpoint.store import CheckpointStore
     from streamtrain.config import load_config
 
     store = CheckpointStore(load_config(config).model_save_path)
-    lines = [line for kind in DONEFILES for line in store.read_donefile(kind)]
+    lines = store.model_lines()
     rows = [{**x.values, "there": (store.root / x.path).is_dir()} for x in sorted(lines, key=lambda x: x.published)]
     if json:
         print_json({"models": rows})
