@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from streamtrain.checkpoint.manifest import ModelRef
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import JobConfig
+from streamtrain.contracts.manifest import ModelRef
 from streamtrain.dumps import Dump, check_part
 from streamtrain.errors import ConfigError, DataError, StreamtrainError
 from streamtrain.feed.spool import Spool

@@ -20,11 +20,11 @@ import numpy.typing as npt
 
 from streamtrain import __version__
 from streamtrain.checkpoint import sparsetext
-from streamtrain.checkpoint.manifest import ModelChain, ModelRef
-from streamtrain.checkpoint.models import DueModel, ModelManifest, due_models
 from streamtrain.checkpoint.sparsetext import TextColumns, Thresholds
 from streamtrain.checkpoint.store import CheckpointStore, refusals
 from streamtrain.config import JobConfig
+from streamtrain.contracts.inference_models import DueModel, ModelManifest, due_models
+from streamtrain.contracts.manifest import ModelChain, ModelRef
 from streamtrain.engine.tables import SHARD
 from streamtrain.errors import CheckpointError
 from streamtrain.failpoints import failpoint

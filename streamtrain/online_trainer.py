@@ -25,8 +25,9 @@ import types
 import psutil
 import yaml
 
-from streamtrain import phases, rolefile
+from streamtrain import rolefile
 from streamtrain.config import JobConfig, load_config
+from streamtrain.contracts import phases
 from streamtrain.engine.environment import FORCED, engine_environment
 from streamtrain.errors import StreamtrainError, TrainingError
 from streamtrain.failpoints import failpoint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from streamtrain.checkpoint.manifest import Manifest
+from streamtrain.contracts.manifest import Manifest
 from streamtrain.feed.passes import PassPlan
 from streamtrain.schedule import Schedule
 

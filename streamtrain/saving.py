@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 from streamtrain import __version__
 from streamtrain.checkpoint.commit import Committer, Stream
 from streamtrain.checkpoint.journal import Journal, PassRecord
-from streamtrain.checkpoint.manifest import FileEntry, Manifest
-from streamtrain.checkpoint.models import DueModel
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import JobConfig
 from streamtrain.consistency import ConsistencyCheck
+from streamtrain.contracts.inference_models import DueModel
+from streamtrain.contracts.manifest import FileEntry, Manifest
 from streamtrain.errors import CheckpointError
 from streamtrain.exporter import Exported, Exporter, State
 from streamtrain.failpoints import failpoint

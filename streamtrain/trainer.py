@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamtrain import phases
 from streamtrain.checkpoint.commit import Committer, Stream, look_at_stream
 from streamtrain.checkpoint.journal import Journal, PassRecord, pack
-from streamtrain.checkpoint.manifest import Manifest
 from streamtrain.checkpoint.store import Checkpoint, CheckpointStore
 from streamtrain.config import JobConfig
+from streamtrain.contracts import phases
+from streamtrain.contracts.manifest import Manifest
 from streamtrain.engine.stats import PassStats
 from streamtrain.errors import CheckpointError, PartitionsChanged, TrainingError
 from streamtrain.failpoints import failpoint

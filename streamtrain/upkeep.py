@@ -11,12 +11,12 @@ from typing import Any
 
 import orjson
 
-from streamtrain.checkpoint.manifest import Manifest
 from streamtrain.checkpoint.mirror import Mirror
-from streamtrain.checkpoint.models import DoneLine
 from streamtrain.checkpoint.retention import Keep, old_checkpoints, old_models
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import JobConfig, KeepConfig
+from streamtrain.contracts.inference_models import DoneLine
+from streamtrain.contracts.manifest import Manifest
 from streamtrain.errors import CheckpointError
 from streamtrain.schedule import PassId
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from streamtrain.phases import BUSY
+from streamtrain.contracts.phases import BUSY
 
 #: Seconds that a role may be stopped (SIGSTOP).
 STOPPED_S = 3.0

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamtrain.checkpoint.journal import Journal, PassRecord, pack, unpack
-from streamtrain.checkpoint.manifest import FileEntry, Manifest, Witness
 from streamtrain.checkpoint.store import CheckpointStore
+from streamtrain.contracts.manifest import FileEntry, Manifest, Witness
 from streamtrain.engine.stats import PassStats
 from streamtrain.errors import Fenced
 from streamtrain.schedule import PassId

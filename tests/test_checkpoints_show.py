@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from streamtrain.checkpoint.models import DoneLine
 from streamtrain.checkpoint.tabletext import find_keys, parse_line
 from streamtrain.config import JobConfig
+from streamtrain.contracts.inference_models import DoneLine
 from streamtrain.engine.tables import TableFormat
 from streamtrain.errors import CheckpointError
 from tests.jobs import write_config

@@ -6,9 +6,9 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamtrain.checkpoint.models import DoneLine, DueModel, due_models
 from streamtrain.checkpoint.retention import Keep, old_checkpoints, old_models
 from streamtrain.checkpoint.store import CheckpointStore
+from streamtrain.contracts.inference_models import DoneLine, DueModel, due_models
 from streamtrain.schedule import PassId, Schedule
 
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from connectors.ledger import Ledger
-from streamtrain.checkpoint.manifest import Manifest, Witness
 from streamtrain.checkpoint.store import CheckpointStore
+from streamtrain.contracts.manifest import Manifest, Witness
 from streamtrain.contracts.marker import Marker, Range
 from streamtrain.errors import Fenced
 from streamtrain.feed.passes import PassBuilder, PassPlan, partition_owner

@@ -7,11 +7,11 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from streamtrain.checkpoint.manifest import ModelRef
 from streamtrain.checkpoint.mirror import Mirror
-from streamtrain.checkpoint.models import DoneLine
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import load_config
+from streamtrain.contracts.inference_models import DoneLine
+from streamtrain.contracts.manifest import ModelRef
 from streamtrain.errors import CheckpointError, Fenced
 from streamtrain.schedule import PassId
 from streamtrain.upkeep import Upkeep, read_upload

@@ -2,7 +2,7 @@
 
 import pytest
 
-from streamtrain.phases import PREDICTING, SAVING, WAITING
+from streamtrain.contracts.phases import PREDICTING, SAVING, WAITING
 from streamtrain.watch import PATIENCE_S, STOPPED_S, HangWatch, Sample
 
 

@@ -19,8 +19,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamtrain.checkpoint.manifest import Manifest, ModelRef, Witness
 from streamtrain.checkpoint.store import Checkpoint, CheckpointStore
+from streamtrain.contracts.manifest import Manifest, ModelRef, Witness
 from streamtrain.errors import (
     CheckpointMissing,
     KafkaError,

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from streamtrain.checkpoint.manifest import Manifest
 from streamtrain.checkpoint.store import CheckpointStore
+from streamtrain.contracts.manifest import Manifest
 from streamtrain.errors import CheckpointError
 from streamtrain.schedule import PassId
 

@@ -14,8 +14,8 @@ from typing import Any
 import fsspec
 from tenacity import RetryError, Retrying, stop_after_attempt, wait_exponential_jitter
 
-from streamtrain.checkpoint.manifest import NAME
-from streamtrain.checkpoint.models import DONEFILES, DoneLine
+from streamtrain.contracts.inference_models import DONEFILES, DoneLine
+from streamtrain.contracts.manifest import NAME
 from streamtrain.errors import ConfigError, StreamtrainError
 
 log = logging.getLogger("streamtrain.checkpoint")

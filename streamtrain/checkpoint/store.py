@@ -25,9 +25,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamtrain.checkpoint import models
-from streamtrain.checkpoint.manifest import NAME, FileEntry, Manifest, ModelChain, ModelRef, digest
-from streamtrain.checkpoint.models import DoneLine, ModelManifest
+from streamtrain.contracts import inference_models
+from streamtrain.contracts.inference_models import DoneLine, ModelManifest
+from streamtrain.contracts.manifest import NAME, FileEntry, Manifest, ModelChain, ModelRef, digest
 from streamtrain.errors import CheckpointError, Fenced
 from streamtrain.failpoints import failpoint
 from streamtrain.schedule import PassId
@@ -259,7 +259,7 @@ class CheckpointStore:
         return target
 
     def model_path(self, model: ModelRef) -> Path:
-        return self.root / model.day / models.directory_name(model.pass_id)
+        return self.root / model.day / inference_models.directory_name(model.pass_id)
 
     def read_model(self, model: ModelRef) -> ModelManifest:
         """Its manifest, if it is the one that is meant. Raises CheckpointError naming the file."""
@@ -273,9 +273,9 @@ class CheckpointStore:
             raise CheckpointError(f"{file} is not the one that checkpoints name: its SHA-256 is another")
         return found
 
-    def read_donefile(self, kind: models.Kind) -> builtins.list[DoneLine]:
+    def read_donefile(self, kind: inference_models.Kind) -> builtins.list[DoneLine]:
         """The lines of the models' donefile; none when there is no file. Raises CheckpointError."""
-        path = self.root / models.DONEFILES[kind]
+        path = self.root / inference_models.DONEFILES[kind]
         try:
             return DoneLine.read(path.read_bytes())
         except FileNotFoundError:
@@ -288,11 +288,11 @@ class CheckpointStore:
 
     def model_lines(self) -> builtins.list[DoneLine]:
         """Of both donefiles, the full ones first, each in its order. Raises CheckpointError."""
-        return [line for kind in models.DONEFILES for line in self.read_donefile(kind)]
+        return [line for kind in inference_models.DONEFILES for line in self.read_donefile(kind)]
 
     def write_donefiles(self, lines: Sequence[DoneLine]) -> None:
         """Both donefiles, by atomic replace where they change. Raises Fenced, CheckpointError."""
-        for kind, name in models.DONEFILES.items():
+        for kind, name in inference_models.DONEFILES.items():
             path = self.root / name
             data = b"".join(line.encode() for line in lines if line.kind == kind)
             with self._still_ours(path, "cannot be replaced"):
@@ -304,7 +304,7 @@ class CheckpointStore:
 
         Raises Fenced, CheckpointError.
         """
-        lines = models.kept_lines(self.model_lines(), newest)
+        lines = inference_models.kept_lines(self.model_lines(), newest)
         known = {line.digest for line in lines}
         for model in published:
             if model.digest in known:
@@ -346,7 +346,7 @@ class CheckpointStore:
         kept |= {str(self.model_path(model).relative_to(self.root)) for model in named}
         for path in self.root.glob("*/*"):
             name = str(path.relative_to(self.root))
-            if models.is_directory(name) and path.is_dir() and name not in kept:
+            if inference_models.is_directory(name) and path.is_dir() and name not in kept:
                 log.info("%s is removed: no donefile names it", path)
                 self.remove(path)
 

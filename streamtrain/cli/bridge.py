@@ -14,10 +14,10 @@ def command(config: ConfigOption) -> None:
     from rich.console import Console
 
     from connectors.bridge import Bridge
-    from streamtrain import phases
     from streamtrain.checkpoint.commit import refuse_lost_topics
     from streamtrain.checkpoint.store import CheckpointStore
     from streamtrain.config import load_config
+    from streamtrain.contracts import phases
     from streamtrain.contracts.marker import Marker
     from streamtrain.kafka.clients import admin, say_waiting, wait_for_cluster
     from streamtrain.kafka.connect import properties_of

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import orjson
 
-from streamtrain.checkpoint.manifest import FileEntry, ModelRef
+from streamtrain.contracts.manifest import FileEntry, ModelRef
 from streamtrain.schedule import PassId, Schedule
 
 Kind = Literal["full", "incremental"]
