@@ -24,7 +24,7 @@ from streamtrain.contracts.marker import Marker, SourceFile
 from streamtrain.errors import BrokerUnavailable, DataError, Fenced, KafkaError, TopicMismatch, TopicReplaced
 from streamtrain.kafka import topics
 from streamtrain.kafka.clients import admin, say_waiting, wait_for_cluster
-from streamtrain.kafka.markers import MarkerLog
+from streamtrain.kafka.marker_log import MarkerLog
 from streamtrain.schedule import Split
 
 log = logging.getLogger("streamtrain.bridge")

@@ -12,8 +12,8 @@ from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import JobConfig
 from streamtrain.consistency import read_result
 from streamtrain.kafka.clients import admin
-from streamtrain.kafka.hanging import open_transactions
-from streamtrain.kafka.markers import MarkerLog
+from streamtrain.kafka.marker_log import MarkerLog
+from streamtrain.kafka.open_transactions import open_transactions
 from streamtrain.kafka.topics import TopicNames, find
 from streamtrain.upkeep import read_upload
 

@@ -14,7 +14,7 @@ from streamtrain.errors import ConfigError, DataError, Fenced, TopicMismatch
 from streamtrain.feed.multislot import MultiSlotWriter
 from streamtrain.feed.ranges import RangeReader
 from streamtrain.kafka import clients, topics
-from streamtrain.kafka.markers import MarkerLog
+from streamtrain.kafka.marker_log import MarkerLog
 from tests.jobs import rows, write_config, write_split
 
 pytestmark = pytest.mark.kafka

@@ -17,7 +17,7 @@ from streamtrain.feed.multislot import MultiSlotWriter
 from streamtrain.feed.passes import PassBuilder, PassPlan, partition_owner
 from streamtrain.feed.ranges import RangeReader
 from streamtrain.feed.spool import Spool
-from streamtrain.kafka.markers import LogEntry, MarkerLog
+from streamtrain.kafka.marker_log import LogEntry, MarkerLog
 from streamtrain.schedule import Schedule
 
 log = logging.getLogger("streamtrain.feed")

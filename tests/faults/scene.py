@@ -23,7 +23,7 @@ from streamtrain.config import JobConfig
 from streamtrain.contracts.sample import SampleDecoder
 from streamtrain.failpoints import ARMED, FOLDER
 from streamtrain.feed.ranges import RangeReader
-from streamtrain.kafka.markers import LogEntry, MarkerLog
+from streamtrain.kafka.marker_log import LogEntry, MarkerLog
 from streamtrain.proof import recount_job
 from streamtrain.recount import Recount
 from tests.jobs import rows, write_config, write_split
