@@ -14,8 +14,8 @@ from streamtrain.config import JobConfig
 from streamtrain.dumps import Dump, DumpFolder, check_part
 from streamtrain.errors import ConfigError, TrainingError
 from streamtrain.failpoints import failpoint
-from streamtrain.feed.insids import files_of
 from streamtrain.feed.passes import PassPlan
+from streamtrain.feed.row_ids import files_of
 
 if TYPE_CHECKING:
     from streamtrain.engine.engine import Engine

@@ -16,9 +16,9 @@ from streamtrain.contracts.marker import Marker, Range, SourceFile
 from streamtrain.contracts.sample import SampleDecoder, encode_sample
 from streamtrain.dumps import FILES, Dump, DumpFolder, check_part, read_dump
 from streamtrain.errors import ConfigError, DataError, TrainingError
-from streamtrain.feed.insids import InsIds, files_of
 from streamtrain.feed.multislot import MultiSlotWriter
 from streamtrain.feed.passes import PassPlan
+from streamtrain.feed.row_ids import InsIds, files_of
 from streamtrain.passdumps import PassDumps
 from streamtrain.schedule import PassId
 from tests.conftest import MODEL

@@ -12,10 +12,10 @@ from pathlib import Path
 from streamtrain.contracts.sample import SampleDecoder, SampleError
 from streamtrain.errors import DataError
 from streamtrain.failpoints import failpoint
-from streamtrain.feed.insids import InsIds
 from streamtrain.feed.multislot import MultiSlotWriter
 from streamtrain.feed.passes import PassBuilder, PassPlan, partition_owner
 from streamtrain.feed.ranges import RangeReader
+from streamtrain.feed.row_ids import InsIds
 from streamtrain.feed.spool import Spool
 from streamtrain.kafka.marker_log import LogEntry, MarkerLog
 from streamtrain.schedule import Schedule
