@@ -32,7 +32,7 @@ from streamtrain.schedule import PassId
 
 if TYPE_CHECKING:
     from streamtrain.engine.engine import Engine
-    from streamtrain.engine.network import ServingNetwork
+    from streamtrain.engine.serving_network import ServingNetwork
 
 log = logging.getLogger("streamtrain.exporter")
 

@@ -31,7 +31,7 @@ from paddle.distributed.ps.utils.public import get_the_one_recv_context, get_the
 from streamtrain.dumps import Dump
 from streamtrain.engine import tables
 from streamtrain.engine.model import DottedConfig, flatten, load_model
-from streamtrain.engine.network import ServingNetwork, cut_out
+from streamtrain.engine.serving_network import ServingNetwork, cut_out
 from streamtrain.engine.stats import PassStats
 from streamtrain.errors import CheckpointError, ConfigError, TrainingError
 
