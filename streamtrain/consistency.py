@@ -20,6 +20,7 @@ import orjson
 
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import JobConfig
+from streamtrain.contracts import reports
 from streamtrain.contracts.manifest import ModelRef
 from streamtrain.dumps import Dump, check_part
 from streamtrain.errors import ConfigError, DataError, StreamtrainError
@@ -29,18 +30,6 @@ if TYPE_CHECKING:
     from streamtrain.engine.engine import Engine
 
 log = logging.getLogger("streamtrain.consistency")
-
-#: Below model_save_path: the newest result.
-RESULT = "consistency.json"
-
-
-def read_result(root: Path) -> dict[str, Any] | None:
-    """The newest result of a job; None when there is none."""
-    try:
-        found: dict[str, Any] = orjson.loads((root / RESULT).read_bytes())
-        return found
-    except (OSError, ValueError):
-        return None
 
 
 def take_sample(source: Path, target: Path, rows: int, *, ins_ids: bool) -> int:
@@ -144,7 +133,7 @@ class ConsistencyCheck:
         self._tell(found)
 
     def _tell(self, found: dict[str, Any]) -> None:
-        self._store.replace(self._store.root / RESULT, orjson.dumps({**found, "time": time.time()}) + b"\n")
+        self._store.replace(self._store.root / reports.CONSISTENCY, reports.encode({**found, "time": time.time()}))
         say(found)
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ import yaml
 from streamtrain import movielens
 from streamtrain.checkpoint.journal import Journal, PassRecord, unpack
 from streamtrain.config import JobConfig, load_config
-from streamtrain.consistency import read_result
+from streamtrain.contracts import reports
 from streamtrain.engine.stats import PassStats
 from streamtrain.errors import ConfigError, StreamtrainError
 from streamtrain.pipeline import Pipeline
@@ -174,7 +174,9 @@ def run(
     say("recounting every key from the source files")
     result = recount_job(config)
     records = Journal(config.model_save_path).read()
-    summary = summarize(records, result, pipeline.supervisor.restarts, read_result(config.model_save_path))
+    summary = summarize(
+        records, result, pipeline.supervisor.restarts, reports.read(config.model_save_path, reports.CONSISTENCY)
+    )
     (directory / "summary.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
     plot(records, summary, directory / "auc.png")
     return summary

@@ -104,7 +104,7 @@ def _run(config: JobConfig, kind: str, index: int) -> None:
         )
     from streamtrain.checkpoint.store import CheckpointStore
     from streamtrain.kafka.connect import properties_of
-    from streamtrain.trainer import Trainer
+    from streamtrain.training.trainer import Trainer
 
     report = PartReporter(config.state_dir, "trainer")
 

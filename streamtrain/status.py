@@ -10,12 +10,11 @@ from streamtrain import partstate
 from streamtrain.checkpoint.journal import Journal
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import JobConfig
-from streamtrain.consistency import read_result
+from streamtrain.contracts import reports
 from streamtrain.kafka.clients import admin
 from streamtrain.kafka.marker_log import MarkerLog
 from streamtrain.kafka.open_transactions import open_transactions
 from streamtrain.kafka.topics import TopicNames, find
-from streamtrain.upkeep import read_upload
 
 
 def parts_status(config: JobConfig) -> dict[str, Any]:
@@ -71,6 +70,6 @@ def job_status(config: JobConfig, properties: Mapping[str, str]) -> dict[str, An
         if newest
         else None,
         "inference_model": models[-1].values if models else None,
-        "consistency": read_result(store.root),
-        "upload": read_upload(store.root) if config.models_url is not None else None,
+        "consistency": reports.read(store.root, reports.CONSISTENCY),
+        "upload": reports.read(store.root, reports.UPLOAD) if config.models_url is not None else None,
     }

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from streamtrain.consistency import read_result
+from streamtrain.contracts import reports
 from tests.faults.scene import Scene
 from tests.test_mutants import MUTANTS
 
@@ -29,7 +29,7 @@ def test_they_agree(tmp_path: Path, kafka: dict[str, str], job: str) -> None:
     scene = Scene(tmp_path, kafka, job, 2, 2, runner={"save_delta_frequency": 1}, stream=stream)
     use_adam(scene)
     scene.start("run").finish()
-    found = read_result(scene.config.model_save_path)
+    found = reports.read(scene.config.model_save_path, reports.CONSISTENCY)
     assert found is not None and found["ok"], found
     assert 1e-9 < found["worst"]["relative"] < found["tolerance"]  # they are computed apart from each other
     assert found["rows"] == 40 and len(found["variables"]) == 8  # 4 slots, concat, 2 layers, prediction
@@ -48,7 +48,7 @@ def test_a_wrong_model_is_red(tmp_path: Path, kafka: dict[str, str], job: str, m
     monkeypatch.setenv("PYTHONPATH", str(MUTANTS))
     scene = Scene(tmp_path, kafka, job, stream={"consistency_rows": 40})
     scene.start("run").finish()
-    found = read_result(scene.config.model_save_path)
+    found = reports.read(scene.config.model_save_path, reports.CONSISTENCY)
     assert found is not None and not found["ok"] and "error" not in found, found
     assert found["worst"]["relative"] > 10 * found["tolerance"]
     assert "DIFFERS FROM THE TRAINER" in (tmp_path / "log" / "workerlog.0").read_text()

@@ -19,8 +19,8 @@ from streamtrain.errors import ConfigError, DataError, TrainingError
 from streamtrain.feed.multislot import MultiSlotWriter
 from streamtrain.feed.passes import PassPlan
 from streamtrain.feed.row_ids import InsIds, files_of
-from streamtrain.passdumps import PassDumps
 from streamtrain.schedule import PassId
+from streamtrain.training.pass_dumps import PassDumps
 from tests.conftest import MODEL
 from tests.faults.scene import SPLITS, Scene, can_mount, tmpfs
 from tests.jobs import rows, write_config, write_split

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamtrain.config import GateConfig
-from streamtrain.gate import Gate
+from streamtrain.training.gate import Gate
 
 
 def test_bounds_and_their_mean() -> None:

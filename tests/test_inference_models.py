@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from streamtrain.consistency import read_result
+from streamtrain.contracts import reports
 from streamtrain.proof import recount_job
 from tests.faults.scene import SPLITS, Scene
 from tests.models_reader import checkpoint_keys, keys_in, overlay, read_all
@@ -45,7 +45,7 @@ def test_base_and_increments_are_the_full_one(tmp_path: Path, kafka: dict[str, s
     assert full[2].keys == checkpoint_keys(root / "20240102" / "4")
     zeros = [k for k, v in full[2].keys.items() if v.endswith(" 0" * 8)]
     assert 0 < len(zeros) < len(full[2].keys)
-    checked = read_result(root)
+    checked = reports.read(root, reports.CONSISTENCY)
     assert checked is not None and checked["ok"], checked
     assert "DIFFERS" not in (tmp_path / "log" / "workerlog.0").read_text()
     assert sum(len(m.deleted) for m in incremental) > 0

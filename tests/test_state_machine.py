@@ -22,8 +22,8 @@ from streamtrain.contracts.manifest import Manifest, Witness
 from streamtrain.contracts.marker import Marker, Range
 from streamtrain.errors import Fenced
 from streamtrain.feed.passes import PassBuilder, PassPlan, partition_owner
-from streamtrain.progress import Progress
 from streamtrain.schedule import PassId, Schedule
+from streamtrain.training.position import Progress
 
 SCHEDULE = Schedule(360, 2, "20240101", "20240102")
 PARTITIONS = (0, 1, 2)

@@ -7,14 +7,15 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from streamtrain.checkpoint.mirror import Mirror
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import load_config
+from streamtrain.contracts import reports
 from streamtrain.contracts.inference_models import DoneLine
 from streamtrain.contracts.manifest import ModelRef
 from streamtrain.errors import CheckpointError, Fenced
 from streamtrain.schedule import PassId
-from streamtrain.upkeep import Upkeep, read_upload
+from streamtrain.training.mirror import Mirror
+from streamtrain.training.upkeep import Upkeep
 from tests.jobs import write_config
 from tests.test_checkpoint import save
 
@@ -113,14 +114,14 @@ def test_a_store_that_is_away_is_said_and_made_good(tmp_path: Path) -> None:
     keeper.begin(None)
     with pytest.raises(CheckpointError, match=r"serving .* cannot be written"):
         keeper.close()
-    said = read_upload(store.root)
+    said = reports.read(store.root, reports.UPLOAD)
     assert said is not None and "cannot be written" in said["problem"]
     blocked.unlink()
     keeper = Upkeep(config, store)
     keeper.begin(None)
     keeper.close()
     assert listed(f"file://{blocked}") == ["a"]
-    said = read_upload(store.root)
+    said = reports.read(store.root, reports.UPLOAD)
     assert said is not None and not said["problem"]
 
 

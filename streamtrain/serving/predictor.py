@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 
+from streamtrain.contracts import reports
 from streamtrain.engine.inference import F32
 from streamtrain.errors import CheckpointError
 from streamtrain.serving import catalog
@@ -26,8 +26,6 @@ from streamtrain.serving.rows import Columns, parse
 
 log = logging.getLogger("streamtrain.serving")
 
-#: Beside the donefiles, when the trainer compares online and offline.
-CONSISTENCY = "consistency.json"
 #: Seconds after which watch() reads a damaged model again although its files look as they did.
 AGAIN_S = 60.0
 
@@ -111,10 +109,9 @@ class Predictor:
     def consistency(self) -> dict[str, Any] | None:
         """The trainer's newest comparison of online and offline below `source`; None when there is none."""
         try:
-            found = orjson.loads(self._files.find(CONSISTENCY) or b"null")
-        except (CheckpointError, orjson.JSONDecodeError):
+            return reports.decode(self._files.find(reports.CONSISTENCY))
+        except CheckpointError:
             return None
-        return found if isinstance(found, dict) else None
 
     def predict(self, lines: Sequence[str | bytes]) -> F32:
         """Predictions, [rows], of `feasign:slot` lines; a label (slot 1) and slots that the model has not are

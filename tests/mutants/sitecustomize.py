@@ -10,7 +10,7 @@ MUTANT = os.environ.get("STREAMTRAIN_TEST_MUTANT", "")
 
 
 def blind_the_trainer() -> None:
-    from streamtrain.trainer import Trainer
+    from streamtrain.training.trainer import Trainer
 
     Trainer._check_rows = staticmethod(lambda *_arguments: None)  # type: ignore[method-assign]
 

@@ -25,11 +25,11 @@ from streamtrain.consistency import ConsistencyCheck
 from streamtrain.contracts.inference_models import DueModel
 from streamtrain.contracts.manifest import FileEntry, Manifest
 from streamtrain.errors import CheckpointError
-from streamtrain.exporter import Exported, Exporter, State
 from streamtrain.failpoints import failpoint
-from streamtrain.progress import Progress
 from streamtrain.schedule import PassId
-from streamtrain.upkeep import Upkeep
+from streamtrain.training.exporter import Exported, Exporter, State
+from streamtrain.training.position import Progress
+from streamtrain.training.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from streamtrain.engine.engine import Engine

@@ -6,33 +6,18 @@ import logging
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
-from pathlib import Path
-from typing import Any
 
-import orjson
-
-from streamtrain.checkpoint.mirror import Mirror
 from streamtrain.checkpoint.retention import Keep, old_checkpoints, old_models
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import JobConfig, KeepConfig
+from streamtrain.contracts import reports
 from streamtrain.contracts.inference_models import DoneLine
 from streamtrain.contracts.manifest import Manifest
 from streamtrain.errors import CheckpointError
 from streamtrain.schedule import PassId
+from streamtrain.training.mirror import Mirror
 
 log = logging.getLogger("streamtrain.upkeep")
-
-#: Below the checkpoints' folder: how the last upload went.
-UPLOAD = "upload.json"
-
-
-def read_upload(root: Path) -> dict[str, Any] | None:
-    """{url, problem, time} of the last upload; None when there was none."""
-    try:
-        found: dict[str, Any] = orjson.loads((root / UPLOAD).read_bytes())
-        return found
-    except (OSError, ValueError):
-        return None
 
 
 class Upkeep:
@@ -105,7 +90,7 @@ class Upkeep:
         gone, self._gone = self._gone, []
         mirror.run(lines, gone)
         said = {"url": self._url, "problem": mirror.problem, "time": time.time()}
-        self._store.replace(self._store.root / UPLOAD, orjson.dumps(said) + b"\n")
+        self._store.replace(self._store.root / reports.UPLOAD, reports.encode(said))
         self._delete(gone)
 
     def _raise_of_uploads(self) -> None:

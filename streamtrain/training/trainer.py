@@ -23,12 +23,12 @@ from streamtrain.errors import CheckpointError, PartitionsChanged, TrainingError
 from streamtrain.failpoints import failpoint
 from streamtrain.feed.feed import Feed, PassData, Position
 from streamtrain.feed.passes import PassPlan
-from streamtrain.gate import Gate
 from streamtrain.kafka.topics import TopicNames
-from streamtrain.passdumps import PassDumps
-from streamtrain.progress import Progress
-from streamtrain.saving import Saver
 from streamtrain.schedule import PassId
+from streamtrain.training.gate import Gate
+from streamtrain.training.pass_dumps import PassDumps
+from streamtrain.training.position import Progress
+from streamtrain.training.saving import Saver
 
 if TYPE_CHECKING:
     from streamtrain.engine.engine import Engine
