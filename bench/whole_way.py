@@ -26,7 +26,7 @@ from streamtrain.contracts.sample import SampleDecoder, encode_sample
 from streamtrain.engine.environment import engine_environment
 from streamtrain.feed.multislot import MultiSlotWriter
 from streamtrain.generate import generate
-from streamtrain.pipeline import Pipeline
+from streamtrain.runtime.pipeline import Pipeline
 
 HERE = Path(__file__).resolve().parent
 SPLIT_INTERVAL = 240

@@ -20,9 +20,9 @@ from streamtrain.config import JobConfig, load_config
 from streamtrain.contracts import reports
 from streamtrain.engine.stats import PassStats
 from streamtrain.errors import ConfigError, StreamtrainError
-from streamtrain.pipeline import Pipeline
 from streamtrain.proof import recount_job
 from streamtrain.recount import Recount
+from streamtrain.runtime.pipeline import Pipeline
 
 SPLIT_INTERVAL = 360  # minutes: the ratings come a few hundred a day
 ADAGRAD: dict[str, Any] = {

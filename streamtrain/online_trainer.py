@@ -25,14 +25,14 @@ import types
 import psutil
 import yaml
 
-from streamtrain import rolefile
 from streamtrain.config import JobConfig, load_config
 from streamtrain.contracts import phases
 from streamtrain.engine.environment import FORCED, engine_environment
 from streamtrain.errors import StreamtrainError, TrainingError
 from streamtrain.failpoints import failpoint
-from streamtrain.partstate import PartReporter
 from streamtrain.processes import die_with_parent
+from streamtrain.runtime import role_state
+from streamtrain.runtime.part_state import PartReporter
 
 log = logging.getLogger("streamtrain")
 
@@ -47,23 +47,23 @@ def main() -> int:
     _log_to_stdout()
     die_with_parent()
     os.register_at_fork(after_in_child=die_with_parent)  # paddle forks a rendezvous server
-    if kind == "server" and rolefile.KEPT not in os.environ:
+    if kind == "server" and role_state.KEPT not in os.environ:
         return _keep_server()
     if kind == "server":
-        rolefile.write(kind, index, "running", endpoint=_endpoint())
+        role_state.write(kind, index, "running", endpoint=_endpoint())
     else:
-        rolefile.write(kind, index, "running", phase=phases.STARTING)
+        role_state.write(kind, index, "running", phase=phases.STARTING)
     try:
         _run(load_config(arguments.config), kind, index)
     except StreamtrainError as error:
         log.error("%s", error)
-        rolefile.write(kind, index, "failed", exit_code=error.exit_code, message=str(error))
+        role_state.write(kind, index, "failed", exit_code=error.exit_code, message=str(error))
         return _leave(error.exit_code)
     except Exception as error:
         log.exception("the %s ends", kind)
-        rolefile.write(kind, index, "failed", exit_code=1, message=f"{type(error).__name__}: {error}")
+        role_state.write(kind, index, "failed", exit_code=1, message=f"{type(error).__name__}: {error}")
         return _leave(1)
-    rolefile.write(kind, index, "done")
+    role_state.write(kind, index, "done")
     return _leave(0)
 
 
@@ -109,14 +109,14 @@ def _run(config: JobConfig, kind: str, index: int) -> None:
     report = PartReporter(config.state_dir, "trainer")
 
     def on_phase(phase: str) -> None:
-        rolefile.write(kind, index, "running", phase=phase)
+        role_state.write(kind, index, "running", phase=phase)
         if index == 0:
             report(phase)
 
     on_phase(phases.STARTING)
-    owner = os.environ.get(rolefile.OWNER, "nobody")
-    if rolefile.AGAIN in os.environ:
-        CheckpointStore(config.model_save_path).check_owner(owner, int(os.environ[rolefile.AGAIN]))
+    owner = os.environ.get(role_state.OWNER, "nobody")
+    if role_state.AGAIN in os.environ:
+        CheckpointStore(config.model_save_path).check_owner(owner, int(os.environ[role_state.AGAIN]))
     log.info("the model is built, joining the servers")
     engine.connect()
     log.info("joined the servers")
@@ -130,7 +130,7 @@ def _keep_server() -> int:
     """Runs the server as a child, and ends it, with exit code 0, when the launcher's workers have ended: the
     launcher waits for all of its children, Paddle's servers do not end by themselves, and no thread runs
     beside one since it keeps the interpreter's lock. Without workers beside it a server stays."""
-    child = subprocess.Popen([sys.executable, "-u", *sys.argv], env={**os.environ, rolefile.KEPT: "1"})
+    child = subprocess.Popen([sys.executable, "-u", *sys.argv], env={**os.environ, role_state.KEPT: "1"})
     launcher = psutil.Process(os.getppid())
     seen = False
     while (code := child.poll()) is None:

@@ -17,7 +17,6 @@ import numpy as np
 
 from connectors.formats import RejectError, line_parser
 from connectors.tree import MAX_LINE, SourceReader, Tree
-from streamtrain import rolefile
 from streamtrain.checkpoint.store import Checkpoint, CheckpointStore
 from streamtrain.config import JobConfig
 from streamtrain.contracts.sample import SampleBatch
@@ -25,6 +24,7 @@ from streamtrain.engine.environment import engine_environment
 from streamtrain.errors import CheckpointError, DataError, StreamtrainError, TrainingError
 from streamtrain.feed.multislot import MultiSlotWriter
 from streamtrain.processes import die_with_parent, end_family
+from streamtrain.runtime import role_state
 from streamtrain.serving.consistency import Consistency, compare
 
 log = logging.getLogger("streamtrain.selfcheck")
@@ -115,7 +115,7 @@ def run_roles(config: JobConfig, checkpoint: Path, folder: Path) -> None:
     environment = {
         **os.environ,
         **engine_environment(),
-        rolefile.ENVIRONMENT: mark,
+        role_state.ENVIRONMENT: mark,
         "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")])),
     }
     command = [
@@ -134,7 +134,7 @@ def run_roles(config: JobConfig, checkpoint: Path, folder: Path) -> None:
                 break
             time.sleep(0.1)
     finally:
-        end_family(launcher, rolefile.ENVIRONMENT, mark)
+        end_family(launcher, role_state.ENVIRONMENT, mark)
     if (folder / "failed").exists():
         code, _, message = (folder / "failed").read_text().partition(" ")
         raise RoleFailed(message, int(code))

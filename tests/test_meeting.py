@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from streamtrain import meeting as module
 from streamtrain.errors import ConfigError, Fenced, PeerLost
-from streamtrain.meeting import Addresses, Meeting, join, receive, send
+from streamtrain.runtime import rendezvous as module
+from streamtrain.runtime.rendezvous import Addresses, Meeting, join, receive, send
 from tests.faults.cases import free_port_pair
 
 Guard = tuple[asyncio.StreamReader, asyncio.StreamWriter]

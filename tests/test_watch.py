@@ -3,7 +3,7 @@
 import pytest
 
 from streamtrain.contracts.phases import PREDICTING, SAVING, WAITING
-from streamtrain.watch import PATIENCE_S, STOPPED_S, HangWatch, Sample
+from streamtrain.runtime.hang_detector import PATIENCE_S, STOPPED_S, HangWatch, Sample
 
 
 def role(name: str, cpu: float, **changes: object) -> Sample:

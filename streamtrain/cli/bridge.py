@@ -22,7 +22,7 @@ def command(config: ConfigOption) -> None:
     from streamtrain.kafka.clients import admin, say_waiting, wait_for_cluster
     from streamtrain.kafka.connect import properties_of
     from streamtrain.kafka.topics import TopicNames, find
-    from streamtrain.partstate import PartReporter
+    from streamtrain.runtime.part_state import PartReporter
     from streamtrain.schedule import Split
 
     job = load_config(config)

@@ -12,7 +12,7 @@ def command(config: ConfigOption) -> None:
     from connectors.tree import Tree
     from streamtrain.cli.live import PassPrinter
     from streamtrain.config import load_config
-    from streamtrain.pipeline import Pipeline
+    from streamtrain.runtime.pipeline import Pipeline
 
     job = load_config(config)
     Tree(job.data_dir, job.runner.data_donefile).check()

@@ -22,7 +22,7 @@ def command(config: ConfigOption, json: JsonOption = False) -> None:
     from streamtrain.errors import KafkaError
     from streamtrain.kafka.clients import wait_for_cluster
     from streamtrain.kafka.connect import properties_of
-    from streamtrain.status import held_back, job_status, parts_status
+    from streamtrain.runtime.status import held_back, job_status, parts_status
 
     job = load_config(config)
     parts = parts_status(job)

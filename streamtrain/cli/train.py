@@ -59,7 +59,7 @@ def command(
     from rich.console import Console
 
     from streamtrain.cli.live import PassPrinter
-    from streamtrain.supervisor import Supervisor
+    from streamtrain.runtime.supervisor import Supervisor
 
     printer = PassPrinter(job, Console(highlight=False, markup=False, soft_wrap=True))
     supervisor = Supervisor(
@@ -72,8 +72,8 @@ def command(
 
 def _one_role(job: JobConfig, role: Role, index: int, servers_at: str, workers_at: str) -> None:
     """Its log is this process's output, as of any container."""
-    from streamtrain.guard import Guard
-    from streamtrain.meeting import Addresses
+    from streamtrain.runtime.agent import Guard
+    from streamtrain.runtime.rendezvous import Addresses
 
     addresses = Addresses.parse(servers_at, workers_at)
     logging.basicConfig(

@@ -37,7 +37,7 @@ from streamtrain.contracts.marker import Marker, Range
 from streamtrain.contracts.sample import SCHEMA
 from streamtrain.kafka import clients, topics
 from streamtrain.kafka.embedded import EmbeddedBroker
-from streamtrain.status import held_back
+from streamtrain.runtime.status import held_back
 from tests.faults.scene import ROWS, SPLITS, Process, Scene, tmpfs
 from tests.jobs import rows, write_split
 

@@ -26,7 +26,7 @@ from typing import Any
 import orjson
 
 from streamtrain.errors import FINAL, ConfigError, PeerLost
-from streamtrain.watch import HangWatch, Sample
+from streamtrain.runtime.hang_detector import HangWatch, Sample
 
 log = logging.getLogger("streamtrain.meeting")
 

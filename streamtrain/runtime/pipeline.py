@@ -31,9 +31,9 @@ from streamtrain.kafka.embedded import (
 )
 from streamtrain.kafka.topics import TopicNames, ensure_topics, find
 from streamtrain.processes import die_with_parent, end
-from streamtrain.status import job_status
-from streamtrain.supervisor import Supervisor
-from streamtrain.watch import STOPPED_S
+from streamtrain.runtime.hang_detector import STOPPED_S
+from streamtrain.runtime.status import job_status
+from streamtrain.runtime.supervisor import Supervisor
 
 log = logging.getLogger("streamtrain.pipeline")
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from streamtrain import partstate
 from streamtrain.checkpoint.journal import Journal
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import JobConfig
@@ -15,13 +14,14 @@ from streamtrain.kafka.clients import admin
 from streamtrain.kafka.marker_log import MarkerLog
 from streamtrain.kafka.open_transactions import open_transactions
 from streamtrain.kafka.topics import TopicNames, find
+from streamtrain.runtime import part_state
 
 
 def parts_status(config: JobConfig) -> dict[str, Any]:
     """What the bridge and the trainer are doing, without Kafka: part -> {doing, since, pid, host, alive}."""
     return {
         p.part: {"doing": p.doing, "since": p.since, "pid": p.pid, "host": p.host, "alive": p.alive}
-        for p in partstate.read(config.state_dir)
+        for p in part_state.read(config.state_dir)
     }
 
 

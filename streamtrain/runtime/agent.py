@@ -19,16 +19,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from streamtrain import rolefile
 from streamtrain.config import JobConfig
 from streamtrain.engine.environment import engine_environment
 from streamtrain.errors import ConfigError, PeerLost, StreamtrainError, TrainingError
-from streamtrain.meeting import BEAT_S, SILENCE_S, Addresses, Meeting, join, receive, send
 from streamtrain.processes import die_with_parent
-from streamtrain.sampling import Sampler
+from streamtrain.runtime import role_state
+from streamtrain.runtime.observer import Sampler
+from streamtrain.runtime.rendezvous import BEAT_S, SILENCE_S, Addresses, Meeting, join, receive, send
 
 log = logging.getLogger("streamtrain.guard")
-ROLE_SCRIPT = Path(__file__).with_name("online_trainer.py")
+ROLE_SCRIPT = Path(__file__).parent.with_name("online_trainer.py")
 #: Seconds that a worker has to end after SIGTERM.
 STOP_S = 60.0
 
@@ -141,7 +141,7 @@ class Guard:
                     role.send_signal(signal.SIGTERM)  # all workers end at the same pass
             if asked is not None and loop.time() - asked > STOP_S:
                 return TrainingError.exit_code, f"the round did not end within {STOP_S:.0f} s of a stop"
-            states = rolefile.read(run_dir)
+            states = role_state.read(run_dir)
             samples = await asyncio.to_thread(sampler.take, states)
             with contextlib.suppress(OSError):
                 await send(writer, "beat", sample=_without_role(samples[0]) if samples else None)
@@ -153,7 +153,7 @@ class Guard:
                 return end.result()
 
     async def _tell(
-        self, writer: asyncio.StreamWriter, role: subprocess.Popen[bytes], states: list[rolefile.RoleState]
+        self, writer: asyncio.StreamWriter, role: subprocess.Popen[bytes], states: list[role_state.RoleState]
     ) -> None:
         last = states[-1] if states else None
         if last is not None and last.state == "done":
@@ -171,8 +171,8 @@ class Guard:
         environment = {
             **os.environ,
             **engine_environment(),
-            rolefile.ENVIRONMENT: str(run_dir),
-            rolefile.KEPT: "1",
+            role_state.ENVIRONMENT: str(run_dir),
+            role_state.KEPT: "1",
             "PYTHONUNBUFFERED": "1",
             "PADDLE_PSERVERS_IP_PORT_LIST": ",".join(servers),
             "PADDLE_TRAINER_ENDPOINTS": ",".join(workers),

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 
-from streamtrain.rolefile import RoleState
-from streamtrain.watch import Sample
+from streamtrain.runtime.hang_detector import Sample
+from streamtrain.runtime.role_state import RoleState
 
 ANSWER_S = 1.0
 #: A process that the disk or the processor keeps from waiting for another role.

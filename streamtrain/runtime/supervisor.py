@@ -25,26 +25,26 @@ from pathlib import Path
 import psutil
 from tenacity import wait_exponential_jitter
 
-from streamtrain import rolefile
 from streamtrain.checkpoint.journal import Journal
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import JobConfig
 from streamtrain.engine.environment import engine_environment
 from streamtrain.errors import FINAL, StreamtrainError, TrainingError
 from streamtrain.processes import die_with_parent, end_family
-from streamtrain.sampling import Sampler
-from streamtrain.watch import HangWatch
+from streamtrain.runtime import role_state
+from streamtrain.runtime.hang_detector import HangWatch
+from streamtrain.runtime.observer import Sampler
 
 log = logging.getLogger("streamtrain.supervisor")
 
-ROLE_SCRIPT = Path(__file__).with_name("online_trainer.py")
+ROLE_SCRIPT = Path(__file__).parent.with_name("online_trainer.py")
 STOP_SECONDS = 60.0
 
 
 class RoleError(StreamtrainError):
     """An error that a role ended with, with its exit code."""
 
-    def __init__(self, state: rolefile.RoleState) -> None:
+    def __init__(self, state: role_state.RoleState) -> None:
         super().__init__(state.message)
         self.exit_code = state.exit_code
 
@@ -55,7 +55,7 @@ class _Outcome:
 
     done: bool
     reason: str = ""
-    final: rolefile.RoleState | None = None
+    final: role_state.RoleState | None = None
 
 
 class Supervisor:
@@ -141,7 +141,7 @@ class Supervisor:
             return self._watch(launcher, run_dir)
         finally:
             self._launcher = None
-            end_family(launcher, rolefile.ENVIRONMENT, str(run_dir))
+            end_family(launcher, role_state.ENVIRONMENT, str(run_dir))
             self.role_pids = []
             shutil.rmtree(run_dir, ignore_errors=True)
 
@@ -149,12 +149,12 @@ class Supervisor:
         environment = {
             **os.environ,
             **engine_environment(),
-            rolefile.ENVIRONMENT: str(run_dir),
-            rolefile.OWNER: self._owner,
+            role_state.ENVIRONMENT: str(run_dir),
+            role_state.OWNER: self._owner,
             "PYTHONUNBUFFERED": "1",
         }
         if self.restarts:
-            environment[rolefile.AGAIN] = str(self._since)
+            environment[role_state.AGAIN] = str(self._since)
         root = str(ROLE_SCRIPT.parent.parent)
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
         self._log_dir.mkdir(parents=True, exist_ok=True)
@@ -181,7 +181,7 @@ class Supervisor:
         sampler, hangs = Sampler(), HangWatch()
         while True:
             self._tick()
-            states = rolefile.read(run_dir)
+            states = role_state.read(run_dir)
             self.role_pids = [s.pid for s in states if s.state == "running"]
             failed = [s for s in states if s.state == "failed"]
             if failed:
@@ -226,8 +226,8 @@ def _backoff(fruitless: int) -> float:
     return float(wait_exponential_jitter(multiplier=0.5, max=30)(_State()))  # type: ignore[arg-type]
 
 
-def _still_running(run_dir: Path, state: rolefile.RoleState) -> bool:
-    now = [s for s in rolefile.read(run_dir) if (s.kind, s.index) == (state.kind, state.index)]
+def _still_running(run_dir: Path, state: role_state.RoleState) -> bool:
+    now = [s for s in role_state.read(run_dir) if (s.kind, s.index) == (state.kind, state.index)]
     return any(s.state == "running" and s.pid == state.pid for s in now)
 
 

@@ -1,0 +1,1 @@
+"""The processes of a job: started, watched, ended, asked how they are."""
