@@ -23,7 +23,7 @@ def command(
     from rich.table import Table
 
     from streamtrain.config import load_config
-    from streamtrain.selfcheck import check_consistency
+    from streamtrain.consistency.standalone import check_consistency
 
     job = load_config(config)
     found = check_consistency(job, rows, tolerance if tolerance is not None else job.stream.consistency_tolerance)

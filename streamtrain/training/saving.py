@@ -21,7 +21,7 @@ from streamtrain.checkpoint.commit import Committer, Stream
 from streamtrain.checkpoint.journal import Journal, PassRecord
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import JobConfig
-from streamtrain.consistency import ConsistencyCheck
+from streamtrain.consistency.online import ConsistencyCheck
 from streamtrain.contracts.inference_models import DueModel
 from streamtrain.contracts.manifest import FileEntry, Manifest
 from streamtrain.errors import CheckpointError

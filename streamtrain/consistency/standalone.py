@@ -19,15 +19,15 @@ from connectors.formats import RejectError, line_parser
 from connectors.tree import MAX_LINE, SourceReader, Tree
 from streamtrain.checkpoint.store import Checkpoint, CheckpointStore
 from streamtrain.config import JobConfig
+from streamtrain.consistency.compare import Consistency, compare
 from streamtrain.contracts.sample import SampleBatch
 from streamtrain.engine.environment import engine_environment
 from streamtrain.errors import CheckpointError, DataError, StreamtrainError, TrainingError
 from streamtrain.feed.multislot import MultiSlotWriter
 from streamtrain.processes import die_with_parent, end_family
 from streamtrain.runtime import role_state
-from streamtrain.serving.consistency import Consistency, compare
 
-log = logging.getLogger("streamtrain.selfcheck")
+log = logging.getLogger("streamtrain.consistency")
 
 ROLE_SCRIPT = Path(__file__).with_name("dump_role.py")
 #: Seconds that the roles may take to start, load and compute.
@@ -111,7 +111,7 @@ def run_roles(config: JobConfig, checkpoint: Path, folder: Path) -> None:
     Raises RoleFailed with what a role says, TrainingError when it says nothing.
     """
     mark = f"{folder}-{uuid.uuid4().hex}"
-    root = str(ROLE_SCRIPT.parent.parent)
+    root = str(ROLE_SCRIPT.parents[2])
     environment = {
         **os.environ,
         **engine_environment(),

@@ -109,7 +109,7 @@ class ConsistencyCheck:
         self.poll(wait=True)
         folder, self._folder = self._folder, None
         command = [
-            sys.executable, "-m", "streamtrain.serving.consistency", str(self._store.root), model.digest,
+            sys.executable, "-m", "streamtrain.consistency.compare", str(self._store.root), model.digest,
             str(folder / "sample.txt"), str(folder / "dump"), str(self._tolerance),
         ]  # fmt: skip
         with (folder / "result").open("wb") as out, (folder / "said").open("wb") as said:

@@ -1,7 +1,7 @@
 """Whether online and offline predictions agree: what a training worker dumped of a sample of rows, against the same
 variables computed from the inference model as it lies on disk.
 
-    python -m streamtrain.serving.consistency ROOT DIGEST SAMPLE DUMP TOLERANCE    prints a JSON object
+    python -m streamtrain.consistency.compare ROOT DIGEST SAMPLE DUMP TOLERANCE    prints a JSON object
 """
 
 from __future__ import annotations
