@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from streamtrain.generate import generate
+from streamtrain.demo.generate import generate
 from streamtrain.kafka.embedded import EmbeddedBroker
 
 HERE = Path(__file__).resolve().parent

@@ -21,7 +21,7 @@ from pathlib import Path
 from streamtrain.checkpoint.journal import Journal, PassRecord
 from streamtrain.config import JobConfig
 from streamtrain.kafka.embedded import EmbeddedBroker
-from streamtrain.proof import recount_job
+from streamtrain.proof.job import recount_job
 from tests.faults.scene import Scene
 from tests.jobs import write_config
 

@@ -23,9 +23,9 @@ from connectors.formats import line_parser
 from streamtrain.checkpoint.journal import Journal
 from streamtrain.config import JobConfig, load_config
 from streamtrain.contracts.sample import SampleDecoder, encode_sample
+from streamtrain.demo.generate import generate
 from streamtrain.engine.environment import engine_environment
 from streamtrain.feed.multislot import MultiSlotWriter
-from streamtrain.generate import generate
 from streamtrain.runtime.pipeline import Pipeline
 
 HERE = Path(__file__).resolve().parent

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from streamtrain.contracts import reports
-from streamtrain.proof import recount_job
+from streamtrain.proof.job import recount_job
 from tests.faults.scene import SPLITS, Scene
 from tests.models_reader import checkpoint_keys, keys_in, overlay, read_all
 

@@ -15,7 +15,7 @@ import pytest
 from streamtrain.checkpoint.journal import Journal
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import JobConfig
-from streamtrain.proof import recount_job
+from streamtrain.proof.job import recount_job
 from tests.jobs import rows, write_config, write_split
 
 pytestmark = [pytest.mark.kafka, pytest.mark.paddle]

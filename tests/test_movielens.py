@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from streamtrain import movielens
+from streamtrain.demo import movielens
 from streamtrain.errors import ConfigError, DataError
 
 FIRST = 874_713_600  # 1997-09-20 00:00 UTC

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from streamtrain.proof import recount_job
+from streamtrain.proof.job import recount_job
 from tests.faults.scene import SPLITS, Scene
 from tests.jobs import rows
 

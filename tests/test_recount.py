@@ -1,4 +1,4 @@
-"""The checker sees each kind of wrong. What decay and deletion do to it is in test_recount_days.py."""
+"""The checker sees each kind of wrong. What decay and deletion do to it is in test_days.py."""
 
 import gzip
 import json
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from streamtrain.demo.generate import generate
 from streamtrain.errors import CheckpointError
-from streamtrain.generate import generate
-from streamtrain.recount import Recount, recount
+from streamtrain.proof.recount import Recount, recount
 
 SLOTS = (2, 3)
 

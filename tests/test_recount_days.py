@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from streamtrain.config import load_config
 from streamtrain.errors import ConfigError, DataError
-from streamtrain.proof import recount_job, shrink_rule
-from streamtrain.recount import Recount, recount
-from streamtrain.recount_days import DAILY, ShrinkRule
+from streamtrain.proof.days import DAILY, ShrinkRule
+from streamtrain.proof.job import recount_job, shrink_rule
+from streamtrain.proof.recount import Recount, recount
 from tests.jobs import SLOTS, rows, write_config, write_split
 from tests.roles import run_roles
 from tests.test_recount import checkpoint as write_checkpoint

@@ -24,9 +24,9 @@ def command(
     """MovieLens-100K through Kafka into a model, with a kill -9 in the middle and a recount at the end."""
     from rich.console import Console
 
-    from streamtrain import demo
     from streamtrain.cli.live import PassPrinter
     from streamtrain.cli.status import consistency_said
+    from streamtrain.demo.run import run as run_demo
     from streamtrain.errors import StreamtrainError
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
@@ -36,7 +36,7 @@ def command(
             printer = stack.enter_context(PassPrinter(config, console))
             return printer.tick, printer.restarted
 
-        summary = demo.run(
+        summary = run_demo(
             directory.absolute(), days, say=lambda text: console.print(text, style="cyan"),
             follow=follow, stop=stop_on_signals(),
         )  # fmt: skip

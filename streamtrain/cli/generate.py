@@ -19,7 +19,7 @@ def command(
     seed: Annotated[int, typer.Option()] = 1,
 ) -> None:
     """Write a seeded tree of logs: ids by power law, a drift over days, a label that can be learned."""
-    from streamtrain.generate import generate
+    from streamtrain.demo.generate import generate
 
     found = generate(
         directory, start_day=start_day, days=days, split_interval=split_interval, rows_per_split=rows,

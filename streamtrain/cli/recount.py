@@ -13,7 +13,7 @@ def command(config: ConfigOption, json: JsonOption = False) -> None:
     from rich.table import Table
 
     from streamtrain.config import load_config
-    from streamtrain.proof import recount_job
+    from streamtrain.proof.job import recount_job
 
     found = recount_job(load_config(config))
     if json:

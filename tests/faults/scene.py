@@ -24,8 +24,8 @@ from streamtrain.contracts.sample import SampleDecoder
 from streamtrain.failpoints import ARMED, FOLDER
 from streamtrain.feed.ranges import RangeReader
 from streamtrain.kafka.marker_log import LogEntry, MarkerLog
-from streamtrain.proof import recount_job
-from streamtrain.recount import Recount
+from streamtrain.proof.job import recount_job
+from streamtrain.proof.recount import Recount
 from tests.jobs import rows, write_config, write_split
 from tests.models_reader import checkpoint_keys, overlay, read_all
 

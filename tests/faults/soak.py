@@ -24,7 +24,7 @@ import psutil
 
 from streamtrain.checkpoint.journal import Journal
 from streamtrain.config import JobConfig
-from streamtrain.proof import recount_job
+from streamtrain.proof.job import recount_job
 from tests.jobs import rows, write_config, write_split
 
 SPLIT_INTERVAL = 15

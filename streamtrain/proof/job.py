@@ -9,9 +9,9 @@ from pathlib import Path
 
 from streamtrain.config import JobConfig
 from streamtrain.errors import ConfigError
-from streamtrain.recount import Recount, recount
-from streamtrain.recount_days import ShrinkRule
-from streamtrain.recount_rows import ParseFunction
+from streamtrain.proof.days import ShrinkRule
+from streamtrain.proof.recount import Recount, recount
+from streamtrain.proof.rows import ParseFunction
 
 
 def recount_job(config: JobConfig, progress: Callable[[int, int], None] = lambda _done, _of: None) -> Recount:

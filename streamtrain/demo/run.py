@@ -14,14 +14,14 @@ import numpy as np
 import orjson
 import yaml
 
-from streamtrain import movielens
 from streamtrain.checkpoint.journal import Journal, PassRecord, unpack
 from streamtrain.config import JobConfig, load_config
 from streamtrain.contracts import reports
+from streamtrain.demo import movielens
 from streamtrain.engine.stats import PassStats
 from streamtrain.errors import ConfigError, StreamtrainError
-from streamtrain.proof import recount_job
-from streamtrain.recount import Recount
+from streamtrain.proof.job import recount_job
+from streamtrain.proof.recount import Recount
 from streamtrain.runtime.pipeline import Pipeline
 
 SPLIT_INTERVAL = 360  # minutes: the ratings come a few hundred a day
@@ -117,7 +117,7 @@ def prepare(directory: Path, days: int) -> JobConfig:
 
 def model_source() -> Path:
     """models/slot_dnn: of the checkout, or as installed."""
-    checkout = Path(__file__).resolve().parent.parent / "models" / "slot_dnn"
+    checkout = Path(__file__).resolve().parents[2] / "models" / "slot_dnn"
     if checkout.is_dir():
         return checkout
     import streamtrain_slot_dnn

@@ -2,7 +2,7 @@
 
 It shares no code with the bridge's or the trainer's way of reading: the day and split arithmetic, the
 lines, the manifest and the table are read here once more, from the files alone. What decay and deletion at the
-end of each day do to the counts is in recount_days.py, the reading of the sources in recount_rows.py.
+end of each day do to the counts is in days.py, the reading of the sources in rows.py.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from streamtrain.errors import CheckpointError, DataError
-from streamtrain.recount_days import ABSENT, NEVER, Histories, ShrinkRule, lookup
-from streamtrain.recount_rows import ParseFunction, files, lines, row_of
+from streamtrain.proof.days import ABSENT, NEVER, Histories, ShrinkRule, lookup
+from streamtrain.proof.rows import ParseFunction, files, lines, row_of
 
 _MINUTES_A_DAY = 1440
 
