@@ -19,9 +19,9 @@ from pathlib import Path
 
 import yaml
 
-from connectors.formats import line_parser
 from streamtrain.checkpoint.journal import Journal
 from streamtrain.config import JobConfig, load_config
+from streamtrain.connectors.formats import line_parser
 from streamtrain.contracts.sample import SampleDecoder, encode_sample
 from streamtrain.demo.generate import generate
 from streamtrain.engine.environment import engine_environment

@@ -15,11 +15,11 @@ from typing import IO, Literal
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
-from connectors.formats import line_parser
-from connectors.ledger import Ledger
-from connectors.publisher import DeliveryFailed, Publisher, Work
-from connectors.tree import FileState, Tree
 from streamtrain.config import JobConfig
+from streamtrain.connectors.formats import line_parser
+from streamtrain.connectors.ledger import Ledger
+from streamtrain.connectors.publisher import DeliveryFailed, Publisher, Work
+from streamtrain.connectors.tree import FileState, Tree
 from streamtrain.contracts.marker import Marker, SourceFile
 from streamtrain.errors import BrokerUnavailable, DataError, Fenced, KafkaError, TopicMismatch, TopicReplaced
 from streamtrain.kafka import topics

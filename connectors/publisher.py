@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import confluent_kafka as ck
 
-from connectors.formats import LineParser, RejectError
-from connectors.tree import MAX_LINE, SourceReader, Tree
+from streamtrain.connectors.formats import LineParser, RejectError
+from streamtrain.connectors.tree import MAX_LINE, SourceReader, Tree
 from streamtrain.contracts.marker import Marker, Range, SourceFile
 from streamtrain.contracts.sample import SCHEMA, encode_sample
 from streamtrain.errors import DataError, StreamtrainError

@@ -23,7 +23,7 @@ from typing import Any
 
 import yaml
 
-from streamtrain.demo.run import prepare
+from streamtrain.demo.run import prepare as prepare_demo
 from tests.faults.cases import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -115,7 +115,7 @@ def ask(compose: Compose) -> dict[str, Any]:
 def prepare(folder: Path, days: int) -> list[Path]:
     """Data, model and config as they are mounted; returns the donefiles of each split, which are taken away."""
     shutil.rmtree(folder, ignore_errors=True)
-    config = prepare(folder, days)
+    config = prepare_demo(folder, days)
     raw = yaml.safe_load(config.path.read_text())
     raw["runner"] |= {"train_data_dir": "/data", "model_save_path": "/model", "model_dir": "/job/slot_dnn"}
     raw["stream"] |= {"servers": 2, "workers": 2, "spool_dir": "/spool", "state_dir": "/state"}

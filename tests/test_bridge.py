@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from connectors.bridge import Bridge
 from streamtrain.config import JobConfig
+from streamtrain.connectors.bridge import Bridge
 from streamtrain.contracts.marker import Marker
 from streamtrain.contracts.sample import SampleDecoder
 from streamtrain.errors import ConfigError, DataError, Fenced, TopicMismatch

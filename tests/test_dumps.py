@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.formats import line_parser
+from streamtrain.connectors.formats import line_parser
 from streamtrain.contracts.marker import Marker, Range, SourceFile
 from streamtrain.contracts.sample import SampleDecoder, encode_sample
 from streamtrain.dumps import FILES, Dump, DumpFolder, check_part, read_dump

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.formats import RejectError, line_parser
+from streamtrain.connectors.formats import RejectError, line_parser
 from streamtrain.contracts.sample import SampleDecoder, encode_sample
 from streamtrain.feed.multislot import MultiSlotWriter
 

@@ -1,4 +1,4 @@
-"""The checker sees each kind of wrong. What decay and deletion do to it is in test_days.py."""
+"""The checker sees each kind of wrong. What decay and deletion do to it is in test_recount_days.py."""
 
 import gzip
 import json

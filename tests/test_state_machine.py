@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from connectors.ledger import Ledger
 from streamtrain.checkpoint.store import CheckpointStore
+from streamtrain.connectors.ledger import Ledger
 from streamtrain.contracts.manifest import Manifest, Witness
 from streamtrain.contracts.marker import Marker, Range
 from streamtrain.errors import Fenced

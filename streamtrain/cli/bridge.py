@@ -13,10 +13,10 @@ def command(config: ConfigOption) -> None:
     """Mirror the tree of logs into Kafka, split by split, until end_day."""
     from rich.console import Console
 
-    from connectors.bridge import Bridge
     from streamtrain.checkpoint.commit import refuse_lost_topics
     from streamtrain.checkpoint.store import CheckpointStore
     from streamtrain.config import load_config
+    from streamtrain.connectors.bridge import Bridge
     from streamtrain.contracts import phases
     from streamtrain.contracts.marker import Marker
     from streamtrain.kafka.clients import admin, say_waiting, wait_for_cluster

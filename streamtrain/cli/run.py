@@ -9,9 +9,9 @@ def command(config: ConfigOption) -> None:
     """Run all of it: Kafka (embedded if none is named), the bridge and the trainer, until end_day."""
     from rich.console import Console
 
-    from connectors.tree import Tree
     from streamtrain.cli.live import PassPrinter
     from streamtrain.config import load_config
+    from streamtrain.connectors.tree import Tree
     from streamtrain.runtime.pipeline import Pipeline
 
     job = load_config(config)

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from connectors.formats import RejectError, line_parser
-from connectors.tree import MAX_LINE, SourceReader, Tree
 from streamtrain.checkpoint.store import Checkpoint, CheckpointStore
 from streamtrain.config import JobConfig
+from streamtrain.connectors.formats import RejectError, line_parser
+from streamtrain.connectors.tree import MAX_LINE, SourceReader, Tree
 from streamtrain.consistency.compare import Consistency, compare
 from streamtrain.contracts.sample import SampleBatch
 from streamtrain.engine.environment import engine_environment

@@ -116,13 +116,8 @@ def prepare(directory: Path, days: int) -> JobConfig:
 
 
 def model_source() -> Path:
-    """models/slot_dnn: of the checkout, or as installed."""
-    checkout = Path(__file__).resolve().parents[2] / "models" / "slot_dnn"
-    if checkout.is_dir():
-        return checkout
-    import streamtrain_slot_dnn
-
-    return Path(streamtrain_slot_dnn.__path__[0])
+    """models/slot_dnn, which is part of the installed package too."""
+    return Path(__file__).with_name("slot_dnn")
 
 
 class Killer:

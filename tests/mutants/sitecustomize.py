@@ -49,7 +49,7 @@ elif MUTANT == "drop-a-part-file":
 
     tables.arrange_sparse = arrange
 elif MUTANT == "swap-two-revisions":
-    from connectors.ledger import Ledger
+    from streamtrain.connectors.ledger import Ledger
 
     add = Ledger.add
 
