@@ -43,7 +43,7 @@ soak: $(STAMP)  ## Random kills for MINUTES=30, then a recount
 	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES)
 
 compose-demo: $(STAMP)  ## The demo in docker compose, four containers crashed, recounted (needs docker and root)
-	$(BIN)/python -m tests.compose_demo
+	$(BIN)/python -m tests.faults.compose_demo
 
 format: $(STAMP)  ## Let ruff write the code's form
 	$(BIN)/ruff check --fix .

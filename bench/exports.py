@@ -12,8 +12,8 @@ from pathlib import Path
 
 from streamtrain.checkpoint.journal import Journal, PassRecord
 from streamtrain.kafka.embedded import EmbeddedBroker
-from tests.faults.scene import Scene
-from tests.models_reader import checkpoint_keys, overlay, read_all
+from tests.support.models_reader import checkpoint_keys, overlay, read_all
+from tests.support.scene import Scene
 
 SLOTS, FEATURES = 300, 384
 

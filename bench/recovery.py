@@ -22,8 +22,8 @@ from streamtrain.checkpoint.journal import Journal, PassRecord
 from streamtrain.config import JobConfig
 from streamtrain.kafka.embedded import EmbeddedBroker
 from streamtrain.proof.job import recount_job
-from tests.faults.scene import Scene
-from tests.jobs import write_config
+from tests.support.jobs import write_config
+from tests.support.scene import Scene
 
 SLOTS, FEATURES = 300, 384
 STEPS = (

@@ -27,8 +27,8 @@ import orjson
 from rich.console import Console
 from rich.table import Table as Printed
 
-from tests.exports import Exports
-from tests.networks import WIDTH, Network, make_networks
+from tests.support.exports import Exports
+from tests.support.networks import WIDTH, Network, make_networks
 
 SLOTS, FEATURES, LAYERS = 300, 384, "512,256,128"
 BATCHES = (1, 32, 512)

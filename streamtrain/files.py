@@ -1,4 +1,4 @@
-"""Local files: replaced atomically, brought to the disk, hashed; and what the file system refuses, as errors of ours."""
+"""Local files: replaced atomically, brought to the disk, hashed; what the file system refuses becomes our errors."""
 
 from __future__ import annotations
 

@@ -3,13 +3,10 @@
 import os
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from streamtrain.kafka.embedded import EmbeddedBroker
-
-MODEL = Path(__file__).resolve().parent.parent / "models" / "slot_dnn"
 
 
 @pytest.fixture(scope="session")

@@ -38,8 +38,8 @@ from streamtrain.contracts.sample import SCHEMA
 from streamtrain.kafka import clients, topics
 from streamtrain.kafka.embedded import EmbeddedBroker
 from streamtrain.runtime.status import held_back
-from tests.faults.scene import ROWS, SPLITS, Process, Scene, tmpfs
-from tests.jobs import rows, write_split
+from tests.support.jobs import rows, write_split
+from tests.support.scene import ROWS, SPLITS, Process, Scene, tmpfs
 
 
 @dataclass

@@ -25,7 +25,7 @@ import psutil
 from streamtrain.checkpoint.journal import Journal
 from streamtrain.config import JobConfig
 from streamtrain.proof.job import recount_job
-from tests.jobs import rows, write_config, write_split
+from tests.support.jobs import rows, write_config, write_split
 
 SPLIT_INTERVAL = 15
 #: Seconds between two new splits, and between two kills.

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from streamtrain.kafka.embedded import EmbeddedBroker
 from tests.faults.cases import CASES, Case, Ground, Outcome
-from tests.faults.scene import can_mount
+from tests.support.scene import can_mount
 
 TOPOLOGIES = ((1, 1), (2, 2))
 

@@ -1,0 +1,51 @@
+"""The checker is proven: whole jobs whose code is broken on purpose, each of which turns the recount red."""
+
+from pathlib import Path
+
+import pytest
+
+from streamtrain.proof.job import recount_job
+from tests.support.jobs import rows
+from tests.support.paths import MUTANTS
+from tests.support.scene import SPLITS, Scene
+
+pytestmark = [pytest.mark.kafka, pytest.mark.paddle]
+
+
+def grow(scene: Scene, seed: int) -> None:
+    with (scene.folder / "data" / SPLITS[0] / "part-0").open("a") as out:
+        out.write("\n".join(rows(9, seed=seed)) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("mutant", "wrong"),
+    [
+        ("", set()),
+        ("skip-one-row", {"lost"}),
+        ("train-one-twice", {"duplicated"}),
+        ("drop-a-part-file", {"lost", "missing_keys"}),
+        ("swap-two-revisions", {"duplicated"}),
+    ],
+)
+def test_recount_sees_it(
+    mutant: str, wrong: set[str], tmp_path: Path, kafka: dict[str, str], job: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STREAMTRAIN_TEST_MUTANT", mutant)
+    monkeypatch.setenv("PYTHONPATH", str(MUTANTS))
+    scene = Scene(tmp_path, kafka, job, stream={"changed_split": "append"})
+    scene.start("bridge").finish()
+    for seed in (70, 71):  # two revisions of the first split
+        grow(scene, seed)
+        scene.start("bridge").finish()
+    assert [e.marker.revision for e in scene.markers()] == [0, 0, 0, 0, 1, 2]
+    (tmp_path / "data" / "20240102").mkdir()
+    text = scene.config.path.read_text().replace("end_day: '20240101'", "end_day: '20240102'")
+    scene.config.path.write_text(text.replace("data_donefile: data.done", "data_donefile: ''"))
+    for split in SPLITS:
+        (tmp_path / "data" / split.replace("20240101", "20240102")).mkdir()
+    scene.start("run").finish()
+    found = recount_job(scene.config)
+    values = found.to_json()
+    red = {name for name in ("lost", "duplicated", "missing_keys", "unknown_keys") if values[name]}
+    assert red == wrong
+    assert found.ok == (not wrong)

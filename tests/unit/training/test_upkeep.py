@@ -1,0 +1,139 @@
+"""Retention and uploads on a real store: what a restart needs stays, and a frozen trainer uploads nothing."""
+
+import json
+import os
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from streamtrain.checkpoint.store import CheckpointStore
+from streamtrain.config import load_config
+from streamtrain.contracts import reports
+from streamtrain.contracts.inference_models import DoneLine
+from streamtrain.contracts.manifest import ModelRef
+from streamtrain.errors import CheckpointError, Fenced
+from streamtrain.schedule import PassId
+from streamtrain.training.mirror import Mirror
+from streamtrain.training.upkeep import Upkeep
+from tests.support.jobs import write_config
+from tests.unit.checkpoint.test_store import save
+
+DAY = "20240101"
+
+
+def upkeep(folder: Path, store: CheckpointStore, **stream: object) -> Upkeep:
+    return Upkeep(load_config(write_config(folder, "job", {}, stream=stream).path), store)
+
+
+def names(store: CheckpointStore) -> list[int]:
+    return [c.of.pass_id for c in store.list()]
+
+
+def test_what_was_restored_stays_beside_damaged_newer_ones(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "model")
+    store.take_over()
+    for number in range(1, 6):
+        save(store, PassId(DAY, number))
+    for number in (4, 5):
+        (store.root / DAY / str(number) / "embedding.shard" / "part-0.txt").write_text("damaged")
+    keeper = upkeep(tmp_path, store, keep_checkpoints=2)
+    keeper.run(PassId(DAY, 3))
+    assert names(store) == [2, 3, 4, 5]
+    assert "/1\t1\t0" not in (store.root / "donefile.txt").read_text()
+    save(store, PassId(DAY, 4))
+    keeper.run(PassId(DAY, 4))
+    assert names(store) == [3, 4, 5]
+
+
+def line(folder: Path, number: int, digest: str, kind: str = "full") -> DoneLine:
+    """A model on disk of two files, and its donefile line."""
+    path = folder / DAY / f"inference_model_{number}"
+    (path / "sparse").mkdir(parents=True, exist_ok=True)
+    (path / "sparse" / "part-0.txt").write_text(digest)
+    (path / "manifest.json").write_text(json.dumps({"digest": digest}))
+    return DoneLine({"path": f"{DAY}/{path.name}", "digest": digest, "kind": kind, "base": None})
+
+
+def listed(url: str) -> list[str]:
+    file_system, root = fsspec.core.url_to_fs(url)
+    found = [DoneLine.read(file_system.cat_file(f"{root}/base_donefile.txt"))] if file_system.exists(root) else []
+    for entry in found[0] if found else []:
+        data = json.loads(file_system.cat_file(f"{root}/{entry.path}/manifest.json"))
+        assert data["digest"] == entry.digest
+        assert file_system.cat_file(f"{root}/{entry.path}/sparse/part-0.txt").decode() == entry.digest
+    return [entry.digest for entry in found[0]] if found else []
+
+
+@pytest.fixture
+def url(request: pytest.FixtureRequest) -> str:
+    return f"memory://{request.node.name}-{os.getpid()}"
+
+
+def test_a_frozen_trainer_uploads_nothing(tmp_path: Path, url: str) -> None:
+    fenced = False
+
+    def check() -> None:
+        if fenced:
+            raise Fenced("a newer trainer has taken over")
+
+    old = Mirror(url, tmp_path / "old", check)
+    assert old.run([line(tmp_path / "old", 0, "a")])
+    fenced = True
+    new = Mirror(url, tmp_path / "new", lambda: None)
+    theirs = [line(tmp_path / "new", 0, "a"), line(tmp_path / "new", 1, "b")]
+    assert new.run(theirs)
+    with pytest.raises(Fenced):
+        old.run([line(tmp_path / "old", 0, "a"), line(tmp_path / "old", 1, "x")])
+    assert listed(url) == ["a", "b"]
+
+
+def test_a_model_made_anew_is_unlisted_before_it_is_written_over(tmp_path: Path, url: str) -> None:
+    assert Mirror(url, tmp_path, lambda: None).run([line(tmp_path, 0, "a"), line(tmp_path, 1, "b")])
+    seen: list[list[str]] = []
+    again = Mirror(url, tmp_path, lambda: seen.append(listed(url)))  # what readers see at each step
+    second = line(tmp_path, 1, "b2")
+    assert again.run([line(tmp_path, 0, "a"), second], gone=[])
+    assert ["a"] in seen and listed(url) == ["a", "b2"]
+    assert again.run([second], gone=[f"{DAY}/inference_model_0"])
+    file_system, root = fsspec.core.url_to_fs(url)
+    assert listed(url) == ["b2"] and not file_system.exists(f"{root}/{DAY}/inference_model_0")
+
+
+def test_a_store_that_is_away_is_said_and_made_good(tmp_path: Path) -> None:
+    """Its folder cannot be made: a file is in the way."""
+    store = CheckpointStore(tmp_path / "checkpoints")
+    store.take_over()
+    blocked = tmp_path / "serving"
+    blocked.write_text("in the way")
+    config = write_config(
+        tmp_path, "job", {}, runner={"model_save_path": f"file://{blocked}"}, stream={"checkpoint_dir": "checkpoints"}
+    )
+    store.write_donefiles([line(store.root, 0, "a")])
+    keeper = Upkeep(config, store)
+    keeper.begin(None)
+    with pytest.raises(CheckpointError, match=r"serving .* cannot be written"):
+        keeper.close()
+    said = reports.read(store.root, reports.UPLOAD)
+    assert said is not None and "cannot be written" in said["problem"]
+    blocked.unlink()
+    keeper = Upkeep(config, store)
+    keeper.begin(None)
+    keeper.close()
+    assert listed(f"file://{blocked}") == ["a"]
+    said = reports.read(store.root, reports.UPLOAD)
+    assert said is not None and not said["problem"]
+
+
+def test_a_model_that_somebody_deleted_ends_nothing(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "model")
+    store.take_over()
+    store.remove(store.model_path(ModelRef(DAY, 1, "x")))
+    kept = line(store.root, 1, "a")
+    line(store.root, 2, "left by a crash")
+    store.write_donefiles([kept])
+    (store.root / DAY / "inference_model_3.kept").mkdir()
+    damaged = line(store.root, 4, "named by a checkpoint")
+    store.sweep_models([ModelRef(DAY, 4, damaged.digest)])
+    left = sorted(p.name for p in (store.root / DAY).iterdir())
+    assert left == ["inference_model_1", "inference_model_3.kept", "inference_model_4"]
