@@ -23,7 +23,7 @@ from streamtrain.connectors.tree import FileState, Tree
 from streamtrain.contracts.marker import Marker, SourceFile
 from streamtrain.errors import BrokerUnavailable, DataError, Fenced, KafkaError, TopicMismatch, TopicReplaced
 from streamtrain.kafka import topics
-from streamtrain.kafka.clients import admin, say_waiting, wait_for_cluster
+from streamtrain.kafka.clients import admin, report_waiting, wait_for_cluster
 from streamtrain.kafka.marker_log import MarkerLog
 from streamtrain.schedule import Split
 
@@ -89,7 +89,7 @@ class Bridge:
     def _session(self) -> Ledger:
         """From the marker log to the end, with one producer. Raises _Doubt to be called again."""
         try:
-            wait_for_cluster(self._properties, None, say_waiting(log, self._on_state))
+            wait_for_cluster(self._properties, None, report_waiting(log, self._on_state))
             self._on_state("reading the marker log")
             client = admin(self._properties)
             if self._ids is not None and self._ids != topics.ids_of(topics.find(client, self._names), self._names):

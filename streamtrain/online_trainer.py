@@ -102,7 +102,7 @@ def _run(config: JobConfig, kind: str, index: int) -> None:
             f"the model in {config.model_dir} has {len(engine.slots)} slots, the config says {len(config.slots)}",
             remedy="Set stream.slots to the model's slots.",
         )
-    from streamtrain.checkpoint.store import CheckpointStore
+    from streamtrain.checkpoint.runs import Run
     from streamtrain.kafka.connect import properties_of
     from streamtrain.training.trainer import Trainer
 
@@ -116,7 +116,7 @@ def _run(config: JobConfig, kind: str, index: int) -> None:
     on_phase(phases.STARTING)
     owner = os.environ.get(role_state.OWNER, "nobody")
     if role_state.AGAIN in os.environ:
-        CheckpointStore(config.model_save_path).check_owner(owner, int(os.environ[role_state.AGAIN]))
+        Run(config.model_save_path).check_owner(owner, int(os.environ[role_state.AGAIN]))
     log.info("the model is built, joining the servers")
     engine.connect()
     log.info("joined the servers")

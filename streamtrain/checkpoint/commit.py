@@ -2,8 +2,8 @@
 
 1. all workers are done, all pushes applied                (the trainer's barrier)
 2. stage: files, manifest.json; fsync files and directories
-3. fence: in a transaction of `<job>.trainer`, the group's offsets with the manifest's digest; a trainer
-   that a newer one has replaced fails here, before anything is visible
+3. fence: in a transaction, the group's offsets with the manifest's digest; a trainer that a newer one has replaced
+   fails here, before anything is visible
 4. rename the inference models into place, which no donefile names yet; then the checkpoint to {day}/{pass_id}: the
    commit point
 5. commit the transaction; a restart that finds 4 without 5 rolls it forward
@@ -13,13 +13,14 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Protocol
 
-from streamtrain.checkpoint.store import Checkpoint, CheckpointStore
+from streamtrain.checkpoint.published import PublishedModels
+from streamtrain.checkpoint.runs import Run
+from streamtrain.checkpoint.store import Checkpoint, CheckpointStore, put_manifest
 from streamtrain.contracts.manifest import Manifest, ModelRef, Witness
 from streamtrain.errors import (
     CheckpointMissing,
@@ -31,212 +32,198 @@ from streamtrain.errors import (
     TopicReplaced,
 )
 from streamtrain.failpoints import failpoint
-from streamtrain.kafka import clients, topics
-from streamtrain.kafka.topics import TopicNames
-from streamtrain.kafka.transactions import OffsetTransactions
+from streamtrain.kafka.topics import JobTopics, Place, TopicNames
 
 log = logging.getLogger("streamtrain.checkpoint")
 
 
-@dataclass(frozen=True)
-class Stream:
-    """The topics of a job as they are now."""
+class OffsetLog(Protocol):
+    """Port: where the job's offsets are committed, each commit with a text. KafkaOffsetLog is the real one.
 
-    names: TopicNames
-    cluster_id: str
-    samples_topic_id: str
-    splits_topic_id: str
-    partitions: int
-
-
-def look_at_stream(
-    properties: Mapping[str, str],
-    names: TopicNames,
-    stop: threading.Event,
-    on_wait: Callable[[str], None] = lambda _what: None,
-) -> Stream | None:
-    """Waits for the cluster and for the job's topics, which the bridge makes; None when stopped before.
-
-    on_wait(what) again and again while it waits.
+    Whoever took over last is the only one that can commit. Methods raise KafkaError or a subclass.
     """
-    cluster = clients.wait_for_cluster(properties, None, clients.say_waiting(log, on_wait))
-    client = clients.admin(properties)
-    said = False
-    while not {names.samples, names.splits} <= set(found := topics.find(client, names)):
-        if not said:
-            log.info("waiting for the bridge to make the topics %s and %s", names.samples, names.splits)
-            said = True
-        on_wait("waiting for the bridge to make the topics")
-        if stop.wait(1):
-            return None
-    return Stream(
-        names,
-        cluster.cluster_id,
-        found[names.samples].topic_id,
-        found[names.splits].topic_id,
-        found[names.samples].partitions,
-    )
+
+    def take_over(self) -> None:
+        """Fences every trainer before this one: their fence() and commit() raise Fenced from now on, and what they
+        had fenced and not committed is aborted."""
+
+    def witness(self) -> tuple[int, str | None]:
+        """The committed marker-log offset, -1 when there is none, and the text committed with it."""
+
+    def watermarks(self) -> Mapping[Place, tuple[int, int]]:
+        """(first, next) offset of each partition of the samples topic, and of the marker log."""
+
+    def fence(self, offsets: Mapping[Place, int], text: str) -> None:
+        """Puts `offsets`, each with `text`, into a transaction, which is not committed yet. Raises Fenced."""
+
+    def commit(self) -> bool:
+        """Commits what fence() put. False when the transaction was aborted: nothing of it is committed, and fence()
+        may be called again. Raises Fenced."""
+
+    def close(self) -> None: ...
 
 
 class Committer:
-    """Worker 0's side of the protocol. Making one fences the trainer before it, and clears what it staged."""
+    """Worker 0's side of the protocol, on the topics as they are now. take_over() comes first."""
 
-    def __init__(
-        self,
-        properties: Mapping[str, str],
-        job: str,
-        stream: Stream,
-        store: CheckpointStore,
-        *,
-        owner: str = "nobody",
-        on_wait: Callable[[str], None] = lambda _what: None,
-    ) -> None:
-        """owner: see CheckpointStore.take_over. on_wait(what) while the broker is away."""
-        self._job = job
-        self._stream = stream
-        self._store = store
-        store.claim()
-        self._transactions = OffsetTransactions(
-            properties, f"{job}.trainer", job, check=store.check_taken_over, on_wait=on_wait
-        )
+    def __init__(self, topics: JobTopics, run: Run, offsets: OffsetLog) -> None:
+        self._topics = topics
+        self._job = topics.names.job
+        self._run = run
+        self._store = CheckpointStore(run.root, run)
+        self._models = PublishedModels(run.root, run)
+        self._offsets = offsets
+
+    def take_over(self, owner: str = "nobody") -> None:
+        """Fences the trainer before this one, and clears what it staged. owner: see Run.clear_older."""
+        self._run.claim()
+        self._offsets.take_over()
         failpoint("restore.fenced")
-        store.clear_older(owner)
+        self._run.clear_older(owner)
 
     def close(self) -> None:
-        self._transactions.close()
+        self._offsets.close()
 
     def restore(self) -> Checkpoint | None:
-        """The checkpoint to start from; None to start from nothing. Settles a commit that a crash cut.
+        """The checkpoint to start from; None to start from nothing. Settles a commit that a crash interrupted.
 
         Raises CheckpointMissing when the group's witness is of a checkpoint that is not on disk;
         TopicReplaced, PartitionsChanged, OtherCluster, StateMismatch when the checkpoint is of other topics;
         RetentionPassed when its offsets are no longer there.
         """
-        witness, offset = self._witness()
+        offset, text = self._offsets.witness()
+        witness = Witness.decode(text)
         chosen = None
-        for checkpoint, problem in self._store.newest():
-            if not problem:
+        for checkpoint, problem in self._store.newest_first():
+            if problem is None:
                 chosen = checkpoint
                 break
-            log.error("checkpoint %s is PASSED OVER: %s", checkpoint.of, problem)
+            log.error("checkpoint %s is SKIPPED: %s", checkpoint.of, problem)
             if witness is not None and checkpoint.of == witness.of:
-                witness = None  # it is there, but damaged: an older one may do
+                witness = None  # the checkpoint is on disk, but damaged: an older one may do
         if witness is not None and (chosen is None or chosen.of < witness.of):
+            newest = f"nothing newer than {chosen.of}" if chosen else "no checkpoint"
             raise CheckpointMissing(
                 f"group {self._job} has committed checkpoint {witness.of} (marker log offset {offset}), but "
-                f"{self._store.root} has {'nothing newer than ' + str(chosen.of) if chosen else 'no checkpoint'}",
+                f"{self._run.root} has {newest}",
                 remedy="Restore that directory or correct runner.model_save_path; to start anew use a new stream.job.",
             )
         manifest = chosen.manifest if chosen is not None else None
         if manifest is not None:
-            check_topics(manifest, self._stream, self._job)
+            check_topics(manifest, self._topics)
         self._check_offsets(manifest)
         if chosen is not None and manifest is not None:
             if witness is None or witness.digest != chosen.digest or offset != manifest.marker_offset:
-                log.warning(
-                    "checkpoint %s: the group's offsets are not its own (a crash before their commit, or they were "
-                    "reset by hand); the checkpoint holds, they are rolled forward to it", chosen.of,
-                )  # fmt: skip
-                self._fence(manifest, chosen.digest)
-                self._commit(manifest, chosen.digest)
+                self._roll_forward(manifest, chosen.digest)
             self._store.append_donefile(chosen.of, int(time.time()))
-        self._store.settle_models(chosen.of if chosen else None, manifest.models if manifest else ())
+        self._models.settle(chosen.of if chosen else None, manifest.models if manifest else ())
         failpoint("restore.chosen")
         return chosen
 
     def publish(self, staged: Path, manifest: Manifest, staged_models: Mapping[ModelRef, Path]) -> Path:
         """Steps 2 (its manifest) to 6. staged_models: those of manifest.models, sealed, with their manifests.
 
-        Raises Fenced before anything is visible, CheckpointError.
+        Raises Fenced before anything is visible, CheckpointError, KafkaError.
         """
-        digest = self._store.put_manifest(staged, manifest)
+        digest = put_manifest(staged, manifest)
         failpoint("commit.manifest")
         self._fence(manifest, digest)
         failpoint("commit.fenced")
         for model, directory in staged_models.items():
-            self._store.publish_model(directory, model)
+            self._models.publish(directory, model)
         path = self._store.publish(staged, manifest.of)
         failpoint("commit.renamed")
         self._commit(manifest, digest)
         failpoint("commit.committed")
         self._store.append_donefile(manifest.of, int(time.time()))
         if manifest.models:
-            self._store.list_models(manifest.models)
+            self._models.list_in_donefiles(manifest.models)
         failpoint("commit.done")
         return path
 
-    def _witness(self) -> tuple[Witness | None, int]:
-        key = (self._stream.names.splits, 0)
-        offset, metadata = clients.committed(self._transactions.group, [key]).get(key, (-1, None))
-        return Witness.decode(metadata), offset
+    def _roll_forward(self, manifest: Manifest, digest: str) -> None:
+        log.warning(
+            "checkpoint %s: the group's offsets are not the checkpoint's (a crash before their commit, or a reset by "
+            "hand); the checkpoint is valid, the offsets are rolled forward to it",
+            manifest.of,
+        )
+        self._fence(manifest, digest)
+        self._commit(manifest, digest)
 
     def _fence(self, manifest: Manifest, digest: str) -> None:
         """The transaction's offsets: where the next pass starts, with the manifest's digest."""
-        names = self._stream.names
-        offsets = {(names.samples, int(p)): o for p, o in manifest.offsets.items()}
-        offsets[names.splits, 0] = manifest.marker_offset
-        self._transactions.put(offsets, Witness(manifest.day, manifest.pass_id, digest).encode())
+        self._offsets.fence(self._needed(manifest), Witness(manifest.day, manifest.pass_id, digest).encode())
 
     def _commit(self, manifest: Manifest, digest: str) -> None:
-        """An aborted transaction is made once more, since the checkpoint already stands."""
-        if not self._transactions.commit():
+        """An aborted transaction is repeated once, since the checkpoint is in place already."""
+        if not self._offsets.commit():
             self._fence(manifest, digest)
-            if not self._transactions.commit():
+            if not self._offsets.commit():
                 raise KafkaError(
                     f"the broker aborted the commit of checkpoint {manifest.of} twice",
-                    remedy="The checkpoint stands; a restart commits it. Look at the broker's log.",
+                    remedy="The checkpoint is in place; a restart commits it. Check the broker's log.",
                 )
 
     def _check_offsets(self, manifest: Manifest | None) -> None:
-        names = self._stream.names
-        partitions = range(self._stream.partitions)
-        needed = {(names.samples, p): int(manifest.offsets[str(p)]) if manifest else 0 for p in partitions}
-        needed[names.splits, 0] = manifest.marker_offset if manifest else 0
-        for (topic, partition), offset in needed.items():
-            low, high = topics.watermarks(self._transactions.group, topic, [partition])[partition]
+        watermarks = self._offsets.watermarks()
+        for (topic, partition), offset in self._needed(manifest).items():
+            low, high = watermarks[topic, partition]
             if not low <= offset <= high:
                 raise RetentionPassed(
                     f"topic {topic}, partition {partition}: offset {offset} is needed, the topic has {low} to {high}",
-                    remedy="Retention has passed it: restore the topic, or start a new stream.job with a new "
+                    remedy="Retention has deleted it: restore the topic, or start a new stream.job with a new "
                     "runner.model_save_path.",
                 )
 
+    def _needed(self, manifest: Manifest | None) -> dict[Place, int]:
+        """Where the pass after the checkpoint's starts, a partition; 0 without a checkpoint."""
+        names = self._topics.names
+        needed = {
+            (names.samples, p): int(manifest.offsets[str(p)]) if manifest else 0 for p in range(self._topics.partitions)
+        }
+        needed[names.splits, 0] = manifest.marker_offset if manifest else 0
+        return needed
 
-def check_topics(manifest: Manifest, stream: Stream, job: str) -> None:
-    """Raises OtherCluster, TopicReplaced, PartitionsChanged or StateMismatch when `manifest` is not of `stream`."""
+
+def check_topics(manifest: Manifest, topics: JobTopics) -> None:
+    """Raises OtherCluster, TopicReplaced, PartitionsChanged or StateMismatch when the manifest is not of `topics`."""
     remedy = "start a new stream.job with a new runner.model_save_path."
-    of = f"checkpoint {manifest.of}"
-    if manifest.job != job:
-        raise StateMismatch(f"{of} is of job {manifest.job}, stream.job is {job}", remedy="Correct one of the two.")
-    if manifest.cluster_id != stream.cluster_id:
+    checkpoint = f"checkpoint {manifest.of}"
+    names = topics.names
+    if manifest.job != names.job:
+        raise StateMismatch(
+            f"{checkpoint} is of job {manifest.job}, stream.job is {names.job}", remedy="Correct one of the two."
+        )
+    if manifest.cluster_id != topics.cluster_id:
         raise OtherCluster(
-            f"{of} was made with cluster_id {manifest.cluster_id}, found {stream.cluster_id}",
+            f"{checkpoint} was made with cluster_id {manifest.cluster_id}, found {topics.cluster_id}",
             remedy=f"Correct kafka.bootstrap.servers, or {remedy}",
         )
     pairs = (
-        (stream.names.samples, manifest.samples_topic_id, stream.samples_topic_id),
-        (stream.names.splits, manifest.splits_topic_id, stream.splits_topic_id),
+        (names.samples, manifest.samples_topic_id, topics.samples_topic_id),
+        (names.splits, manifest.splits_topic_id, topics.splits_topic_id),
     )
-    for name, expected, found in pairs:
-        if expected != found:
+    for name, expected, actual in pairs:
+        if expected != actual:
             raise TopicReplaced(
-                f"{of} was made with topic {name} of id {expected}, found id {found}",
-                remedy=f"The topic was deleted and made anew: {remedy}",
+                f"{checkpoint} was made with topic {name} of id {expected}, found id {actual}",
+                remedy=f"The topic was deleted and recreated: {remedy}",
             )
-    if manifest.partitions != stream.partitions:
+    if manifest.partitions != topics.partitions:
         raise PartitionsChanged(
-            f"{of} was made with {manifest.partitions} partitions of {stream.names.samples}, found {stream.partitions}",
+            f"{checkpoint} was made with {manifest.partitions} partitions of {names.samples}, "
+            f"found {topics.partitions}",
             remedy=f"Rows would go to other workers: {remedy}",
         )
 
 
-def refuse_lost_topics(store: CheckpointStore, found: Collection[str], names: TopicNames) -> None:
+def refuse_lost_topics(store: CheckpointStore, existing: Collection[str], names: TopicNames) -> None:
     """Raises TopicReplaced when there are checkpoints, but the topics that they are of are gone.
 
     Called before the topics are made: all logs would be bridged again, for a trainer that must refuse them.
     """
     manifests = [c.manifest for c in store.list() if c.manifest is not None]
-    missing = [n for n in (names.samples, names.splits) if n not in found]
+    missing = [n for n in (names.samples, names.splits) if n not in existing]
     if manifests and manifests[-1].job == names.job and missing:
         raise TopicReplaced(
             f"topic {missing[0]} does not exist, but checkpoint {manifests[-1].of} in {store.root} was made with it",

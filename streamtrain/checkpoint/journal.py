@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from streamtrain.checkpoint.store import CheckpointStore
+from streamtrain.checkpoint.runs import Run
 from streamtrain.contracts.manifest import Manifest
 from streamtrain.errors import CheckpointError
 from streamtrain.schedule import PassId
@@ -107,7 +107,7 @@ class Journal:
                 continue
         return records
 
-    def roll_back(self, newest: PassId | None, store: CheckpointStore, record: PassRecord | None = None) -> None:
+    def roll_back(self, newest: PassId | None, run: Run, record: PassRecord | None = None) -> None:
         """Keeps the records up to `newest`, none when it is None, in a new file.
 
         record: that of `newest`, in case a crash came before it was appended.
@@ -116,7 +116,7 @@ class Journal:
         kept = [r for r in self.read() if newest is not None and r.of <= newest]
         if record is not None and record.of == newest and (not kept or kept[-1].of != newest):
             kept.append(record)
-        store.replace(self._path, b"".join(orjson.dumps(asdict(r)) + b"\n" for r in kept))
+        run.replace(self._path, b"".join(orjson.dumps(asdict(r)) + b"\n" for r in kept))
         self._out = self._path.open("ab", buffering=0)
 
     def sync(self) -> None:

@@ -19,7 +19,7 @@ def command(config: ConfigOption) -> None:
     from streamtrain.connectors.bridge import Bridge
     from streamtrain.contracts import phases
     from streamtrain.contracts.marker import Marker
-    from streamtrain.kafka.clients import admin, say_waiting, wait_for_cluster
+    from streamtrain.kafka.clients import admin, report_waiting, wait_for_cluster
     from streamtrain.kafka.connect import properties_of
     from streamtrain.kafka.topics import TopicNames, find
     from streamtrain.runtime.part_state import PartReporter
@@ -44,7 +44,7 @@ def command(config: ConfigOption) -> None:
     properties = properties_of(job)
     stop = stop_on_signals()
     report = PartReporter(job.state_dir, "bridge")
-    wait_for_cluster(properties, None, say_waiting(log, report))
+    wait_for_cluster(properties, None, report_waiting(log, report))
     names = TopicNames(job.stream.job)
     refuse_lost_topics(CheckpointStore(job.model_save_path), find(admin(properties), names), names)
     bridge = Bridge(job, properties, stop=stop, on_split=on_split, on_wait=on_wait, on_state=report)

@@ -35,7 +35,7 @@ def _rows(config: ConfigOption, *, verify: bool) -> list[dict[str, Any]]:
                 "bytes": sum(f.bytes for f in manifest.files) if manifest else None,
                 "created": manifest.created if manifest else None,
                 "digest": checkpoint.digest,
-                "problem": problem,
+                "problem": problem or "",
             }
         )
     return found
@@ -142,11 +142,11 @@ def _chosen(store: CheckpointStore, of: str) -> Checkpoint:
 @app.command("models")
 def models(config: ConfigOption, json: JsonOption = False) -> None:
     """The inference models that the donefiles list, in the order in which they were published."""
-    from streamtrain.checkpoint.store import CheckpointStore
+    from streamtrain.checkpoint.published import PublishedModels
     from streamtrain.config import load_config
 
-    store = CheckpointStore(load_config(config).model_save_path)
-    lines = store.model_lines()
+    store = PublishedModels(load_config(config).model_save_path)
+    lines = store.lines()
     rows = [{**x.values, "there": (store.root / x.path).is_dir()} for x in sorted(lines, key=lambda x: x.published)]
     if json:
         print_json({"models": rows})

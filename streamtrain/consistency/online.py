@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from streamtrain.checkpoint.store import CheckpointStore
+from streamtrain.checkpoint.runs import Run
 from streamtrain.config import JobConfig
 from streamtrain.contracts import reports
 from streamtrain.contracts.manifest import ModelRef
@@ -45,7 +45,7 @@ def take_sample(source: Path, target: Path, rows: int, *, ins_ids: bool) -> int:
 class ConsistencyCheck:
     """Worker 0's; nothing is done when stream.consistency_rows is 0."""
 
-    def __init__(self, config: JobConfig, engine: Engine, store: CheckpointStore) -> None:
+    def __init__(self, config: JobConfig, engine: Engine, run: Run) -> None:
         stream = config.stream
         self._rows = stream.consistency_rows if stream.inference_model != "none" else 0
         self._every = stream.consistency_every
@@ -56,7 +56,7 @@ class ConsistencyCheck:
                 remedy="Run: pip install 'streamtrain[serving]', or take the key out.",
             )
         self._engine = engine
-        self._store = store
+        self._run = run
         self._spool = Spool(config.spool_dir) if self._rows else None
         self._fields = engine.variables("all_vars") if self._rows else ()
         self._models = 0
@@ -109,7 +109,7 @@ class ConsistencyCheck:
         self.poll(wait=True)
         folder, self._folder = self._folder, None
         command = [
-            sys.executable, "-m", "streamtrain.consistency.compare", str(self._store.root), model.digest,
+            sys.executable, "-m", "streamtrain.consistency.compare", str(self._run.root), model.digest,
             str(folder / "sample.txt"), str(folder / "dump"), str(self._tolerance),
         ]  # fmt: skip
         with (folder / "result").open("wb") as out, (folder / "said").open("wb") as said:
@@ -133,7 +133,7 @@ class ConsistencyCheck:
         self._tell(found)
 
     def _tell(self, found: dict[str, Any]) -> None:
-        self._store.replace(self._store.root / reports.CONSISTENCY, reports.encode({**found, "time": time.time()}))
+        self._run.replace(self._run.root / reports.CONSISTENCY, reports.encode({**found, "time": time.time()}))
         say(found)
 
     def close(self) -> None:

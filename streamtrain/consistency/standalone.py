@@ -67,8 +67,8 @@ def check_consistency(config: JobConfig, rows: int, tolerance: float) -> Consist
 
 
 def _newest(store: CheckpointStore) -> Checkpoint:
-    for checkpoint, problem in store.newest():
-        if problem:
+    for checkpoint, problem in store.newest_first():
+        if problem is not None:
             log.warning("checkpoint %s is passed over: %s", checkpoint.of, problem)
         elif checkpoint.manifest is not None and checkpoint.manifest.models:
             return checkpoint

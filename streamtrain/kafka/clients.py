@@ -31,7 +31,7 @@ FENCED_CODES = {
     ck.KafkaError.INVALID_PRODUCER_EPOCH,
     getattr(ck.KafkaError, "PRODUCER_FENCED", ck.KafkaError._FENCED),
 }
-#: What a client says of a topic that is not there; also of one that it has lost sight of while the broker is away.
+#: Codes for a topic that does not exist; clients also report them for one that they lost while the broker was away.
 UNKNOWN_CODES = {
     ck.KafkaError.UNKNOWN_TOPIC_OR_PART,
     ck.KafkaError._UNKNOWN_TOPIC,
@@ -87,10 +87,10 @@ def translate(error: Any, what: str) -> StreamtrainError:
     if code in FENCED_CODES:
         return Fenced(text, remedy="A newer instance of this job has taken over; this one has changed nothing.")
     if code in _DENIED:
-        return KafkaError(text, remedy="Look at the security settings and passwords under kafka:.")
+        return KafkaError(text, remedy="Check the security settings and passwords under kafka:.")
     if code in _AWAY:
-        return BrokerUnavailable(text, remedy="Look whether the broker runs and kafka.bootstrap.servers is right.")
-    return KafkaError(text, remedy="Look at the broker's log.")
+        return BrokerUnavailable(text, remedy="Check that the broker runs and that kafka.bootstrap.servers is right.")
+    return KafkaError(text, remedy="Check the broker's log.")
 
 
 def _build(kind: Any, properties: Mapping[str, str], ours: Mapping[str, Any], other: Sequence[str]) -> Any:
@@ -103,8 +103,8 @@ def _build(kind: Any, properties: Mapping[str, str], ours: Mapping[str, Any], ot
         return kind({**_SHARED, **ours, **given}, logger=log)
     except (ck.KafkaException, TypeError, ValueError) as error:
         # TypeError: a key of confluent_kafka itself that wants a function, such as error_cb
-        said = error.args[0].str() if isinstance(error, ck.KafkaException) else str(error)
-        raise ConfigError(f"kafka: {said}", remedy="See librdkafka's list of properties.") from error
+        reason = error.args[0].str() if isinstance(error, ck.KafkaException) else str(error)
+        raise ConfigError(f"kafka: {reason}", remedy="See librdkafka's list of properties.") from error
 
 
 def _text(value: Any) -> str:
@@ -153,29 +153,29 @@ def wait_for_cluster(
     timeout_s: float | None,
     on_wait: Callable[[float], None] | None = None,
 ) -> ClusterInfo:
-    """Asks until the cluster answers; on_wait(seconds so far) after each vain try. None waits for ever.
+    """Asks until the cluster answers; on_wait(seconds so far) after each failed try. timeout_s: None waits for ever.
 
     Raises BrokerUnavailable naming bootstrap.servers, KafkaError when it refuses us (password, TLS).
     """
     begin = time.monotonic()
     what = f"asking {properties.get('bootstrap.servers', 'Kafka')}"
-    # list_topics() itself only ever says "transport failure": why is told to error_cb alone
-    heard: list[Any] = []
-    client = _build(AdminClient, properties, {"error_cb": heard.append, "log_level": 0}, _CLIENTS_ONLY)
+    # list_topics() itself only reports "transport failure": the cause goes to error_cb alone
+    reported: list[Any] = []
+    client = _build(AdminClient, properties, {"error_cb": reported.append, "log_level": 0}, _CLIENTS_ONLY)
 
     def left(most: float) -> float:
         return most if timeout_s is None else min(most, max(0.0, timeout_s - (time.monotonic() - begin)))
 
     def ask() -> ClusterInfo:
-        heard.clear()
+        reported.clear()
         try:
-            found = client.list_topics(timeout=max(0.1, left(5)))
+            cluster = client.list_topics(timeout=max(0.1, left(5)))
         except ck.KafkaException as error:
             client.poll(0)
-            refused = [e for e in heard if e.code() in _DENIED]
-            causes = [e for e in heard if e.code() != ck.KafkaError._ALL_BROKERS_DOWN]
+            refused = [e for e in reported if e.code() in _DENIED]
+            causes = [e for e in reported if e.code() != ck.KafkaError._ALL_BROKERS_DOWN]
             raise translate((refused or causes or [error])[-1], what) from error
-        return ClusterInfo(found.cluster_id or "", len(found.brokers))
+        return ClusterInfo(cluster.cluster_id or "", len(cluster.brokers))
 
     backoff = wait_exponential_jitter(multiplier=0.2, max=5)
     retrying = Retrying(
@@ -189,30 +189,29 @@ def wait_for_cluster(
 
 
 def is_gone(consumer: Any, topic: str, error: Any) -> bool:
-    """Whether `error` says that the topic does not exist, and the broker says so too, when asked again and again
-    for GONE_S seconds."""
+    """Whether `error` says that the topic does not exist, and the broker confirms it for GONE_S seconds."""
     if error.code() not in UNKNOWN_CODES:
         return False
     begin = time.monotonic()
     while time.monotonic() - begin < GONE_S:
         try:
-            found = consumer.list_topics(topic, timeout=2.0).topics.get(topic)
+            metadata = consumer.list_topics(topic, timeout=2.0).topics.get(topic)
         except ck.KafkaException:
             return False  # the broker is away
-        if found is not None and (found.error is None or found.error.code() not in UNKNOWN_CODES):
+        if metadata is not None and (metadata.error is None or metadata.error.code() not in UNKNOWN_CODES):
             return False
         time.sleep(0.3)
     return True
 
 
-def say_waiting(to: logging.Logger, on_wait: Callable[[str], None]) -> Callable[[float], None]:
-    """For wait_for_cluster: logs, and tells on_wait, how long Kafka has not answered."""
+def report_waiting(to: logging.Logger, on_wait: Callable[[str], None]) -> Callable[[float], None]:
+    """For wait_for_cluster: logs, and reports to on_wait, how long Kafka has not answered."""
 
-    def say(seconds: float) -> None:
+    def report(seconds: float) -> None:
         to.warning("waiting for Kafka, %.0f s so far", seconds)
         on_wait("waiting for Kafka")
 
-    return say
+    return report
 
 
 def committed(group: Any, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, str | None]]:
@@ -222,10 +221,10 @@ def committed(group: Any, places: Sequence[tuple[str, int]]) -> dict[tuple[str, 
     """
     what = "reading the group's committed offsets"
     try:
-        found = group.committed([ck.TopicPartition(t, p) for t, p in places], timeout=30)
+        partitions = group.committed([ck.TopicPartition(t, p) for t, p in places], timeout=30)
     except ck.KafkaException as error:
         raise translate(error, what) from error
-    for place in found:
-        if place.error is not None:  # an error is no "nothing committed"
+    for place in partitions:
+        if place.error is not None:  # an error does not mean "nothing committed"
             raise translate(place.error, f"{what} of topic {place.topic}, partition {place.partition}")
-    return {(f.topic, f.partition): (f.offset, f.metadata) for f in found if f.offset >= 0}
+    return {(p.topic, p.partition): (p.offset, p.metadata) for p in partitions if p.offset >= 0}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import enum
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, Final, Literal
 
 import confluent_kafka as ck
 
@@ -15,13 +16,23 @@ from streamtrain.contracts.marker import Marker
 from streamtrain.errors import DataError, RetentionPassed, TopicReplaced
 from streamtrain.kafka.clients import UNKNOWN_CODES, is_gone, reader, translate
 
-#: Seconds between two looks whether the broker is there, while nothing comes.
-LOOK_S = 4.0
+#: Seconds between two questions whether the broker answers, while nothing comes.
+ASK_S = 4.0
+
+
+class _End(enum.Enum):
+    """A type with one value."""
+
+    END = "end"
+
+
+#: What poll() returns at the end of the log.
+END: Final = _End.END
 
 
 @dataclass(frozen=True)
 class LogEntry:
-    """A marker and where it stands. `timestamp`: seconds, when it was written."""
+    """A marker, its offset, and `timestamp`: when it was written, seconds since 1970."""
 
     offset: int
     marker: Marker
@@ -29,7 +40,7 @@ class LogEntry:
 
 
 class MarkerLog:
-    """Reads committed markers from an offset on. One object, one position."""
+    """Reads committed markers from an offset on. Each object has a position of its own."""
 
     def __init__(
         self,
@@ -44,7 +55,7 @@ class MarkerLog:
         self._topic = topic
         self._on_wait = on_wait
         self._away_since: float | None = None
-        self._said = 0.0
+        self._asked = 0.0
         self._consumer: Any = reader({**properties, "enable.partition.eof": "true"}, group)
         self._consumer.assign([ck.TopicPartition(topic, 0, offset)])
 
@@ -64,21 +75,21 @@ class MarkerLog:
     def close(self) -> None:
         self._consumer.close()
 
-    def poll(self, timeout_s: float) -> LogEntry | bool | None:
-        """The next marker; None when the time is over; False when the end of the log was reached.
+    def poll(self, timeout_s: float) -> LogEntry | Literal[_End.END] | None:
+        """The next marker; None when the time is over; END when the end of the log was reached.
 
         Raises DataError for a message that is no marker, RetentionPassed when the offset is not there,
         BrokerUnavailable and KafkaError of the client.
         """
         message = self._consumer.poll(timeout_s)
         if message is None:
-            self._look_whether_away()
+            self._ask_whether_away()
             return None
         error = message.error()
         if error is not None:
             code = error.code()
             if code == ck.KafkaError._PARTITION_EOF:
-                return False
+                return END
             if code in (ck.KafkaError._AUTO_OFFSET_RESET, ck.KafkaError.OFFSET_OUT_OF_RANGE):
                 raise RetentionPassed(
                     f"topic {self._topic}: the marker log no longer has the offset asked for ({error.str()})",
@@ -107,10 +118,10 @@ class MarkerLog:
             remedy="It was deleted: restore it, or start a new job (stream.job).",
         )
 
-    def _look_whether_away(self) -> None:
+    def _ask_whether_away(self) -> None:
         """Asks the broker every few seconds: silence alone does not tell an idle log from a frozen broker."""
         now = time.monotonic()
-        if now - self._said < LOOK_S:
+        if now - self._asked < ASK_S:
             return
         try:
             self._consumer.get_watermark_offsets(ck.TopicPartition(self._topic, 0), timeout=1.0)
@@ -121,10 +132,10 @@ class MarkerLog:
             self._on_wait(now - self._away_since)
         else:
             self._away_since = None
-        self._said = time.monotonic()
+        self._asked = time.monotonic()
 
     def to_end(self) -> Iterator[LogEntry]:
         """All markers up to the end of the log as it is now (the last stable offset)."""
-        while (entry := self.poll(1.0)) is not False:
+        while (entry := self.poll(1.0)) is not END:
             if isinstance(entry, LogEntry):
                 yield entry

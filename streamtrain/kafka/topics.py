@@ -1,10 +1,12 @@
-"""A job's topics: made with the right settings, refused with wrong ones."""
+"""A job's topics: created with the right settings, refused with wrong ones, waited for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import confluent_kafka as ck
 from confluent_kafka.admin import ConfigResource, NewTopic, ResourceType
@@ -12,7 +14,13 @@ from tenacity import Retrying, stop_after_delay, wait_fixed
 from tenacity.retry import retry_if_result
 
 from streamtrain.errors import BrokerUnavailable, PartitionsChanged, TopicMismatch, TopicReplaced
+from streamtrain.kafka import clients
 from streamtrain.kafka.clients import translate
+
+log = logging.getLogger("streamtrain.kafka")
+
+#: (topic, partition)
+Place: TypeAlias = tuple[str, int]
 
 TIMEOUT_S = 30.0
 #: Seconds until half of a job counts as just that.
@@ -51,6 +59,17 @@ class TopicIds:
     splits: str
 
 
+@dataclass(frozen=True)
+class JobTopics:
+    """The topics of a job as they are now."""
+
+    names: TopicNames
+    cluster_id: str
+    samples_topic_id: str
+    splits_topic_id: str
+    partitions: int
+
+
 def _settings(names: TopicNames) -> dict[str, dict[str, str]]:
     """What must hold. LogAppendTime: backfilled logs must not expire by their own date."""
     return {
@@ -61,8 +80,8 @@ def _settings(names: TopicNames) -> dict[str, dict[str, str]]:
 
 
 def find(client: Any, names: TopicNames) -> dict[str, TopicInfo]:
-    """The job's topics that there are. Raises BrokerUnavailable, KafkaError."""
-    found = {}
+    """Those of the job's topics that exist. Raises BrokerUnavailable, KafkaError."""
+    existing = {}
     wanted = [names.samples, names.splits, names.rejects]
     for name, future in client.describe_topics(ck.TopicCollection(wanted), request_timeout=TIMEOUT_S).items():
         try:
@@ -70,22 +89,38 @@ def find(client: Any, names: TopicNames) -> dict[str, TopicInfo]:
         except ck.KafkaException as error:
             if error.args[0].code() == ck.KafkaError.UNKNOWN_TOPIC_OR_PART:
                 continue
-            raise translate(error, f"looking at topic {name}") from error
-        found[name] = TopicInfo(name, str(description.topic_id), len(description.partitions))
-    return found
+            raise translate(error, f"describing topic {name}") from error
+        existing[name] = TopicInfo(name, str(description.topic_id), len(description.partitions))
+    return existing
 
 
-def describe(client: Any, names: TopicNames) -> dict[str, TopicInfo]:
-    """Like find(); raises TopicMismatch when samples or splits is missing."""
-    found = find(client, names)
-    for name in (names.samples, names.splits):
-        if name not in found:
-            raise TopicMismatch(f"topic {name} does not exist", remedy="Start the bridge: it makes the job's topics.")
-    return found
+def wait_for_topics(
+    properties: Mapping[str, str],
+    names: TopicNames,
+    stop: threading.Event,
+    on_wait: Callable[[str], None] = lambda _what: None,
+) -> JobTopics | None:
+    """Waits for the cluster and for the job's topics, which the bridge creates; None when stopped before.
+
+    on_wait(what) again and again while it waits. Raises KafkaError when the cluster refuses us.
+    """
+    cluster = clients.wait_for_cluster(properties, None, clients.report_waiting(log, on_wait))
+    client = clients.admin(properties)
+    logged = False
+    while not {names.samples, names.splits} <= set(existing := find(client, names)):
+        if not logged:
+            log.info("waiting for the bridge to create the topics %s and %s", names.samples, names.splits)
+            logged = True
+        on_wait("waiting for the bridge to create the topics")
+        if stop.wait(1):
+            return None
+    samples = existing[names.samples]
+    splits = existing[names.splits]
+    return JobTopics(names, cluster.cluster_id, samples.topic_id, splits.topic_id, samples.partitions)
 
 
 def ensure_topics(client: Any, names: TopicNames, partitions: int, replication: int | None = None) -> TopicIds:
-    """Makes the job's topics, or checks those there are; safe to call from several processes at once.
+    """Creates the job's topics, or checks those that exist; safe to call from several processes at once.
 
     Raises TopicMismatch naming the topic, the setting, what was expected and found.
     """
@@ -93,8 +128,8 @@ def ensure_topics(client: Any, names: TopicNames, partitions: int, replication: 
     pair = {names.samples, names.splits}
     if len(pair & set(before)) == 1:
         gone = (pair - set(before)).pop()
-        # another process may just be making them: they come together
-        before = _look_until(client, names, pair, HALF_S)
+        # another process may just be creating them: they come together
+        before = _find_until(client, names, pair, HALF_S)
         if not pair <= set(before):
             raise TopicReplaced(
                 f"topic {gone} does not exist, though the job's other topic does",
@@ -108,64 +143,65 @@ def ensure_topics(client: Any, names: TopicNames, partitions: int, replication: 
                 future.result()
             except ck.KafkaException as error:
                 if error.args[0].code() != ck.KafkaError.TOPIC_ALREADY_EXISTS:
-                    raise translate(error, f"making topic {name}") from error
-    found = _look_until(client, names, set(counts), TIMEOUT_S)
+                    raise translate(error, f"creating topic {name}") from error
+    existing = _find_until(client, names, set(counts), TIMEOUT_S)
     for name in counts:
-        if name not in found:
+        if name not in existing:
             raise BrokerUnavailable(
-                f"topic {name} was made, but cannot be seen after {TIMEOUT_S:.0f} s", remedy="Look at the broker's log."
+                f"topic {name} was created, but cannot be seen after {TIMEOUT_S:.0f} s",
+                remedy="Check the broker's log.",
             )
-    _check(client, names, found, counts)
-    return TopicIds(found[names.samples].topic_id, found[names.splits].topic_id)
+    _check(client, names, existing, counts)
+    return TopicIds(existing[names.samples].topic_id, existing[names.splits].topic_id)
 
 
-def ids_of(found: dict[str, TopicInfo], names: TopicNames) -> TopicIds | None:
+def ids_of(existing: Mapping[str, TopicInfo], names: TopicNames) -> TopicIds | None:
     """The ids of the job's topics; None when one is missing."""
-    if not {names.samples, names.splits} <= set(found):
+    if not {names.samples, names.splits} <= set(existing):
         return None
-    return TopicIds(found[names.samples].topic_id, found[names.splits].topic_id)
+    return TopicIds(existing[names.samples].topic_id, existing[names.splits].topic_id)
 
 
-def _look_until(client: Any, names: TopicNames, wanted: set[str], seconds: float) -> dict[str, TopicInfo]:
-    """find(), again and again until `wanted` are there or the time is over: a new topic takes a moment."""
+def _find_until(client: Any, names: TopicNames, wanted: set[str], seconds: float) -> dict[str, TopicInfo]:
+    """find(), repeated until `wanted` exist or the time is over: a new topic takes a moment to appear."""
     retrying = Retrying(
-        retry=retry_if_result(lambda found: not wanted <= set(found)),
+        retry=retry_if_result(lambda existing: not wanted <= set(existing)),
         wait=wait_fixed(0.1),
         stop=stop_after_delay(seconds),
         retry_error_callback=lambda state: state.outcome.result() if state.outcome else {},
     )
-    found: dict[str, TopicInfo] = retrying(find, client, names)
-    return found
+    existing: dict[str, TopicInfo] = retrying(find, client, names)
+    return existing
 
 
-def _check(client: Any, names: TopicNames, found: dict[str, TopicInfo], counts: dict[str, int]) -> None:
-    for name, info in found.items():
+def _check(client: Any, names: TopicNames, existing: dict[str, TopicInfo], counts: dict[str, int]) -> None:
+    for name, info in existing.items():
         if info.partitions != counts[name]:
             raise PartitionsChanged(
                 f"topic {name} has {info.partitions} partitions, {counts[name]} were expected",
                 remedy="Set stream.partitions to what the topic has, or use a new stream.job.",
             )
-    resources = [ConfigResource(ResourceType.TOPIC, name) for name in found]
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in existing]
     for resource, future in client.describe_configs(resources, request_timeout=TIMEOUT_S).items():
         try:
             settings = future.result()
         except ck.KafkaException as error:
-            raise translate(error, f"looking at the settings of topic {resource.name}") from error
+            raise translate(error, f"reading the settings of topic {resource.name}") from error
         for key, expected in _settings(names)[resource.name].items():
-            found_value = settings[key].value if key in settings else "not set"
-            if found_value != expected:
+            actual = settings[key].value if key in settings else "not set"
+            if actual != expected:
                 raise TopicMismatch(
-                    f"topic {resource.name}: {key} is {found_value}, {expected} was expected",
+                    f"topic {resource.name}: {key} is {actual}, {expected} was expected",
                     remedy="Alter the topic's setting, or use a new stream.job.",
                 )
 
 
 def watermarks(consumer: Any, topic: str, partitions: Sequence[int]) -> dict[int, tuple[int, int]]:
     """(first, next) offset a partition. Raises BrokerUnavailable, KafkaError."""
-    found = {}
+    offsets = {}
     for partition in partitions:
         try:
-            found[partition] = consumer.get_watermark_offsets(ck.TopicPartition(topic, partition), timeout=TIMEOUT_S)
+            offsets[partition] = consumer.get_watermark_offsets(ck.TopicPartition(topic, partition), timeout=TIMEOUT_S)
         except ck.KafkaException as error:
-            raise translate(error, f"looking at topic {topic}, partition {partition}") from error
-    return found
+            raise translate(error, f"reading the offsets of topic {topic}, partition {partition}") from error
+    return offsets

@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 
 from streamtrain.checkpoint.commit import refuse_lost_topics
+from streamtrain.checkpoint.runs import Run
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import JobConfig
 from streamtrain.errors import FINAL, BrokerUnavailable, ConfigError, DataError, KafkaError, StreamtrainError
@@ -58,7 +59,7 @@ class BridgeProcess:
     def __init__(self, config: JobConfig, log_dir: Path, owner: str) -> None:
         self._config = config
         self._owner = owner
-        self._since = CheckpointStore(config.model_save_path).newest_run()
+        self._since = Run(config.model_save_path).newest_number()
         self._frozen_since: float | None = None
         self._not_before = 0.0
         self._log = log_dir / "bridge.log"
@@ -102,7 +103,7 @@ class BridgeProcess:
         self._not_before = time.monotonic() + BRIDGE_PAUSE_S
         self.restarts += 1
         log.warning("the bridge ended (%s): started again", said or f"exit code {code}")
-        CheckpointStore(self._config.model_save_path).check_owner(self._owner, self._since)
+        Run(self._config.model_save_path).check_owner(self._owner, self._since)
         self.start()
 
     def _end_if_frozen(self, process: subprocess.Popen[bytes]) -> None:

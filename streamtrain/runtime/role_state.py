@@ -17,7 +17,7 @@ import orjson
 #: Environment variable that names the folder; without it nothing is written.
 ENVIRONMENT = "STREAMTRAIN_RUN_DIR"
 #: Environment variables: who started this run; when it is started again after a death, the number of the newest
-#: run before its first one, see CheckpointStore.check_owner.
+#: run before its first one, see Run.check_owner.
 OWNER = "STREAMTRAIN_OWNER"
 AGAIN = "STREAMTRAIN_AGAIN"
 #: Set for a server that another process keeps and ends.

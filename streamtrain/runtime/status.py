@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from streamtrain.checkpoint.journal import Journal
+from streamtrain.checkpoint.published import PublishedModels
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import JobConfig
 from streamtrain.contracts import reports
@@ -42,7 +43,7 @@ def job_status(config: JobConfig, properties: Mapping[str, str]) -> dict[str, An
     bridged = [m for m in markers if m.revision == 0]
     store = CheckpointStore(config.model_save_path)
     checkpoints = [c for c in store.list() if c.manifest]
-    models = sorted(store.model_lines(), key=lambda x: x.published)
+    models = sorted(PublishedModels(config.model_save_path).lines(), key=lambda x: x.published)
     newest = checkpoints[-1].manifest if checkpoints else None
     return {
         "job": config.stream.job,

@@ -26,7 +26,7 @@ import psutil
 from tenacity import wait_exponential_jitter
 
 from streamtrain.checkpoint.journal import Journal
-from streamtrain.checkpoint.store import CheckpointStore
+from streamtrain.checkpoint.runs import Run
 from streamtrain.config import JobConfig
 from streamtrain.engine.environment import engine_environment
 from streamtrain.errors import FINAL, StreamtrainError, TrainingError
@@ -88,7 +88,7 @@ class Supervisor:
             )
         self._stop = stop or threading.Event()
         self._owner = owner or uuid.uuid4().hex
-        self._since = CheckpointStore(config.model_save_path).newest_run()
+        self._since = Run(config.model_save_path).newest_number()
         self._log_dir = log_dir or config.path.parent / "log"
         self._on_restart = on_restart
         self._tick = tick

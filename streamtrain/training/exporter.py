@@ -20,8 +20,10 @@ import numpy.typing as npt
 
 from streamtrain import __version__
 from streamtrain.checkpoint import sparsetext
+from streamtrain.checkpoint.published import PublishedModels
+from streamtrain.checkpoint.runs import Run, refusals
 from streamtrain.checkpoint.sparsetext import TextColumns, Thresholds
-from streamtrain.checkpoint.store import CheckpointStore, refusals
+from streamtrain.checkpoint.store import put_manifest, seal
 from streamtrain.config import JobConfig
 from streamtrain.contracts.inference_models import DueModel, ModelManifest, due_models
 from streamtrain.contracts.manifest import ModelChain, ModelRef
@@ -63,10 +65,11 @@ class Exporter:
     Raises ConfigError for a model or thresholds that inference models cannot be made of.
     """
 
-    def __init__(self, config: JobConfig, engine: Engine, store: CheckpointStore) -> None:
+    def __init__(self, config: JobConfig, engine: Engine, run: Run) -> None:
         self._config = config
         self._engine = engine
-        self._store = store
+        self._run = run
+        self._models = PublishedModels(run.root, run)
         self._first = engine.index == 0
         self._network: ServingNetwork | None = None
         if config.stream.inference_model != "none":
@@ -85,7 +88,7 @@ class Exporter:
         mode, frequency = self._config.stream.inference_model, self._config.runner.save_delta_frequency
         if not due or mode == "full" or (mode == "both" and not frequency):
             return None  # no incremental one will ask what was touched
-        return self._engine.save_touched(self._store.empty("touched") if self._first else None)
+        return self._engine.save_touched(self._run.empty("touched") if self._first else None)
 
     def build(
         self, due: Sequence[DueModel], checkpoint: Path, touched: Path | None, of: PassId, state: State
@@ -117,8 +120,8 @@ class Exporter:
         day = self._config.schedule.pass_at(0).day
         item = DueModel(PassId(day, 0), "full")
         ref, path = self._stage(item, [], None, None, None, None, State())
-        self._store.publish_model(path, ref)
-        self._store.list_models([ref])
+        self._models.publish(path, ref)
+        self._models.list_in_donefiles([ref])
         self.chain = ModelChain(ref, ref, 0, 0)
 
     def _stage(
@@ -133,7 +136,7 @@ class Exporter:
     ) -> tuple[ModelRef, Path]:
         network, engine = self._network, self._engine
         assert network is not None
-        path = self._store.empty(f"model-{item.of.day}-{item.of.pass_id}")
+        path = self._run.empty(f"model-{item.of.day}-{item.of.pass_id}")
         if checkpoint is not None:
             engine.write_network(network, path, checkpoint)
         else:
@@ -166,8 +169,8 @@ class Exporter:
             program=f"streamtrain {__version__}",
             config_sha256=self._config.sha256,
         )
-        files = self._store.seal(path)
-        digest = self._store.put_manifest(path, replace(manifest, files=files))
+        files = seal(path)
+        digest = put_manifest(path, replace(manifest, files=files))
         failpoint("export.staged")
         return ModelRef(item.of.day, item.of.pass_id, digest), path
 
@@ -206,7 +209,7 @@ class Exporter:
     ) -> tuple[list[Path], npt.NDArray[np.uint64]] | None:
         """What an incremental model is over the chain: files of the keys that are other, and the keys that are gone.
         None when that cannot be known, since models of the chain are not there."""
-        if chain is None or touched is None or not self._store.stands(chain):
+        if chain is None or touched is None or not self._models.can_be_patched(chain):
             return None
         try:
             deleted = self._deleted(chain, parts, state)
@@ -225,8 +228,8 @@ class Exporter:
         known = np.zeros(0, np.uint64)
         if chain.deletions == state.deletions:
             return known
-        for model in self._members(chain):
-            sparse = self._store.model_path(model) / "sparse"
+        for model in self._models.members(chain):
+            sparse = self._models.path(model) / "sparse"
             if (sparse / "deleted.txt").exists():
                 known = np.setdiff1d(known, sparsetext.keys_of(sparse / "deleted.txt"))
             known = np.union1d(known, _all_keys(sorted(sparse.glob("part-*.txt"))))
@@ -238,8 +241,8 @@ class Exporter:
         with_embedx: set[bytes] = set()
         if chain.shrinks == state.shrinks or not self._engine.table.forgets_embedx:
             return with_embedx
-        for model in self._members(chain):
-            for part in sorted((self._store.model_path(model) / "sparse").glob("part-*.txt")):
+        for model in self._models.members(chain):
+            for part in sorted((self._models.path(model) / "sparse").glob("part-*.txt")):
                 sparsetext.follow_embedx(part, with_embedx)
         for part in touched.glob("part-*"):
             with_embedx.difference_update(b"%d" % key for key in sparsetext.keys_of(part).tolist())
@@ -249,21 +252,11 @@ class Exporter:
         """A file of those keys that have no embedx in the checkpoint's `parts`; none when there are no keys."""
         if not keys:
             return []
-        found = self._store.empty("forgotten") / "part-0"
+        found = self._run.empty("forgotten") / "part-0"
         with refusals(found, "cannot be written"), found.open("wb") as out:
             for part in parts:
                 out.write(sparsetext.without_embedx(part, self._text_columns(), keys))
         return [found]
-
-    def _members(self, chain: ModelChain) -> list[ModelRef]:
-        """From base to previous, by their manifests. Raises CheckpointError."""
-        found = [chain.previous]
-        while found[-1] != chain.base:
-            before = self._store.read_model(found[-1]).previous
-            if before is None:
-                raise CheckpointError(f"{self._store.model_path(found[-1])} does not say what it patches")
-            found.append(before)
-        return found[::-1]
 
 
 def _all_keys(parts: list[Path]) -> npt.NDArray[np.uint64]:

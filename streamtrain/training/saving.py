@@ -17,15 +17,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamtrain import __version__
-from streamtrain.checkpoint.commit import Committer, Stream
+from streamtrain.checkpoint.commit import Committer
 from streamtrain.checkpoint.journal import Journal, PassRecord
-from streamtrain.checkpoint.store import CheckpointStore
+from streamtrain.checkpoint.published import PublishedModels
+from streamtrain.checkpoint.runs import Run
+from streamtrain.checkpoint.store import CheckpointStore, seal
 from streamtrain.config import JobConfig
 from streamtrain.consistency.online import ConsistencyCheck
 from streamtrain.contracts.inference_models import DueModel
 from streamtrain.contracts.manifest import FileEntry, Manifest
 from streamtrain.errors import CheckpointError
 from streamtrain.failpoints import failpoint
+from streamtrain.kafka.topics import JobTopics
 from streamtrain.schedule import PassId
 from streamtrain.training.exporter import Exported, Exporter, State
 from streamtrain.training.position import Progress
@@ -43,20 +46,22 @@ class Saver:
     Raises ConfigError for what inference models, their URL or the consistency check cannot work with.
     """
 
-    def __init__(self, config: JobConfig, engine: Engine, store: CheckpointStore, journal: Journal) -> None:
+    def __init__(self, config: JobConfig, engine: Engine, run: Run, journal: Journal) -> None:
         first = engine.index == 0
         self._config = config
         self._engine = engine
-        self._store = store
+        self._run = run
+        self._store = CheckpointStore(run.root, run)
+        self._models = PublishedModels(run.root, run)
         self._journal = journal
-        self._exporter = Exporter(config, engine, store)
-        self._upkeep = Upkeep(config, store) if first else None
-        self._consistency = ConsistencyCheck(config, engine, store) if first else None
+        self._exporter = Exporter(config, engine, run)
+        self._upkeep = Upkeep(config, run) if first else None
+        self._consistency = ConsistencyCheck(config, engine, run) if first else None
 
     def begin(self, newest: Manifest | None) -> None:
         """After the restore, on every worker. newest: of the checkpoint that was loaded; None: from nothing."""
         chain = newest.chain if newest is not None else None
-        if chain is not None and self._upkeep is not None and not self._store.stands(chain, whole=True):
+        if chain is not None and self._upkeep is not None and not self._models.can_be_patched(chain, all_members=True):
             log.warning("the inference models so far are not whole: the next one is full")
             chain = None
         self._exporter.chain = chain
@@ -94,7 +99,9 @@ class Saver:
         if self._consistency is not None:
             self._consistency.poll()
 
-    def save(self, committer: Committer | None, stream: Stream, record: PassRecord, progress: Progress) -> PassRecord:
+    def save(
+        self, committer: Committer | None, topics: JobTopics, record: PassRecord, progress: Progress
+    ) -> PassRecord:
         """Saves and commits; returns the record with the seconds that it took, by part. committer: worker 0's.
 
         Raises Fenced, CheckpointError: what was there before stands then.
@@ -116,14 +123,14 @@ class Saver:
         parts |= saved.seconds
         if self._config.schedule.is_day_end(record.of) and self._engine.table.forgets_embedx:
             again = time.monotonic()
-            scratch = self._store.empty("again") if committer is not None else None
+            scratch = self._run.empty("again") if committer is not None else None
             keys = self._engine.load(staged or Path(), scratch)
             if committer is not None and keys != saved.keys:
                 raise CheckpointError(f"{keys} keys were loaded again, {saved.keys} were saved")
             parts["paddle_load"] = time.monotonic() - again
         if committer is not None and staged is not None:
             record = replace(record, ended=time.time(), checkpoint_seconds=time.monotonic() - begin)
-            parts |= self._publish(committer, stream, record, progress, due, staged, touched, saved.keys)
+            parts |= self._publish(committer, topics, record, progress, due, staged, touched, saved.keys)
             said = ", ".join(f"{name} {seconds:.2f}" for name, seconds in parts.items())
             log.info("pass %s: checkpoint saved, %.1f s (%s)", record.of, time.monotonic() - begin, said)
         self._engine.barrier()
@@ -139,7 +146,7 @@ class Saver:
         return due
 
     def _shrink(self, progress: Progress) -> None:
-        scratch = self._store.empty("shrink") if self._upkeep is not None else None
+        scratch = self._run.empty("shrink") if self._upkeep is not None else None
         progress.deletions += self._engine.shrink(scratch)
         progress.shrinks += 1
         failpoint("day.shrunk")
@@ -147,7 +154,7 @@ class Saver:
     def _publish(
         self,
         committer: Committer,
-        stream: Stream,
+        topics: JobTopics,
         record: PassRecord,
         progress: Progress,
         due: list[DueModel],
@@ -157,7 +164,7 @@ class Saver:
     ) -> dict[str, float]:
         """Worker 0's part, with the tables saved in `staged`. Returns seconds by part."""
         laps = [time.monotonic()]
-        files = self._store.seal(staged)
+        files = seal(staged)
         laps.append(time.monotonic())
         if due and self._consistency is not None:
             self._consistency.dump()
@@ -166,7 +173,7 @@ class Saver:
         exported = self._exporter.build(due, staged, touched, record.of, state)
         laps.append(time.monotonic())
         self._journal.sync()
-        committer.publish(staged, self._manifest(stream, record, progress, keys, files, exported), exported.models)
+        committer.publish(staged, self._manifest(topics, record, progress, keys, files, exported), exported.models)
         laps.append(time.monotonic())
         self._exporter.chain = exported.chain
         if self._upkeep is not None:
@@ -174,12 +181,12 @@ class Saver:
         if self._consistency is not None and exported.models:
             self._consistency.start(list(exported.models)[-1])
         for model in exported.models:
-            log.info("pass %s: inference model %s published", record.of, self._store.model_path(model))
+            log.info("pass %s: inference model %s published", record.of, self._models.path(model))
         return {"sealed": laps[1] - laps[0], **exported.seconds, "committed": laps[3] - laps[2]}
 
     def _manifest(
         self,
-        stream: Stream,
+        topics: JobTopics,
         record: PassRecord,
         progress: Progress,
         keys: int,
@@ -192,10 +199,10 @@ class Saver:
             pass_id=record.pass_id,
             marker_offset=progress.marker_offset,
             offsets={str(p): o for p, o in sorted((progress.offsets or {}).items())},
-            samples_topic_id=stream.samples_topic_id,
-            splits_topic_id=stream.splits_topic_id,
-            cluster_id=stream.cluster_id,
-            partitions=stream.partitions,
+            samples_topic_id=topics.samples_topic_id,
+            splits_topic_id=topics.splits_topic_id,
+            cluster_id=topics.cluster_id,
+            partitions=topics.partitions,
             rows=progress.rows,
             keys=keys,
             metrics=asdict(record),

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamtrain.checkpoint.commit import Committer, Stream, look_at_stream
+from streamtrain.checkpoint.commit import Committer
 from streamtrain.checkpoint.journal import Journal, PassRecord, pack
+from streamtrain.checkpoint.runs import Run
 from streamtrain.checkpoint.store import Checkpoint, CheckpointStore
 from streamtrain.config import JobConfig
 from streamtrain.contracts import phases
@@ -23,7 +24,8 @@ from streamtrain.errors import CheckpointError, PartitionsChanged, TrainingError
 from streamtrain.failpoints import failpoint
 from streamtrain.feed.feed import Feed, PassData, Position
 from streamtrain.feed.passes import PassPlan
-from streamtrain.kafka.topics import TopicNames
+from streamtrain.kafka.topics import JobTopics, TopicNames, wait_for_topics
+from streamtrain.kafka.transactions import KafkaOffsetLog
 from streamtrain.schedule import PassId
 from streamtrain.training.gate import Gate
 from streamtrain.training.pass_dumps import PassDumps
@@ -39,7 +41,7 @@ log = logging.getLogger("streamtrain.trainer")
 class Trainer:
     """Trains `config`'s job with an engine that is connected to its servers. Set `stop` to end cleanly.
 
-    owner: who started this run and may start it again, see CheckpointStore.take_over. on_phase(words) at each
+    owner: who started this run and may start it again, see Run.clear_older. on_phase(words) at each
     step of the loop.
     """
 
@@ -60,45 +62,45 @@ class Trainer:
         self._owner = owner
         self._phase = on_phase
         self._names = TopicNames(config.stream.job)
-        self._store = CheckpointStore(config.model_save_path)
-        self._dumps = PassDumps(config, engine, self._store.check_taken_over)
+        self._run = Run(config.model_save_path)
+        self._store = CheckpointStore(config.model_save_path, self._run)
+        self._dumps = PassDumps(config, engine, self._run.check_newest)
         self._journal = Journal(config.model_save_path)
         self._progress = Progress()
-        self._saver = Saver(config, engine, self._store, self._journal)
+        self._saver = Saver(config, engine, self._run, self._journal)
         self._gate = Gate(config.stream.gate) if config.stream.gate is not None else None
         self._committer: Committer | None = None  # worker 0's
 
     def run(self) -> None:
         """Returns after the last pass of end_day, or after a clean stop with all that is done saved."""
         self._phase(f"{phases.WAITING} Kafka")
-        stream = look_at_stream(self._properties, self._names, self._stop, self._phase)
-        if stream is None:
+        topics = wait_for_topics(self._properties, self._names, self._stop, self._phase)
+        if topics is None:
             return
-        self._check_partitions(stream)
+        self._check_partitions(topics)
         if self._engine.index == 0:
-            self._committer = Committer(
-                self._properties, self._config.stream.job, stream, self._store,
-                owner=self._owner, on_wait=self._phase,
-            )  # fmt: skip
+            offsets = KafkaOffsetLog(self._properties, topics, check=self._run.check_newest, on_wait=self._phase)
+            self._committer = Committer(topics, self._run, offsets)
+            self._committer.take_over(self._owner)
         try:
-            self._train(stream)
+            self._train(topics)
         except CheckpointError:
             if self._committer is not None:
-                self._store.check_taken_over()  # a newer trainer has cleared our files: that is the reason
+                self._run.check_newest()  # a newer trainer has cleared our files: that is the reason
             raise
 
-    def _train(self, stream: Stream) -> None:
-        self._saver.begin(self._restore(stream))
-        feed = self._open_feed(stream)
+    def _train(self, topics: JobTopics) -> None:
+        self._saver.begin(self._restore(topics))
+        feed = self._open_feed(topics)
         record = None
         try:
             while (data := self._next_pass(feed)) is not None:
                 record = self._predict_and_train(data)
                 if self._saver.is_due(data.plan.of):
-                    record = self._save(stream, record)
+                    record = self._save(topics, record)
                 self._write_down(record)
             if record is not None and not self._progress.saved:
-                self._save(stream, record)
+                self._save(topics, record)
             self._saver.close()
         finally:
             feed.close()
@@ -106,15 +108,15 @@ class Trainer:
                 self._committer.close()
                 self._journal.close()
 
-    def _check_partitions(self, stream: Stream) -> None:
-        if stream.partitions != self._config.stream.partitions:
+    def _check_partitions(self, topics: JobTopics) -> None:
+        if topics.partitions != self._config.stream.partitions:
             raise PartitionsChanged(
-                f"topic {self._names.samples} has {stream.partitions} partitions, stream.partitions is "
+                f"topic {self._names.samples} has {topics.partitions} partitions, stream.partitions is "
                 f"{self._config.stream.partitions}",
                 remedy="Start a new stream.job with a new runner.model_save_path, or correct stream.partitions.",
             )
 
-    def _restore(self, stream: Stream) -> Manifest | None:
+    def _restore(self, topics: JobTopics) -> Manifest | None:
         """Worker 0 chooses the checkpoint and tells the others its pass; all load it. Returns its manifest."""
         chosen = self._committer.restore() if self._committer is not None else None
         self._phase(phases.LOADING)
@@ -124,10 +126,10 @@ class Trainer:
             number = int(self._engine.all_reduce_sum(np.array([number], np.int64))[0])
         if self._committer is not None:
             newest = PassRecord.of_manifest(chosen.manifest) if chosen and chosen.manifest else None
-            self._journal.roll_back(chosen.of if chosen else None, self._store, newest)
+            self._journal.roll_back(chosen.of if chosen else None, self._run, newest)
         if not number:
             log.info("last model: none found, starting from nothing")
-            self._progress = Progress(offsets=dict.fromkeys(range(stream.partitions), 0))
+            self._progress = Progress(offsets=dict.fromkeys(range(topics.partitions), 0))
             return None
         of = schedule.pass_at(number - 1)
         checkpoint = chosen or self._find(of)
@@ -136,7 +138,7 @@ class Trainer:
             raise CheckpointError(f"checkpoint {of} cannot be read: {checkpoint.problem}")
         log.info("last model: %s found at %s, verified, loading", of, checkpoint.path)
         begin = time.monotonic()
-        keys = self._engine.load(checkpoint.path, self._store.scratch() if self._committer is not None else None)
+        keys = self._engine.load(checkpoint.path, self._run.directory if self._committer is not None else None)
         if keys != manifest.keys:
             raise CheckpointError(f"{checkpoint.path}: {keys} keys were loaded, its manifest says {manifest.keys}")
         log.info("last model: %s loaded, %d keys, %.1f s", of, keys, time.monotonic() - begin)
@@ -155,13 +157,13 @@ class Trainer:
             remedy="runner.model_save_path must be shared by all workers.",
         )
 
-    def _open_feed(self, stream: Stream) -> Feed:
+    def _open_feed(self, topics: JobTopics) -> Feed:
         return Feed(
             self._properties,
             job=self._config.stream.job,
             samples=self._names.samples,
             splits=self._names.splits,
-            topic_id=stream.samples_topic_id,
+            topic_id=topics.samples_topic_id,
             schedule=self._config.schedule,
             slots=self._engine.slots,
             start=Position(self._progress.pass_index, self._progress.marker_offset, self._progress.offsets or {}),
@@ -264,9 +266,9 @@ class Trainer:
                 remedy="Nothing of this pass was saved; a restart trains it again from the last checkpoint.",
             )
 
-    def _save(self, stream: Stream, record: PassRecord) -> PassRecord:
+    def _save(self, topics: JobTopics, record: PassRecord) -> PassRecord:
         self._phase(phases.SAVING)
-        return self._saver.save(self._committer, stream, record, self._progress)
+        return self._saver.save(self._committer, topics, record, self._progress)
 
     def _write_down(self, record: PassRecord) -> None:
         self._saver.poll()

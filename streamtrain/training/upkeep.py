@@ -7,7 +7,9 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 
+from streamtrain.checkpoint.published import PublishedModels
 from streamtrain.checkpoint.retention import Keep, old_checkpoints, old_models
+from streamtrain.checkpoint.runs import Run
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import JobConfig, KeepConfig
 from streamtrain.contracts import reports
@@ -23,12 +25,14 @@ log = logging.getLogger("streamtrain.upkeep")
 class Upkeep:
     """Worker 0's. The store must be taken over before begin(). Raises ConfigError for a URL that cannot be opened."""
 
-    def __init__(self, config: JobConfig, store: CheckpointStore) -> None:
-        self._store = store
+    def __init__(self, config: JobConfig, run: Run) -> None:
+        self._run = run
+        self._store = CheckpointStore(run.root, run)
+        self._models = PublishedModels(run.root, run)
         self._keep_checkpoints = _keep(config.stream.keep_checkpoints)
         self._keep_models = _keep(config.stream.keep_inference_models)
         self._url = config.models_url
-        self._mirror = Mirror(self._url, store.root, store.check_taken_over) if self._url is not None else None
+        self._mirror = Mirror(self._url, run.root, run.check_newest) if self._url is not None else None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="upload")
         self._uploads: list[Future[None]] = []
         self._gone: list[str] = []  # directories that no line names, once the uploaded donefiles say so too
@@ -40,18 +44,18 @@ class Upkeep:
         Where a damaged checkpoint was passed over, nothing is swept: it may still be mended by hand.
         """
         if self._keep_models and newest is not None and all(c.of <= newest.of for c in self._store.list()):
-            self._store.sweep_models(newest.models)
+            self._models.sweep(newest.models)
         self.run(newest.of if newest is not None else None)
 
     def run(self, newest: PassId | None) -> None:
         """Deletes at once, uploads in a thread. newest: the checkpoint that the trainer stands on; later ones are
         damaged ones, which are left as they are. Raises Fenced, CheckpointError."""
         now = time.time()
-        lines = self._store.model_lines()
+        lines = self._models.lines()
         gone: list[DoneLine] = old_models(lines, self._keep_models, now) if self._keep_models else []
         kept = [line for line in lines if line not in gone]
         if gone:
-            self._store.write_donefiles(kept)
+            self._models.write_donefiles(kept)
             log.info("inference models no longer kept: %s", ", ".join(line.path for line in gone))
         if self._mirror is not None:
             self._raise_of_uploads()
@@ -59,7 +63,7 @@ class Upkeep:
             self._newest_upload += 1
             self._uploads.append(self._pool.submit(self._upload, self._mirror, self._newest_upload, kept))
         else:
-            self._delete([line.path for line in gone])
+            self._delete_models([line.path for line in gone])
         if self._keep_checkpoints and newest is not None:
             self._delete_checkpoints(self._keep_checkpoints, newest, now)
 
@@ -81,7 +85,8 @@ class Upkeep:
         old = old_checkpoints(list(made.items()), keep, now, with_models[-1:])
         if old:
             self._store.drop_from_donefile(old)
-            self._delete([f"{of.day}/{of.pass_id}" for of in old])
+            for pass_id in old:
+                self._store.remove(pass_id)
             log.info("checkpoints no longer kept: %s", ", ".join(map(str, old)))
 
     def _upload(self, mirror: Mirror, number: int, lines: list[DoneLine]) -> None:
@@ -90,8 +95,8 @@ class Upkeep:
         gone, self._gone = self._gone, []
         mirror.run(lines, gone)
         said = {"url": self._url, "problem": mirror.problem, "time": time.time()}
-        self._store.replace(self._store.root / reports.UPLOAD, reports.encode(said))
-        self._delete(gone)
+        self._run.replace(self._run.root / reports.UPLOAD, reports.encode(said))
+        self._delete_models(gone)
 
     def _raise_of_uploads(self) -> None:
         done = [upload for upload in self._uploads if upload.done()]
@@ -99,9 +104,9 @@ class Upkeep:
         for upload in done:
             upload.result()
 
-    def _delete(self, paths: list[str]) -> None:
+    def _delete_models(self, paths: list[str]) -> None:
         for path in paths:
-            self._store.remove(self._store.root / path)
+            self._models.remove(path)
 
 
 def _keep(config: KeepConfig | None) -> Keep | None:

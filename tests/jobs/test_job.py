@@ -115,11 +115,11 @@ def break_things(config: JobConfig) -> None:
         found = recount_job(config)
         assert (found.lost, found.duplicated) == expected and not found.ok
     store = CheckpointStore(config.model_save_path)
-    assert "SHA-256" in store.verify(newest) or "bytes" in store.verify(newest)
+    assert "SHA-256" in str(store.verify(newest)) or "bytes" in str(store.verify(newest))
     part.unlink()
     found = recount_job(config)
     assert found.missing_keys == len(lines) and not found.ok
-    assert os.strerror(2) in store.verify(newest)
+    assert os.strerror(2) in str(store.verify(newest))
 
 
 def test_fleetrun_as_the_tutorial_has_it(tmp_path: Path, kafka: dict[str, str], job: str) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamtrain.checkpoint.retention import Keep, old_checkpoints, old_models
-from streamtrain.checkpoint.store import CheckpointStore
+from streamtrain.checkpoint.runs import Run
 from streamtrain.contracts.inference_models import DoneLine, DueModel, due_models
 from streamtrain.schedule import PassId, Schedule
 
@@ -75,11 +75,12 @@ def test_due(mode: str, frequency: int, per_pass: int, index: int, has_base: boo
 
 
 def test_removed_at_once(tmp_path: Path) -> None:
-    store = CheckpointStore(tmp_path)
-    store.take_over()
+    run = Run(tmp_path)
+    run.take_over()
     for number in (1, 2):
         folder = tmp_path / f"2024010{number}" / "1"
         folder.mkdir(parents=True)
         (folder / "x").write_text(str(time.time()))
-    store.remove(tmp_path / "20240101" / "1")
+    assert run.remove(tmp_path / "20240101" / "1")
+    assert not run.remove(tmp_path / "20240101" / "1")
     assert not (tmp_path / "20240101").exists() and (tmp_path / "20240102" / "1" / "x").exists()

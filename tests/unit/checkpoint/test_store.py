@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamtrain.checkpoint.journal import Journal, PassRecord, pack, unpack
-from streamtrain.checkpoint.store import CheckpointStore
+from streamtrain.checkpoint.runs import Run
+from streamtrain.checkpoint.store import CheckpointStore, put_manifest, seal
 from streamtrain.contracts.manifest import FileEntry, Manifest, Witness
 from streamtrain.engine.stats import PassStats
 from streamtrain.errors import Fenced
@@ -46,48 +47,52 @@ def manifest(of: PassId, files: tuple[FileEntry, ...]) -> Manifest:
     )
 
 
+def taken_over(root: Path) -> CheckpointStore:
+    run = Run(root)
+    run.take_over()
+    return CheckpointStore(root, run)
+
+
 def save(store: CheckpointStore, of: PassId, text: str = "rows") -> Path:
     staged = store.stage(of)
     (staged / "embedding.shard").mkdir()
     (staged / "embedding.shard" / "part-0.txt").write_text(text)
-    store.put_manifest(staged, manifest(of, store.seal(staged)))
+    put_manifest(staged, manifest(of, seal(staged)))
     path = store.publish(staged, of)
     store.append_donefile(of, 1)
     return path
 
 
-def test_what_is_damaged_is_named_and_passed_over(tmp_path: Path) -> None:
-    store = CheckpointStore(tmp_path / "model")
-    store.take_over()
+def test_what_is_damaged_is_named(tmp_path: Path) -> None:
+    store = taken_over(tmp_path / "model")
     first, second, third = (save(store, PassId("20240101", i)) for i in (2, 9, 10))
     assert [c.of.pass_id for c in store.list()] == [2, 9, 10]  # by number, not by name
     part = third / "embedding.shard" / "part-0.txt"
     part.write_text("rowz")
     (second / "manifest.json").write_bytes(b"{")
-    problems = [problem for _, problem in store.newest()]
-    assert "part-0.txt is damaged" in problems[0] and "manifest.json" in problems[1] and problems[2] == ""
+    problems = [problem for _, problem in store.newest_first()]
+    assert "part-0.txt is damaged" in (problems[0] or "")
+    assert "manifest.json" in (problems[1] or "") and problems[2] is None
     (first / "more").touch()
-    assert "more is not in the manifest" in store.verify(store.list()[0])
+    assert "more is not in the manifest" in (store.verify(store.list()[0]) or "")
     part.unlink()
-    assert "part-0.txt" in store.verify(store.list()[2])
+    assert "part-0.txt" in (store.verify(store.list()[2]) or "")
 
 
 def test_a_pass_trained_again_replaces_what_came_after(tmp_path: Path) -> None:
-    store = CheckpointStore(tmp_path)
-    store.take_over()
+    store = taken_over(tmp_path)
     for number in (1, 2, 3):
         save(store, PassId("20240101", number))
     save(store, PassId("20240101", 2), "again")
     lines = [line.split("\t") for line in (tmp_path / "donefile.txt").read_text().splitlines()]
     assert [(x[0], x[3], x[4]) for x in lines] == [("20240101", "1", "0"), ("20240101", "2", "0")]
     assert (tmp_path / "20240101" / "2" / "embedding.shard" / "part-0.txt").read_text() == "again"
-    assert store.verify(store.list()[1]) == ""
+    assert store.verify(store.list()[1]) is None
 
 
 def test_manifest_and_witness_come_back(tmp_path: Path) -> None:
     of = PassId("20240101", 1)
-    store = CheckpointStore(tmp_path)
-    store.take_over()
+    store = taken_over(tmp_path)
     path = save(store, of)
     data = (path / "manifest.json").read_bytes()
     assert Manifest.decode(data).encode() == data
@@ -99,36 +104,35 @@ def test_manifest_and_witness_come_back(tmp_path: Path) -> None:
 
 
 def test_the_journal_forgets_passes_that_are_trained_again(tmp_path: Path) -> None:
-    store = CheckpointStore(tmp_path)
-    store.take_over()
+    run = taken_over(tmp_path).run
     journal = Journal(tmp_path)
-    journal.roll_back(None, store)
+    journal.roll_back(None, run)
     for number in (1, 2, 3):
         journal.append(PassRecord("20240101", number, 5, 0.5, None, 1, 0, 0.5, 0.5))
     with (tmp_path / "passes.jsonl").open("a") as out:
         out.write('{"day": "2024')  # a crash
     assert [r.pass_id for r in journal.read()] == [1, 2, 3]
-    journal.roll_back(PassId("20240101", 2), store)
+    journal.roll_back(PassId("20240101", 2), run)
     assert [r.pass_id for r in journal.read()] == [1, 2]
     lost = PassRecord("20240101", 3, 5, 0.5, None, 1, 0, 0.5, 0.5)  # a crash between the rename and its line
-    journal.roll_back(lost.of, store, lost)
+    journal.roll_back(lost.of, run, lost)
     assert [r.pass_id for r in journal.read()] == [1, 2, 3]
-    journal.roll_back(lost.of, store, lost)
+    journal.roll_back(lost.of, run, lost)
     assert [r.pass_id for r in journal.read()] == [1, 2, 3]
-    journal.roll_back(None, store)
+    journal.roll_back(None, run)
     assert journal.read() == []
 
 
-def test_a_run_started_again_gives_way_to_a_newer_one_alone(tmp_path: Path) -> None:
-    before = CheckpointStore(tmp_path)
+def test_a_run_started_again_steps_down_for_a_newer_one_alone(tmp_path: Path) -> None:
+    before = Run(tmp_path)
     before.take_over("older")
-    since = before.newest_run()
-    CheckpointStore(tmp_path).claim()  # the first run of "mine", killed before it took over
+    since = before.newest_number()
+    Run(tmp_path).claim()  # the first run of "mine", killed before it took over
     before.check_owner("mine", since)
-    CheckpointStore(tmp_path).take_over("mine")
+    Run(tmp_path).take_over("mine")
     (tmp_path / ".staging" / "9").mkdir()
     (tmp_path / ".staging" / "9" / "owner").touch()  # a run that died of a full disk
     before.check_owner("mine", since)
-    CheckpointStore(tmp_path).take_over("newer")
+    Run(tmp_path).take_over("newer")
     with pytest.raises(Fenced, match="a newer trainer has taken over"):
         before.check_owner("mine", since)

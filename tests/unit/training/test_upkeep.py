@@ -7,6 +7,8 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from streamtrain.checkpoint.published import PublishedModels
+from streamtrain.checkpoint.runs import Run
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import load_config
 from streamtrain.contracts import reports
@@ -17,13 +19,13 @@ from streamtrain.schedule import PassId
 from streamtrain.training.mirror import Mirror
 from streamtrain.training.upkeep import Upkeep
 from tests.support.jobs import write_config
-from tests.unit.checkpoint.test_store import save
+from tests.unit.checkpoint.test_store import save, taken_over
 
 DAY = "20240101"
 
 
 def upkeep(folder: Path, store: CheckpointStore, **stream: object) -> Upkeep:
-    return Upkeep(load_config(write_config(folder, "job", {}, stream=stream).path), store)
+    return Upkeep(load_config(write_config(folder, "job", {}, stream=stream).path), store.run)
 
 
 def names(store: CheckpointStore) -> list[int]:
@@ -31,8 +33,7 @@ def names(store: CheckpointStore) -> list[int]:
 
 
 def test_what_was_restored_stays_beside_damaged_newer_ones(tmp_path: Path) -> None:
-    store = CheckpointStore(tmp_path / "model")
-    store.take_over()
+    store = taken_over(tmp_path / "model")
     for number in range(1, 6):
         save(store, PassId(DAY, number))
     for number in (4, 5):
@@ -102,38 +103,40 @@ def test_a_model_made_anew_is_unlisted_before_it_is_written_over(tmp_path: Path,
 
 def test_a_store_that_is_away_is_said_and_made_good(tmp_path: Path) -> None:
     """Its folder cannot be made: a file is in the way."""
-    store = CheckpointStore(tmp_path / "checkpoints")
-    store.take_over()
+    run = Run(tmp_path / "checkpoints")
+    run.take_over()
+    models = PublishedModels(run.root, run)
     blocked = tmp_path / "serving"
     blocked.write_text("in the way")
     config = write_config(
         tmp_path, "job", {}, runner={"model_save_path": f"file://{blocked}"}, stream={"checkpoint_dir": "checkpoints"}
     )
-    store.write_donefiles([line(store.root, 0, "a")])
-    keeper = Upkeep(config, store)
+    models.write_donefiles([line(run.root, 0, "a")])
+    keeper = Upkeep(config, run)
     keeper.begin(None)
     with pytest.raises(CheckpointError, match=r"serving .* cannot be written"):
         keeper.close()
-    said = reports.read(store.root, reports.UPLOAD)
+    said = reports.read(run.root, reports.UPLOAD)
     assert said is not None and "cannot be written" in said["problem"]
     blocked.unlink()
-    keeper = Upkeep(config, store)
+    keeper = Upkeep(config, run)
     keeper.begin(None)
     keeper.close()
     assert listed(f"file://{blocked}") == ["a"]
-    said = reports.read(store.root, reports.UPLOAD)
+    said = reports.read(run.root, reports.UPLOAD)
     assert said is not None and not said["problem"]
 
 
 def test_a_model_that_somebody_deleted_ends_nothing(tmp_path: Path) -> None:
-    store = CheckpointStore(tmp_path / "model")
-    store.take_over()
-    store.remove(store.model_path(ModelRef(DAY, 1, "x")))
-    kept = line(store.root, 1, "a")
-    line(store.root, 2, "left by a crash")
-    store.write_donefiles([kept])
-    (store.root / DAY / "inference_model_3.kept").mkdir()
-    damaged = line(store.root, 4, "named by a checkpoint")
-    store.sweep_models([ModelRef(DAY, 4, damaged.digest)])
-    left = sorted(p.name for p in (store.root / DAY).iterdir())
+    run = Run(tmp_path / "model")
+    run.take_over()
+    models = PublishedModels(run.root, run)
+    models.remove(f"{DAY}/inference_model_1")
+    kept = line(run.root, 1, "a")
+    line(run.root, 2, "left by a crash")
+    models.write_donefiles([kept])
+    (run.root / DAY / "inference_model_3.kept").mkdir()
+    damaged = line(run.root, 4, "named by a checkpoint")
+    models.sweep([ModelRef(DAY, 4, damaged.digest)])
+    left = sorted(p.name for p in (run.root / DAY).iterdir())
     assert left == ["inference_model_1", "inference_model_3.kept", "inference_model_4"]

@@ -1,0 +1,152 @@
+"""Inference models under model_save_path: published, named in their donefiles, removed.
+
+A model's directory is renamed into place before the checkpoint that it is committed with; its donefile line comes
+after. docs/models.md has the files.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from streamtrain.checkpoint.runs import Run
+from streamtrain.contracts import inference_models
+from streamtrain.contracts.inference_models import DoneLine, ModelManifest
+from streamtrain.contracts.manifest import NAME, ModelChain, ModelRef, digest
+from streamtrain.errors import CheckpointError
+from streamtrain.failpoints import failpoint
+from streamtrain.schedule import PassId
+
+log = logging.getLogger("streamtrain.checkpoint")
+
+
+class PublishedModels:
+    """The inference models of one model_save_path. Raises CheckpointError for what the file system refuses.
+
+    Reading needs no run. What writes does so through `run`, which must have taken over, and raises Fenced, with
+    nothing changed, once a newer run has.
+    """
+
+    def __init__(self, root: Path, run: Run | None = None) -> None:
+        self.root = root
+        self.run = run or Run(root)
+
+    def path(self, model: ModelRef) -> Path:
+        return self.root / model.day / inference_models.directory_name(model.pass_id)
+
+    def publish(self, staged: Path, model: ModelRef) -> Path:
+        """Renames a staged inference model into place; readers see it when its donefile names it."""
+        path = self.run.publish(staged, self.path(model))
+        failpoint("commit.model")
+        return path
+
+    def read_manifest(self, model: ModelRef) -> ModelManifest:
+        """The model's manifest, if it is the one that is meant. Raises CheckpointError naming the file."""
+        file = self.path(model) / NAME
+        try:
+            data = file.read_bytes()
+            manifest = ModelManifest.decode(data)
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{file} cannot be read: {error}") from error
+        if digest(data) != model.digest:
+            raise CheckpointError(f"{file} is not the one that checkpoints name: its SHA-256 differs")
+        return manifest
+
+    def read_donefile(self, kind: inference_models.Kind) -> list[DoneLine]:
+        """The lines of the donefile of this kind; none when there is no file. Raises CheckpointError."""
+        path = self.root / inference_models.DONEFILES[kind]
+        try:
+            return DoneLine.read(path.read_bytes())
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError) as error:
+            raise CheckpointError(
+                f"{path} cannot be read: {error}",
+                remedy="Restore it, or remove it: then the next inference model is full, and listed.",
+            ) from error
+
+    def lines(self) -> list[DoneLine]:
+        """Of both donefiles, the full ones first, each in its order. Raises CheckpointError."""
+        return [line for kind in inference_models.DONEFILES for line in self.read_donefile(kind)]
+
+    def write_donefiles(self, lines: Sequence[DoneLine]) -> None:
+        """Replaces each donefile whose lines change."""
+        for kind, name in inference_models.DONEFILES.items():
+            path = self.root / name
+            data = b"".join(line.encode() for line in lines if line.kind == kind)
+            with self.run.guard(path, "cannot be read"):
+                current = path.read_bytes() if path.exists() else b""
+            if current != data:
+                self.run.replace(path, data)
+
+    def list_in_donefiles(self, published: Sequence[ModelRef]) -> None:
+        """Adds models that are in place to the donefiles."""
+        new = [self.read_manifest(model).line(model.digest, time.time()) for model in published]
+        paths = {line.path for line in new}
+        old = [line for line in self.lines() if line.path not in paths]
+        self.write_donefiles([*old, *new])
+
+    def settle(self, newest: PassId | None, published: Sequence[ModelRef]) -> None:
+        """Makes the donefiles what checkpoint `newest` left: with the models published with it, without later ones."""
+        lines = inference_models.kept_lines(self.lines(), newest)
+        known = {line.digest for line in lines}
+        for model in published:
+            if model.digest in known:
+                continue
+            try:
+                manifest = self.read_manifest(model)
+            except CheckpointError as error:  # what a restart needs is in the checkpoint alone
+                log.error("%s: it is NOT LISTED for serving", error)
+                continue
+            if manifest.base is None or manifest.base.digest in known:  # else retention has dropped it with its base
+                lines.append(manifest.line(model.digest, time.time()))
+                known.add(model.digest)
+        self.write_donefiles(lines)
+
+    def can_be_patched(self, chain: ModelChain, *, all_members: bool = False) -> bool:
+        """Whether an incremental model can be published over the chain: every model from its base to its newest is
+        listed, and those two (all_members: all of them) are on disk as they are named."""
+        listed = {line.digest: line for line in self.lines()}
+        members: list[ModelRef] = [chain.previous]
+        while members[-1] != chain.base:
+            line = listed.get(members[-1].digest)
+            if line is None or not line.values.get("previous"):
+                return False
+            members.append(ModelRef(**line.values["previous"]))
+        try:
+            for model in members if all_members else (chain.base, chain.previous):
+                self.read_manifest(model)
+        except CheckpointError as error:
+            log.warning("%s", error)
+            return False
+        return chain.base.digest in listed
+
+    def members(self, chain: ModelChain) -> list[ModelRef]:
+        """The chain's models from its base to its newest, by their manifests. Raises CheckpointError."""
+        members = [chain.previous]
+        while members[-1] != chain.base:
+            before = self.read_manifest(members[-1]).previous
+            if before is None:
+                raise CheckpointError(f"{self.path(members[-1])} does not name the model that it patches")
+            members.append(before)
+        return members[::-1]
+
+    def sweep(self, named: Collection[ModelRef]) -> None:
+        """Removes inference models that no donefile names: a crash in the middle of deleting them leaves such ones.
+
+        named: others that stay, in whatever state they are.
+        """
+        kept = {line.path for line in self.lines()}
+        kept |= {str(self.path(model).relative_to(self.root)) for model in named}
+        for path in self.root.glob("*/*"):
+            name = str(path.relative_to(self.root))
+            if inference_models.is_directory(name) and path.is_dir() and name not in kept:
+                log.info("%s is removed: no donefile names it", path)
+                self.remove(name)
+
+    def remove(self, path: str) -> None:
+        """Deletes the model's directory `path` below the root."""
+        if not self.run.remove(self.root / path):
+            log.warning("%s is gone already", self.root / path)
