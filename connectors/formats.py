@@ -1,8 +1,8 @@
 """Lines of logs, parsed into rows.
 
-`feasign_slot` (PaddleRec's): `feasign:slot` separated by blanks, the label as slot 1. `multislot`
-(Paddle's): for show, click and each slot in feed order, a count and as many values. Or a function of the
-user's, `module:function`, that takes the line (bytes) and returns (label, slots, feasigns).
+`feasign_slot` (PaddleRec's): see contracts.feature_text; the label is slot 1, exactly once. `multislot` (Paddle's): for
+show, click and each slot in feed order, a count and as many values. Or a function of the user's, `module:function`,
+that takes the line (bytes) and returns (label, slots, feasigns).
 """
 
 from __future__ import annotations
@@ -14,19 +14,14 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 
+from streamtrain.contracts import feature_text
+from streamtrain.contracts.feature_text import LABEL_SLOT, MAX_FEASIGN, MAX_SLOT, FeatureError, quoted
 from streamtrain.errors import ConfigError
-
-LABEL_SLOT = 1
-MAX_FEASIGN = 2**64 - 1
-MAX_SLOT = 2**16 - 1
-_COMMAS = bytes.maketrans(b": ", b",,")
-_DIGITS = b"0123456789"
 
 
 class RejectError(ValueError):
-    """The line is no row; its text says why."""
+    """The line is not a row; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -71,30 +66,6 @@ def _check_label(label: int) -> int:
     return label
 
 
-def _slow_pairs(line: bytes) -> npt.NDArray[np.uint64]:
-    """The exact reason why a line is bad, or the numbers of an unusual but good one (tabs, zeros ahead)."""
-    numbers: list[int] = []
-    for token in line.split():
-        feasign, colon, slot = token.partition(b":")
-        if not colon or not (feasign.isdigit() and slot.isdigit()):
-            raise RejectError(f"{_show(token)} is not feasign:slot")
-        # int() refuses more than 4,300 digits, and 20 are the most that 64 bits can have
-        if len(feasign.lstrip(b"0")) > 20 or int(feasign) > MAX_FEASIGN:
-            raise RejectError(f"feasign {_show(feasign)} is over 2^64-1")
-        if len(slot.lstrip(b"0")) > 5 or not 1 <= int(slot) <= MAX_SLOT:
-            raise RejectError(f"slot {_show(slot)} is not from 1 to {MAX_SLOT}")
-        numbers += (int(feasign), int(slot))
-    return np.array(numbers, np.uint64)
-
-
-def _out_of_range(slots: npt.NDArray[np.uint64]) -> bool:
-    return bool(((slots == 0) | (slots > MAX_SLOT)).any())
-
-
-def _show(token: bytes) -> str:
-    return repr(token[:40])[1:] + ("..." if len(token) > 40 else "")
-
-
 class FeasignSlotParser:
     """`feasign:slot feasign:slot ...` with exactly one `0:1` or `1:1`."""
 
@@ -102,29 +73,16 @@ class FeasignSlotParser:
         self._builder = builder
 
     def __call__(self, line: bytes) -> Row:
-        numbers = self._numbers(line)
-        feasigns, slots = numbers[0::2], numbers[1::2]
+        try:
+            slots, feasigns = feature_text.parse_line(line)
+        except FeatureError as error:
+            raise RejectError(str(error)) from error
         labels = feasigns[slots == LABEL_SLOT]
         if labels.size != 1:
             raise RejectError("it has no label (slot 1)" if not labels.size else f"it has {labels.size} labels")
         label = _check_label(int(labels[0]))
         rest = slots != LABEL_SLOT
         return self._builder.build(label, slots[rest], feasigns[rest])
-
-    @staticmethod
-    def _numbers(line: bytes) -> npt.NDArray[np.uint64]:
-        shape = line.translate(None, _DIGITS)
-        # every other form is left to the slow way, which knows the reason
-        if shape == b": " * (len(shape) // 2) + b":":
-            try:
-                values = orjson.loads(b"[%b]" % line.translate(_COMMAS))
-                numbers = np.array(values, np.uint64)
-            except (orjson.JSONDecodeError, OverflowError, ValueError):
-                return _slow_pairs(line)
-            # a number over 2^64-1 comes back as a float: the slow way names it
-            if float not in set(map(type, values)) and not _out_of_range(numbers[1::2]):
-                return numbers
-        return _slow_pairs(line)
 
 
 class MultiSlotParser:
@@ -138,9 +96,9 @@ class MultiSlotParser:
         tokens = line.split()
         for token in tokens:
             if not token.isdigit():
-                raise RejectError(f"{_show(token)} is not a number")
+                raise RejectError(f"{quoted(token)} is not a number")
             if len(token) > 20 or int(token) > MAX_FEASIGN:
-                raise RejectError(f"{_show(token)} is over 2^64-1")
+                raise RejectError(f"{quoted(token)} is over 2^64-1")
         numbers = [int(token) for token in tokens]
         at = 0
         columns: list[list[int]] = []
@@ -182,7 +140,7 @@ class UserParser:
 
 
 def line_parser(name: str, slots: Sequence[int], *, reject_unknown: bool = False) -> LineParser:
-    """The parser of a `stream.format`. Raises ConfigError when the name is none."""
+    """The parser of a `stream.format`. Raises ConfigError when there is no such parser."""
     builder = _RowBuilder(slots, reject_unknown=reject_unknown)
     if name == "feasign_slot":
         return FeasignSlotParser(builder)
@@ -195,7 +153,7 @@ def line_parser(name: str, slots: Sequence[int], *, reject_unknown: bool = False
         function = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(
-            f"stream.format: {name!r} is neither feasign_slot nor multislot, and no function: {error}",
+            f"stream.format: {name!r} is neither feasign_slot nor multislot, nor a function: {error}",
             remedy="Give module:function, with the module on PYTHONPATH.",
         ) from error
     return UserParser(builder, function)

@@ -19,15 +19,13 @@ from typing import Any
 import fsspec
 import numpy as np
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 
 from streamtrain.errors import CheckpointError, ConfigError, DataError
 from streamtrain.serving.bundle import open_bundle
 from streamtrain.serving.files import Files
 from streamtrain.serving.model import evaluate
 from streamtrain.serving.predictor import Predictor
-from streamtrain.serving.rows import _parse_slowly, parse
+from streamtrain.serving.rows import parse
 from streamtrain.serving.table import Table
 from tests.support.exports import Exports, vectors, write_model
 from tests.support.jobs import write_config
@@ -335,27 +333,6 @@ def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
         assert time.monotonic() < deadline, "it did not come to be"
         time.sleep(0.005)
     return found
-
-
-token = st.one_of(
-    st.tuples(st.integers(0, 2**64 + 2), st.integers(0, 65537)).map(lambda p: f"{p[0]}:{p[1]}"),
-    st.tuples(st.integers(0, 99), st.integers(1, 99)).map(lambda p: f"00{p[0]}:0{p[1]}"),
-    st.sampled_from([":", "5", "5:", ":5", "-1:2", "1.5:2", "+1:2", "0x5:2", "1:2:3", "1::2", "\t", "é:1", "1_0:2"]),
-)
-texts = st.lists(st.lists(token, max_size=4).map(" ".join), max_size=4)
-
-
-@example(["0", "1", ":"])
-@given(st.one_of(texts, st.lists(st.text("0123456789: \t", max_size=12), max_size=3)))
-def test_the_fast_parser_and_the_slow_one_agree(rows: list[str]) -> None:
-    def columns(way: Callable[[], Any]) -> Any:
-        try:
-            found = way()
-            return [x.tolist() for x in (found.counts, found.slots, found.feasigns)]
-        except DataError as error:
-            return str(error)
-
-    assert columns(lambda: parse(rows)) == columns(lambda: _parse_slowly([r.encode() for r in rows], 1, "line"))
 
 
 def test_bad_rows_are_refused_with_their_number(exports: Exports, networks: list[Network]) -> None:
