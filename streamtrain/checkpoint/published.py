@@ -58,7 +58,7 @@ class PublishedModels:
         """The lines of the donefile of this kind; none when there is no file. Raises CheckpointError."""
         path = self.root / inference_models.DONEFILES[kind]
         try:
-            return DoneLine.read(path.read_bytes())
+            return inference_models.decode_valid_donefile(path.read_bytes())
         except FileNotFoundError:
             return []
         except (OSError, ValueError) as error:
@@ -75,7 +75,7 @@ class PublishedModels:
         """Replaces each donefile whose lines change."""
         for kind, name in inference_models.DONEFILES.items():
             path = self.root / name
-            data = b"".join(line.encode() for line in lines if line.kind == kind)
+            data = inference_models.encode_donefile(lines, kind)
             with self.run.guard(path, "cannot be read"):
                 current = path.read_bytes() if path.exists() else b""
             if current != data:
@@ -112,9 +112,9 @@ class PublishedModels:
         members: list[ModelRef] = [chain.previous]
         while members[-1] != chain.base:
             line = listed.get(members[-1].digest)
-            if line is None or not line.values.get("previous"):
+            if line is None or line.previous is None:
                 return False
-            members.append(ModelRef(**line.values["previous"]))
+            members.append(line.previous)
         try:
             for model in members if all_members else (chain.base, chain.previous):
                 self.read_manifest(model)

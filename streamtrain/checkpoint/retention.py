@@ -57,4 +57,4 @@ def old_models(lines: Sequence[DoneLine], keep: Keep, now: float, grace_s: float
 
 
 def _base(line: DoneLine) -> str:
-    return str((line.values.get("base") or {}).get("digest", ""))
+    return line.base.digest if line.base is not None else ""

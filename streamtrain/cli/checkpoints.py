@@ -90,7 +90,7 @@ def show(
     from dataclasses import asdict
 
     from streamtrain.checkpoint.store import CheckpointStore
-    from streamtrain.checkpoint.tabletext import find_keys
+    from streamtrain.checkpoint.table_files import find_keys
     from streamtrain.config import load_config
 
     keys = [_feasign(text) for text in feasigns]

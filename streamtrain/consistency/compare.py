@@ -99,7 +99,7 @@ def load(root: str | Path, digest: str) -> tuple[str, Built]:
     """The model of that digest, with those that it patches; its path below `root`. Raises CheckpointError."""
     files = Files(root)
     listing = catalog.read(files)
-    for chain in catalog.chains(listing.entries if listing else ()):
+    for chain in catalog.chains(listing.lines if listing else ()):
         if chain[-1].digest == digest:
             stack = Stack()
             for entry in chain:

@@ -1,17 +1,20 @@
-"""Inference models: their manifest, the donefiles that name them, what is due after a pass. Pure.
+"""Inference models: their manifest, the donefiles that list them, which ones are due after a pass. Pure.
 
-docs/models.md has the format, field by field.
+The trainer writes them and serving reads them; docs/models.md has the format, field by field. Keys that this version
+does not know are ignored in a manifest, and kept in a donefile when its lines are written again.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, Literal
 
 import orjson
+from pydantic import Field, TypeAdapter, ValidationError
 
+from streamtrain.contracts import json_codec
 from streamtrain.contracts.manifest import FileEntry, ModelRef
 from streamtrain.schedule import PassId, Schedule
 
@@ -20,6 +23,10 @@ Kind = Literal["full", "incremental"]
 FORMAT = 1
 #: Name of the donefile that lists the models of a kind.
 DONEFILES: dict[Kind, str] = {"full": "base_donefile.txt", "incremental": "patch_donefile.txt"}
+#: Files of a model's directory, besides manifest.json and the part files of sparse/.
+PROGRAM = "model/__model__"
+PARAMS = "dense/__params__"
+DELETED = "sparse/deleted.txt"
 
 
 def directory_name(pass_id: int) -> str:
@@ -33,63 +40,68 @@ def is_directory(path: str) -> bool:
 
 @dataclass(frozen=True)
 class DueModel:
-    """A model that is to be made. of: its day and pass_id, pass_id 0 for the start of a day."""
+    """A model that is to be built. id: its day and pass_id, pass_id 0 for the start of a day."""
 
-    of: PassId
+    id: PassId
     kind: Kind
 
 
-def due_models(mode: str, frequency: int, of: PassId, schedule: Schedule, *, has_base: bool) -> list[DueModel]:
-    """What is due after pass `of`, in order. mode: stream.inference_model; frequency: save_delta_frequency.
+def due_models(mode: str, frequency: int, after: PassId, schedule: Schedule, *, has_base: bool) -> list[DueModel]:
+    """The models that are due after the pass `after`, in order.
 
-    The first model of all is full: an incremental one needs something to patch.
+    mode: stream.inference_model; frequency: save_delta_frequency. The first model of all is full: an incremental one
+    needs a model to patch.
     """
     if mode == "none":
         return []
-    day_end = schedule.is_day_end(of)
-    within = frequency > 0 and of.pass_id % frequency == 0
-    next_day = DueModel(PassId(schedule.pass_at(schedule.pass_index(of) + 1).day, 0), "full")
+    day_end = schedule.is_day_end(after)
+    within = frequency > 0 and after.pass_id % frequency == 0
+    next_day = DueModel(PassId(schedule.pass_at(schedule.pass_index(after) + 1).day, 0), "full")
     if mode == "full":
-        return [next_day] if day_end else [DueModel(of, "full")] if within else []
+        return [next_day] if day_end else [DueModel(after, "full")] if within else []
     due: list[DueModel] = []
     if within or (mode == "incremental" and day_end):
-        due.append(DueModel(of, "incremental" if has_base else "full"))
+        due.append(DueModel(after, "incremental" if has_base else "full"))
     if mode == "both" and day_end:
         due.append(next_day)
     return due
 
 
 @dataclass(frozen=True)
-class ModelManifest:
-    """manifest.json of an inference model."""
+class Feed:
+    """The variable of the network that is fed with a slot's vectors."""
 
-    job: str
+    slot: Annotated[int, Field(ge=2, le=65535)]
+    variable: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelManifest:
+    """manifest.json of an inference model. The fields without a default are those that serving cannot do without."""
+
+    job: str = ""
     day: str
     pass_id: int
     kind: Kind
-    base: ModelRef | None
-    previous: ModelRef | None
-    checkpoint: dict[str, Any] | None
+    base: ModelRef | None = None
+    previous: ModelRef | None = None
+    checkpoint: PassId | None = None
     keys: int
-    deleted: int
-    width: int
-    feeds: tuple[dict[str, Any], ...]
+    deleted: int = 0
+    width: Annotated[int, Field(ge=1)]
+    feeds: Annotated[tuple[Feed, ...], Field(min_length=1)]
     target: str
-    variables: tuple[str, ...]
-    dense: tuple[str, ...]
-    thresholds: dict[str, float] | None
-    rows: int
-    event_time: str
-    metrics: dict[str, Any]
-    created: str
-    program: str
-    config_sha256: str
-    files: tuple[FileEntry, ...] = ()
+    variables: tuple[str, ...] = ()
+    dense: tuple[str, ...] = ()
+    thresholds: dict[str, float] | None = None
+    rows: int = 0
+    event_time: str | None = None
+    metrics: dict[str, Any] = field(default_factory=dict)
+    created: str = ""
+    program: str = ""
+    config_sha256: str = ""
+    files: tuple[FileEntry, ...]
     format: int = FORMAT
-
-    @property
-    def of(self) -> PassId:
-        return PassId(self.day, self.pass_id)
 
     @property
     def path(self) -> str:
@@ -97,78 +109,128 @@ class ModelManifest:
         return f"{self.day}/{directory_name(self.pass_id)}"
 
     def encode(self) -> bytes:
-        return orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n"
+        return json_codec.encode(self)
 
     @classmethod
     def decode(cls, data: bytes) -> ModelManifest:
-        """Raises ValueError when it is damaged or of a newer format."""
-        try:
-            values = orjson.loads(data)
-            if values.get("format") != FORMAT:
-                raise ValueError(f"its format is {values.get('format')}, this version reads {FORMAT}")
-            values["files"] = tuple(FileEntry(**f) for f in values["files"])
-            for name in ("base", "previous"):
-                values[name] = ModelRef(**values[name]) if values[name] else None
-            for name in ("feeds", "variables", "dense"):
-                values[name] = tuple(values[name])
-            return cls(**values)
-        except (orjson.JSONDecodeError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"it is no manifest: {error}") from error
+        """Raises ValueError when it is damaged or of another format."""
+        return json_codec.decode(_MANIFEST, data, "an inference model's manifest", format=FORMAT)
 
     def line(self, digest: str, published: float) -> DoneLine:
-        """Its line in a donefile. published: seconds since 1970."""
+        """The model's line in a donefile. published: seconds since 1970."""
+        return DoneLine(
+            path=self.path,
+            digest=digest,
+            published=published,
+            day=self.day,
+            pass_id=self.pass_id,
+            kind=self.kind,
+            base=self.base,
+            previous=self.previous,
+            checkpoint=self.checkpoint,
+            keys=self.keys,
+            deleted=self.deleted,
+            rows=self.rows,
+            event_time=self.event_time,
+        )
+
+
+_MANIFEST = TypeAdapter(ModelManifest)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoneLine:
+    """A line of base_donefile.txt or patch_donefile.txt, in the order of its keys.
+
+    path: relative to the donefile. published: seconds since 1970. text: the line as it was read, with the keys that
+    this version does not know; empty for a new line.
+    """
+
+    path: str
+    digest: str
+    published: float = 0.0
+    day: str
+    pass_id: int
+    kind: Kind
+    base: ModelRef | None = None
+    previous: ModelRef | None = None
+    checkpoint: PassId | None = None
+    keys: int | None = None
+    deleted: int | None = None
+    rows: int | None = None
+    event_time: str | None = None
+    text: bytes = field(default=b"", repr=False, compare=False)
+
+    @property
+    def ref(self) -> ModelRef:
+        return ModelRef(self.day, self.pass_id, self.digest)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The line's JSON object."""
+        if self.text:
+            return json_codec.decode_object(self.text, "a donefile's line")
         values = asdict(self)
-        copied = ("day", "pass_id", "kind", "base", "previous", "checkpoint", "keys", "deleted", "rows", "event_time")
-        return DoneLine({"path": self.path, "digest": digest, "published": published, **{k: values[k] for k in copied}})
+        del values["text"]
+        return values
+
+    def encode(self) -> bytes:
+        """With a line end. A line that was read comes back byte for byte."""
+        return (self.text or orjson.dumps(self.values)) + b"\n"
+
+    @classmethod
+    def decode(cls, text: bytes) -> DoneLine:
+        """text: without its line end. Raises ValueError saying which key is missing or wrong."""
+        values = json_codec.decode_object(text, "a donefile's line")
+        try:
+            return _LINE.validate_python({**values, "text": text})
+        except ValidationError as error:
+            raise ValueError(json_codec.first_problem(error)) from error
+
+
+_LINE = TypeAdapter(DoneLine)
 
 
 @dataclass(frozen=True)
-class DoneLine:
-    """A line of base_donefile.txt or patch_donefile.txt; values as docs/models.md lists them."""
+class BadLine:
+    """A line of a donefile that cannot be used: its number, from 1, and why."""
 
-    values: dict[str, Any]
+    number: int
+    reason: str
 
-    @property
-    def kind(self) -> Kind:
-        kind: Kind = self.values["kind"]
-        return kind
 
-    @property
-    def path(self) -> str:
-        return str(self.values["path"])
-
-    @property
-    def digest(self) -> str:
-        return str(self.values["digest"])
-
-    @property
-    def published(self) -> float:
-        """Seconds since 1970."""
-        return float(self.values.get("published", 0))
-
-    @property
-    def checkpoint(self) -> PassId | None:
-        found = self.values.get("checkpoint")
-        return PassId(found["day"], found["pass_id"]) if found else None
-
-    def encode(self) -> bytes:
-        return orjson.dumps(self.values) + b"\n"
-
-    @classmethod
-    def read(cls, data: bytes) -> list[DoneLine]:
-        """All lines of a donefile. Raises ValueError for one that is none."""
+def decode_donefile(data: bytes) -> tuple[list[DoneLine], list[BadLine]]:
+    """The lines of a donefile in their order, and those that are not valid."""
+    lines: list[DoneLine] = []
+    bad: list[BadLine] = []
+    for number, text in enumerate(data.splitlines(), 1):
+        if not text.strip():
+            continue
         try:
-            found = [cls(orjson.loads(line)) for line in data.splitlines() if line.strip()]
-            for line in found:
-                if not {"kind", "path", "digest"} <= set(line.values):
-                    raise ValueError(f"it has a line without kind, path or digest: {line.values}")
-            return found
-        except (orjson.JSONDecodeError, TypeError) as error:
-            raise ValueError(f"it has a line that is no JSON object: {error}") from error
+            lines.append(DoneLine.decode(text))
+        except ValueError as error:
+            bad.append(BadLine(number, str(error)))
+    return lines, bad
+
+
+def decode_valid_donefile(data: bytes) -> list[DoneLine]:
+    """The lines of a donefile that is to be written again. Raises ValueError when one of them is not valid."""
+    lines, bad = decode_donefile(data)
+    if bad:
+        raise ValueError(f"line {bad[0].number}: {bad[0].reason}")
+    return lines
+
+
+def encode_donefile(lines: Sequence[DoneLine], kind: Kind) -> bytes:
+    """The donefile of that kind; lines of the other kind are left out."""
+    return b"".join(line.encode() for line in lines if line.kind == kind)
 
 
 def kept_lines(lines: Sequence[DoneLine], newest: PassId | None) -> list[DoneLine]:
-    """Those of a history up to checkpoint `newest`: what a restart from it leaves standing. None: of an empty one."""
+    """The lines that a restart from checkpoint `newest` keeps: those of later checkpoints are dropped.
+
+    None: the restart is from nothing, and keeps no line.
+    """
     if newest is None:
         return []
     return [line for line in lines if line.checkpoint is None or line.checkpoint <= newest]

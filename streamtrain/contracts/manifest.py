@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
+from pydantic import ConfigDict, TypeAdapter
 
+from streamtrain.contracts import json_codec
 from streamtrain.schedule import PassId
 
 FORMAT = 1
@@ -20,7 +22,7 @@ NAME = "manifest.json"
 
 @dataclass(frozen=True)
 class FileEntry:
-    """A file of the checkpoint: path below its directory, size in bytes, SHA-256 in hex."""
+    """A file of a checkpoint or inference model: path below its directory, size in bytes, SHA-256 in hex."""
 
     path: str
     bytes: int
@@ -38,18 +40,21 @@ class ModelRef:
 
 @dataclass(frozen=True)
 class ModelChain:
-    """What an incremental inference model patches: base, the newest full one; previous, the newest of all (the base
-    or an incremental one over it); shrinks, deletions: see Manifest, at `previous`."""
+    """What the next incremental inference model patches.
+
+    base: the newest full model. previous: the newest model of all, the base or an incremental one over it. shrinks,
+    deletions: those of Manifest when `previous` was made; -1 in manifests that lack them.
+    """
 
     base: ModelRef
     previous: ModelRef
-    shrinks: int
-    deletions: int
+    shrinks: int = -1
+    deletions: int = -1
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """A checkpoint's manifest.
+    """A checkpoint's manifest. One with an unknown key is not valid: the file has no checksum of its own.
 
     marker_offset: marker-log offset that the next pass's segment starts at. offsets: the same for each
     partition of the samples topic, as text keys (JSON). rows: trained since the job's start. keys: in the
@@ -60,6 +65,8 @@ class Manifest:
     of the newest split in the model, ISO 8601. models: inference models published together with it. chain: what the
     next incremental one patches.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     job: str
     day: str
@@ -91,33 +98,15 @@ class Manifest:
         return PassId(self.day, self.pass_id)
 
     def encode(self) -> bytes:
-        return orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n"
+        return json_codec.encode(self)
 
     @classmethod
     def decode(cls, data: bytes) -> Manifest:
-        """Raises ValueError when it is damaged or of a newer format."""
-        try:
-            values = orjson.loads(data)
-            if values.get("format") != FORMAT:
-                raise ValueError(f"its format is {values.get('format')}, this version reads {FORMAT}")
-            values["files"] = tuple(FileEntry(**f) for f in values["files"])
-            values["models"] = tuple(ModelRef(**m) for m in values.get("models", ()))
-            values["chain"] = _chain(values.get("chain"))
-            values["untrained"] = tuple(values.get("untrained", ()))
-            return cls(**values)
-        except (orjson.JSONDecodeError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"it is no manifest: {error}") from error
+        """Raises ValueError when it is damaged or of another format."""
+        return json_codec.decode(_MANIFEST, data, "a checkpoint's manifest", format=FORMAT)
 
 
-def _chain(values: dict[str, Any] | None) -> ModelChain | None:
-    if values is None:
-        return None
-    return ModelChain(
-        ModelRef(**values["base"]),
-        ModelRef(**values["previous"]),
-        values.get("shrinks", -1),
-        values.get("deletions", -1),
-    )
+_MANIFEST = TypeAdapter(Manifest)
 
 
 def digest(data: bytes) -> str:

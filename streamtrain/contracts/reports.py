@@ -1,7 +1,7 @@
 """Small reports that the trainer leaves below model_save_path, for `status`, the demo and serving.
 
     consistency.json   {ok, model, digest, rows, tolerance, variables, worst, time} or {ok, digest, error, time}
-    upload.json        {url, problem, time}
+    upload.json        {url, problem, time}; problem is empty when all is uploaded
 
 Only the newest report is kept. Readers ignore fields that they do not know.
 """
@@ -24,14 +24,14 @@ def encode(report: dict[str, Any]) -> bytes:
 def decode(data: bytes | None) -> dict[str, Any] | None:
     """None when there is no report, or it is not a JSON object."""
     try:
-        found = orjson.loads(data or b"null")
+        report = orjson.loads(data or b"null")
     except orjson.JSONDecodeError:
         return None
-    return found if isinstance(found, dict) else None
+    return report if isinstance(report, dict) else None
 
 
 def read(root: Path, name: str) -> dict[str, Any] | None:
-    """The newest report of that name below `root`; None when there is none."""
+    """The newest report of that name below `root`; None when there is none, or it cannot be read."""
     try:
         return decode((root / name).read_bytes())
     except OSError:

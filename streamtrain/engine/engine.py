@@ -34,6 +34,7 @@ from streamtrain.engine.model import DottedConfig, flatten, load_model
 from streamtrain.engine.serving_network import ServingNetwork, cut_out
 from streamtrain.engine.stats import PassStats
 from streamtrain.errors import CheckpointError, ConfigError, TrainingError
+from streamtrain.timings import Timings
 
 paddle.disable_signal_handler()  # its own end the process at SIGTERM, before anything is saved
 
@@ -52,10 +53,10 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Saved:
-    """keys: in the servers, 0 on other workers than 0. seconds: by part; those in paddle_* are Paddle's own."""
+    """keys: in the servers, 0 on other workers than 0. timings: those in paddle_* are Paddle's own."""
 
     keys: int
-    seconds: dict[str, float]
+    timings: Timings
 
 
 class Engine:
@@ -267,26 +268,25 @@ class Engine:
         """
         runtime = _runtime()
         keys = 0
-        laps = [time.monotonic()]
+        timings = Timings()
         raw = str(directory / ".raw") if directory is not None else ""
-        runtime._save_one_table(tables.DENSE, raw, 0)
-        laps.append(time.monotonic())
-        dense = tables.DenseCheck(Path(raw) / f"{tables.DENSE:03d}") if directory is not None else None
-        runtime._save_one_table(tables.SPARSE, raw, 4)
-        laps.append(time.monotonic())
-        if directory is not None:
-            for name, value in self._pull_dense().items():
-                self._save_variable(directory / name, value)
-        laps.append(time.monotonic())
-        if directory is not None and dense is not None:
-            keys = self._count_keys()
-            tables.arrange_sparse(Path(raw) / f"{tables.SPARSE:03d}", directory, self._table, keys)
-            dense.arrange(directory)
-            shutil.rmtree(raw)
-        self.barrier()
-        laps.append(time.monotonic())
-        names = ("paddle_dense", "paddle_sparse", "paddle_values", "checked")
-        return Saved(keys, {n: b - a for n, a, b in zip(names, laps, laps[1:], strict=False)})
+        with timings("paddle_dense"):
+            runtime._save_one_table(tables.DENSE, raw, 0)
+        with timings("paddle_sparse"):
+            dense = tables.DenseCheck(Path(raw) / f"{tables.DENSE:03d}") if directory is not None else None
+            runtime._save_one_table(tables.SPARSE, raw, 4)
+        with timings("paddle_values"):
+            if directory is not None:
+                for name, value in self._pull_dense().items():
+                    self._save_variable(directory / name, value)
+        with timings("checked"):
+            if directory is not None and dense is not None:
+                keys = self._count_keys()
+                tables.arrange_sparse(Path(raw) / f"{tables.SPARSE:03d}", directory, self._table, keys)
+                dense.arrange(directory)
+                shutil.rmtree(raw)
+            self.barrier()
+        return Saved(keys, timings)
 
     @staticmethod
     def _save_variable(path: Path, value: Any) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import paddle
 
+from streamtrain.contracts.inference_models import PARAMS, PROGRAM
 from streamtrain.engine.model import Model
 from streamtrain.engine.tables import link
 from streamtrain.errors import CheckpointError, ConfigError
@@ -36,9 +37,10 @@ class ServingNetwork:
         The parameters in this process's scope must be those of the servers. Raises CheckpointError.
         """
         try:
-            (directory / "model").mkdir()
-            (directory / "model" / "__model__").write_bytes(self.program.desc.serialize_to_string())
-            dense = directory / "dense"
+            program, params = directory / PROGRAM, directory / PARAMS
+            program.parent.mkdir()
+            program.write_bytes(self.program.desc.serialize_to_string())
+            dense = params.parent
             dense.mkdir()
             block = self.program.global_block()
             for name in self.parameters:
@@ -47,7 +49,7 @@ class ServingNetwork:
                 else:  # not the optimizer's: never changes, is in no table
                     paddle.save(block.var(name).get_value(), str(dense / name), use_binary_format=True)
             paddle.static.save_vars(
-                executor, str(dense), self.program, vars=[block.var(n) for n in self.parameters], filename="__params__"
+                executor, str(dense), self.program, vars=[block.var(n) for n in self.parameters], filename=params.name
             )
         except (OSError, RuntimeError) as error:
             raise CheckpointError(

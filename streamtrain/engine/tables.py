@@ -17,42 +17,31 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import orjson
-
+from streamtrain.contracts.table_text import RULES, SHARD, TableColumns, checkpoint_meta, state_columns
 from streamtrain.errors import CheckpointError, ConfigError
 
 SPARSE, DENSE = 0, 1  # Paddle's table ids: the one sparse table, then the dense one
-SHARD = "embedding.shard"
 DENSE_DIR = ".dense"
 #: Seconds that Paddle may take to print how many keys there are.
 PRINT_S = 20.0
-COLUMNS = ("key", "slot", "unseen_days", "delta_score", "show", "click", "embed_w")
-#: Numbers of optimizer state that a rule keeps for `dim` weights (Dim() in Paddle's sparse_sgd_rule.h).
-STATE: dict[str, Callable[[int], int]] = {
-    "SparseNaiveSGDRule": lambda _dim: 0,
-    "SparseAdaGradSGDRule": lambda _dim: 1,
-    "SparseAdaGradV2SGDRule": lambda _dim: 1,
-    "StdAdaGradSGDRule": lambda dim: dim,
-    "SparseAdamSGDRule": lambda dim: 2 * dim + 2,
-    "SparseSharedAdamSGDRule": lambda _dim: 4,
-}
 
 
 class TableFormat:
-    """What the config says of the sparse table. Raises ConfigError for an optimizer's rule that Paddle has not."""
+    """What the config says of the sparse table. Raises ConfigError for an optimizer's rule that Paddle lacks."""
 
     def __init__(self, table: Mapping[str, Any]) -> None:
         accessor = table.get("accessor") or {}
         self.shard_num = int(table.get("shard_num", 10))
-        self.embedx_dim = int(accessor.get("embedx_dim", 8))
         self.accessor = str(accessor.get("accessor_class", "SparseAccessor"))
-        self.embed_state = _state(accessor, "embed_sgd_param", 1)
-        self.embedx_state = _state(accessor, "embedx_sgd_param", self.embedx_dim)
+        dim = int(accessor.get("embedx_dim", 8))
+        self.columns = TableColumns(
+            dim, _state(accessor, "embed_sgd_param", 1), _state(accessor, "embedx_sgd_param", dim)
+        )
         self.thresholds: Mapping[str, Any] = accessor.get("ctr_accessor_param") or {}
         decay = float(self.thresholds.get("show_click_decay_rate", 0.98))
         #: Whether a shrink can take keys below embedx_threshold: the servers keep and use their embedx, which the
@@ -71,30 +60,18 @@ class TableFormat:
         return {"base_threshold": 0.0, "delta_threshold": least / 2, "delta_keep_days": 1e9}
 
     def meta(self, keys: int) -> bytes:
-        names = [*COLUMNS, *self.embed_state, *(f"embedx_{i}" for i in range(self.embedx_dim)), *self.embedx_state]
-        columns = [{"name": n, "type": "uint64" if n == "key" else "float32"} for n in names]
-        value = {
-            "columns": columns,
-            "separator": " ",
-            "embedx_dim": self.embedx_dim,
-            "embedx_optional": "a key below embedx_threshold has no embedx columns",
-            "shard_num": self.shard_num,
-            "accessor": self.accessor,
-            "keys": keys,
-        }
-        return orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n"
+        """The .meta beside a part file of so many keys."""
+        return checkpoint_meta(self.columns, keys, self.shard_num, self.accessor).encode()
 
 
-def _state(accessor: Mapping[str, Any], key: str, dim: int) -> list[str]:
+def _state(accessor: Mapping[str, Any], key: str, dim: int) -> tuple[str, ...]:
     """Names of the columns that the rule of `key` adds after its weights."""
     rule = str((accessor.get(key) or {}).get("name", "SparseAdaGradSGDRule"))
-    if rule not in STATE:
+    if rule not in RULES:
         raise ConfigError(
-            f"table_parameters: accessor.{key}.name is {rule}, which Paddle has not", remedy=f"Use {', '.join(STATE)}."
+            f"table_parameters: accessor.{key}.name is {rule}, which Paddle lacks", remedy=f"Use {', '.join(RULES)}."
         )
-    weight = key.partition("_")[0]
-    count = STATE[rule](dim)
-    return [f"{weight}_g2sum"] if rule == "SparseAdaGradSGDRule" else [f"{weight}_state_{i}" for i in range(count)]
+    return state_columns(key.partition("_")[0], rule, dim)
 
 
 def arrange_sparse(raw: Path, directory: Path, table: TableFormat, expected: int) -> None:

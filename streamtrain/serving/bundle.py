@@ -1,4 +1,4 @@
-"""One inference model's directory, read and checked against its manifest. docs/models.md has the format."""
+"""One inference model's directory, read and verified against its manifest. docs/models.md has the format."""
 
 from __future__ import annotations
 
@@ -7,67 +7,25 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Literal, NoReturn
+from typing import NoReturn
 
 import numpy as np
-import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from streamtrain.contracts.feature_text import U64
+from streamtrain.contracts.inference_models import DELETED, PARAMS, PROGRAM, ModelManifest
+from streamtrain.contracts.manifest import NAME, FileEntry
+from streamtrain.contracts.table_text import SEPARATOR, PartMeta, inference_columns
 from streamtrain.errors import CheckpointError
-from streamtrain.serving.catalog import Ref
 from streamtrain.serving.extra import need
 from streamtrain.serving.files import Files
-from streamtrain.serving.table import F32, U64
-
-FORMAT = 1
-MANIFEST = "manifest.json"
-PROGRAM = "model/__model__"
-PARAMS = "dense/__params__"
-DELETED = "sparse/deleted.txt"
-
-
-class Feed(BaseModel):
-    """What is fed to the network for a slot."""
-
-    slot: int = Field(ge=2, le=65535)
-    variable: str
-
-
-class FileEntry(BaseModel):
-    path: str
-    bytes: int
-    sha256: str
-
-
-class Manifest(BaseModel):
-    """An inference model's manifest.json: what of it serving needs; docs/models.md has all of it."""
-
-    model_config = ConfigDict(frozen=True)
-
-    format: int
-    job: str = ""
-    day: str
-    pass_id: int
-    kind: Literal["full", "incremental"]
-    base: Ref | None = None
-    previous: Ref | None = None
-    keys: int
-    deleted: int = 0
-    width: int = Field(ge=1)
-    feeds: tuple[Feed, ...] = Field(min_length=1)
-    target: str
-    variables: tuple[str, ...] = ()
-    dense: tuple[str, ...] = ()
-    rows: int = 0
-    event_time: str | None = None
-    files: tuple[FileEntry, ...]
+from streamtrain.serving.table import F32
 
 
 @dataclass(frozen=True)
 class Bundle:
     """A directory's content. keys, [n], in the files' order; values, [n, width]; deleted, [m]."""
 
-    manifest: Manifest
+    manifest: ModelManifest
     digest: str
     program: bytes
     params: bytes
@@ -77,27 +35,21 @@ class Bundle:
     deleted: U64
 
 
-def read_manifest(files: Files, path: str, digest: str | None = None) -> tuple[Manifest, str]:
+def read_manifest(files: Files, path: str, digest: str | None = None) -> tuple[ModelManifest, str]:
     """The manifest of a directory (path; '' is the root itself) and its digest.
 
-    Raises CheckpointError naming the file when its digest is another, or it is no manifest of this format.
+    Raises CheckpointError naming the file, and the key that is missing or wrong; also when its digest differs from
+    `digest`.
     """
-    name = _join(path, MANIFEST)
+    name = _join(path, NAME)
     data = files.read(name)
-    found = hashlib.sha256(data).hexdigest()
-    if digest is not None and found != digest:
+    actual = hashlib.sha256(data).hexdigest()
+    if digest is not None and actual != digest:
         raise CheckpointError(f"{files.name(name)} is damaged: its SHA-256 is not the donefile's")
     try:
-        version = orjson.loads(data)["format"]
-        if version != FORMAT:
-            raise CheckpointError(f"{files.name(name)}: its format is {version}, this version reads {FORMAT}")
-        return Manifest.model_validate_json(data), found
-    except ValidationError as error:
-        first = error.errors()[0]
-        why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise CheckpointError(f"{files.name(name)} is no manifest of an inference model: {why}") from error
-    except (orjson.JSONDecodeError, TypeError, KeyError) as error:
-        raise CheckpointError(f"{files.name(name)} is no manifest of an inference model") from error
+        return ModelManifest.decode(data), actual
+    except ValueError as error:
+        raise CheckpointError(f"{files.name(name)}: {error}") from error
 
 
 def open_bundle(files: Files, path: str, digest: str | None = None) -> Bundle:
@@ -109,11 +61,11 @@ def open_bundle(files: Files, path: str, digest: str | None = None) -> Bundle:
     entries = {entry.path: entry for entry in manifest.files}
     for needed in (PROGRAM, PARAMS, *(f"dense/{name}" for name in manifest.dense)):
         if needed not in entries:
-            _damaged(files, path, MANIFEST, f"does not list {needed}")
+            _damaged(files, path, NAME, f"does not list {needed}")
     for entry in manifest.files:
         parts = PurePosixPath(entry.path)
         if parts.is_absolute() or ".." in parts.parts:
-            _damaged(files, path, MANIFEST, f"lists {entry.path}, which is not below the model")
+            _damaged(files, path, NAME, f"lists {entry.path}, which is not below the model")
     texts = sorted(p for p in entries if p.startswith("sparse/part-") and p.endswith(".txt"))
     others = [p for p in entries if p not in texts]
     with ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 1)) as pool:
@@ -126,9 +78,9 @@ def open_bundle(files: Files, path: str, digest: str | None = None) -> Bundle:
     values = np.concatenate([np.zeros((0, manifest.width), np.float32), *(v for _, v in parsed)])
     del parsed  # the second copy of the table
     deleted = _parse_deleted(files, path, small.get(DELETED, b""))
-    for what, count, said in (("keys", len(keys), manifest.keys), ("deleted keys", len(deleted), manifest.deleted)):
-        if count != said:
-            _damaged(files, path, MANIFEST, f"says {said} {what}, the files have {count}")
+    for what, count, expected in (("keys", len(keys), manifest.keys), ("deleted keys", len(deleted), manifest.deleted)):
+        if count != expected:
+            _damaged(files, path, NAME, f"says {expected} {what}, the files have {count}")
     dense = {name: small[f"dense/{name}"] for name in manifest.dense}
     return Bundle(manifest, digest, small[PROGRAM], small[PARAMS], dense, keys, values, deleted)
 
@@ -145,16 +97,14 @@ def _read(files: Files, path: str, entry: FileEntry) -> bytes:
 def _check_meta(files: Files, path: str, text: str, meta: bytes | None, width: int) -> None:
     name = f"{text.removesuffix('.txt')}.meta"
     if meta is None:
-        _damaged(files, path, MANIFEST, f"does not list {name}")
+        _damaged(files, path, NAME, f"does not list {name}")
     try:
-        values = orjson.loads(meta)
-        columns = [column["name"] for column in values["columns"]]
-        separator = values["separator"]
-    except (orjson.JSONDecodeError, TypeError, KeyError):
-        _damaged(files, path, name, "does not say columns and separator")
-    wanted = ["key", "embed_w", *(f"embedx_{i}" for i in range(width - 1))]
-    if columns != wanted or separator != " ":
-        _damaged(files, path, name, f"has other columns than {' '.join(wanted)}, separated by a blank")
+        columns = PartMeta.decode(meta)
+    except ValueError as error:
+        _damaged(files, path, name, f"cannot be used: {error}")
+    expected = inference_columns(width - 1)
+    if columns.names != expected or columns.separator != SEPARATOR:
+        _damaged(files, path, name, f"has other columns than {' '.join(expected)}, separated by a blank")
 
 
 def _parse(files: Files, path: str, entry: FileEntry, width: int) -> tuple[U64, F32]:
@@ -168,7 +118,7 @@ def _parse(files: Files, path: str, entry: FileEntry, width: int) -> tuple[U64, 
         table = csv.read_csv(
             arrow.py_buffer(data),
             csv.ReadOptions(column_names=names),
-            csv.ParseOptions(delimiter=" ", quote_char=False, ignore_empty_lines=False),
+            csv.ParseOptions(delimiter=SEPARATOR, quote_char=False, ignore_empty_lines=False),
             csv.ConvertOptions(column_types=types, null_values=[], check_utf8=False),
         )
     except arrow.ArrowInvalid as error:

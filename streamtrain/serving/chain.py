@@ -1,4 +1,4 @@
-"""A chain's models, one over the other, as one table."""
+"""The models of a chain, one over the other, as one table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from streamtrain.serving.table import Patches, Table
 
 @dataclass(frozen=True)
 class Built:
-    """A chain put together. digests: of its models; bundle: its last one."""
+    """A chain put together. digests: those of its models; bundle: that of its last model."""
 
     digests: tuple[str, ...]
     table: Table
@@ -18,7 +18,7 @@ class Built:
 
 
 class Stack:
-    """Models added one over the other, upon a table that has the first ones already, or upon nothing."""
+    """Models added one over the other, upon a table that contains the first ones already, or upon nothing."""
 
     def __init__(self, digests: tuple[str, ...] = (), table: Table | None = None, bundle: Bundle | None = None) -> None:
         self.digests = digests
@@ -27,11 +27,11 @@ class Stack:
         self._patches = Patches(table.width) if table else None
 
     def add(self, bundle: Bundle) -> None:
-        """Raises ValueError saying why the model does not belong here; the stack is then as it was."""
+        """Raises ValueError saying why the model cannot be added; the stack is then as it was."""
         manifest = bundle.manifest
         if manifest.kind == "full":
             if self.digests:
-                raise ValueError("it is a full model, not one over another")
+                raise ValueError("it is a full model, which patches no other")
             self._table = Table.of(bundle.keys, bundle.values)
             self._patches = Patches(manifest.width)
         else:
@@ -45,7 +45,7 @@ class Stack:
         self._bundle = bundle
 
     def built(self) -> Built | None:
-        """What there is so far; None when the last model's own files are not known."""
+        """The models added so far; None when there is none, or the last one's own files are not known."""
         if self._table is None or self._patches is None or self._bundle is None:
             return None
         self._table = self._patches.over(self._table)

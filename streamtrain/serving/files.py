@@ -9,12 +9,12 @@ import fsspec
 
 from streamtrain.errors import CheckpointError, ConfigError
 
-#: What a look at a directory's files shows of a change: (path, size, time or etag).
+#: What shows that a directory's files have changed: (path, size, time or etag) of each.
 Stamp: TypeAlias = tuple[tuple[str, int, str], ...]
 
 
 class Files:
-    """Raises ConfigError when the URL's file system is not known."""
+    """The files below a URL. Raises ConfigError when the URL's file system is not known."""
 
     def __init__(self, url: str | Path) -> None:
         self.url = str(url)
@@ -25,36 +25,36 @@ class Files:
         self._root = str(root).rstrip("/")
 
     def name(self, path: str) -> str:
-        """As people know it."""
+        """The file's URL, for messages."""
         return f"{self.url.rstrip('/')}/{path}"
 
     def read(self, path: str) -> bytes:
-        """Raises CheckpointError naming the file when it is not there or cannot be read."""
-        found = self.find(path)
-        if found is None:
+        """Raises CheckpointError naming the file when it does not exist or cannot be read."""
+        data = self.find(path)
+        if data is None:
             raise CheckpointError(f"{self.name(path)} does not exist")
-        return found
+        return data
 
     def find(self, path: str) -> bytes | None:
-        """None when it is not there. Raises CheckpointError when it cannot be read."""
+        """None when it does not exist. Raises CheckpointError when it cannot be read."""
         try:
-            found: bytes = self._fs.cat_file(f"{self._root}/{path}")
-            return found
+            data: bytes = self._fs.cat_file(f"{self._root}/{path}")
+            return data
         except (FileNotFoundError, NotADirectoryError):
             return None
         except Exception as error:  # each file system has errors of its own
             raise CheckpointError(f"{self.name(path)} cannot be read: {type(error).__name__}: {error}") from error
 
     def stamp(self, path: str) -> Stamp:
-        """Empty when the directory is not there, or cannot be listed."""
+        """Empty when the directory does not exist or cannot be listed."""
         try:
             self._fs.invalidate_cache()
-            found = self._fs.find(f"{self._root}/{path}", detail=True)
-        except Exception:  # reading says what is wrong
+            entries = self._fs.find(f"{self._root}/{path}", detail=True)
+        except Exception:  # a read reports what is wrong
             return ()
         return tuple(
             (name, int(info.get("size") or 0), str(next((info[k] for k in _CHANGED if info.get(k)), "")))
-            for name, info in sorted(found.items())
+            for name, info in sorted(entries.items())
         )
 
 

@@ -1,4 +1,4 @@
-"""A model ready to predict: table and network together, never changed once made."""
+"""A model ready to predict: table and network together, immutable."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from streamtrain.serving.bundle import Bundle
 from streamtrain.serving.rows import Columns, SlotIndex, cells
 from streamtrain.serving.table import Table
 
-#: Rows that go through the network at once: more takes memory, and no less time.
+#: Rows that go through the network at once: more would take memory and save no time.
 BATCH = 1024
 
 
 @dataclass(frozen=True)
 class Version:
-    """Which model. event_time: end of the newest split in it, ISO 8601 as the logs have it."""
+    """Identifies a model. event_time: end of the newest split in it, ISO 8601, in the logs' own clock."""
 
     day: str
     pass_id: int
@@ -33,7 +33,7 @@ class Version:
 
     @property
     def event_timestamp(self) -> float | None:
-        """Seconds since the epoch; a time without an offset is this machine's local time."""
+        """Seconds since 1970, None when it is not known; a time without an offset is this machine's local time."""
         try:
             return datetime.fromisoformat(self.event_time or "").timestamp()
         except ValueError:
@@ -44,9 +44,9 @@ class Version:
 
 
 class Model:
-    """threads: how many predict at once.
+    """A table and a network. threads: how many predict at once.
 
-    Raises CheckpointError when Paddle refuses the network, or its prediction for an empty row is no number.
+    Raises CheckpointError when Paddle refuses the network, or its prediction for an empty row is not a number.
     """
 
     def __init__(self, bundle: Bundle, table: Table, *, threads: int) -> None:
@@ -59,7 +59,7 @@ class Model:
         self._index = SlotIndex([slots[variable] for variable in self._network.order])
         empty = np.zeros(0, np.uint64)
         if not np.isfinite(self.predict(Columns(np.zeros(1, np.int64), empty, empty))).all():
-            raise CheckpointError(f"{self.version} predicts no number for a row without features")
+            raise CheckpointError(f"{self.version} does not predict a number for a row without features")
 
     def predict(self, columns: Columns) -> F32:
         """Predictions, [rows]."""
@@ -79,8 +79,11 @@ class Model:
 
 
 def evaluate(bundle: Bundle, table: Table, columns: Columns) -> dict[str, npt.NDArray[Any]]:
-    """The model's `all_vars` and its target for these rows, by name. As a consistency check wants them:
-    by another way through Paddle than Model, and with nothing taken out of the network."""
+    """The model's `all_vars` and its target for these rows, by name, [rows, ..].
+
+    For the consistency check: they are computed by another part of Paddle than Model uses, with the whole network.
+    Raises CheckpointError when Paddle refuses it.
+    """
     manifest = bundle.manifest
     evaluator = Evaluator(bundle.program, bundle.dense, [feed.variable for feed in manifest.feeds])
     index = SlotIndex([feed.slot for feed in manifest.feeds])
@@ -90,7 +93,7 @@ def evaluate(bundle: Bundle, table: Table, columns: Columns) -> dict[str, npt.ND
 
 
 def check_columns(columns: Columns) -> None:
-    """Raises DataError when the columns do not belong together."""
+    """Raises DataError when the columns' lengths do not fit, or a slot is out of range."""
     counts, slots, feasigns = columns.counts, columns.slots, columns.feasigns
     if counts.ndim != 1 or (counts.size and int(counts.min()) < 0):
         raise DataError("counts must be one number a row, at least 0")

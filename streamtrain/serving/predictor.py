@@ -1,4 +1,4 @@
-"""Predictor: loads the freshest inference model that is whole, and follows those that come after it."""
+"""Predictor: loads the freshest valid inference model, and those that are published after it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 
 from streamtrain.contracts import reports
+from streamtrain.contracts.inference_models import DoneLine
+from streamtrain.contracts.manifest import NAME
 from streamtrain.engine.inference import F32
 from streamtrain.errors import CheckpointError
 from streamtrain.serving import catalog
-from streamtrain.serving.bundle import MANIFEST, open_bundle, read_manifest
-from streamtrain.serving.catalog import Chain, Entry
+from streamtrain.serving.bundle import open_bundle, read_manifest
+from streamtrain.serving.catalog import Chain, Listing, age
 from streamtrain.serving.chain import Built, Stack
 from streamtrain.serving.files import Files, Stamp
 from streamtrain.serving.model import Model, Version, check_columns
@@ -26,8 +28,8 @@ from streamtrain.serving.rows import Columns, parse
 
 log = logging.getLogger("streamtrain.serving")
 
-#: Seconds after which watch() reads a damaged model again although its files look as they did.
-AGAIN_S = 60.0
+#: Seconds after which watch() reads a damaged model again although its files are as they were.
+RETRY_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,11 @@ class _Running:
 
 
 class _Damaged(Exception):
-    """A model of a chain is damaged. below: the chain's part below it, as far as it was built anew."""
+    """A model of a chain is damaged. below: the part of the chain below it, as far as it was just built."""
 
-    def __init__(self, entry: Entry, problem: str, below: Built | None = None) -> None:
+    def __init__(self, line: DoneLine, problem: str, below: Built | None = None) -> None:
         super().__init__(problem)
-        self.entry = entry
+        self.line = line
         self.below = below
 
 
@@ -58,10 +60,10 @@ class Predictor:
     of one full inference model.
 
     threads: how many predict at once, by default one a processor. load: whether to load at once; else `version` is
-    None until refresh() finds a model. All methods may be called by any thread; a prediction is wholly of the model
+    None until refresh() finds a model. All methods may be called by any thread; all of a prediction is of the model
     that was running when it began.
 
-    Raises CheckpointError when there is no model that is whole (with load), ConfigError for the URL.
+    Raises CheckpointError when there is no valid model (with load), ConfigError for the URL.
     """
 
     def __init__(self, source: str | Path, *, threads: int | None = None, load: bool = True) -> None:
@@ -70,7 +72,7 @@ class Predictor:
         self._running: _Running | None = None
         self._refreshing = threading.Lock()
         self._damages: dict[str, _Damage] = {}
-        self._said: set[str] = set()
+        self._logged: set[str] = set()  # digests of damaged models
         self._stop = threading.Event()
         self._watcher: threading.Thread | None = None
         self.problems: tuple[str, ...] = ()
@@ -78,9 +80,9 @@ class Predictor:
         self.failed_reloads = 0
         if load and not self.refresh():
             nothing = ("there is neither a donefile nor a manifest.json with a model",)
-            why = "; ".join(problem.rstrip(".") for problem in self.problems or nothing)
+            reasons = "; ".join(problem.rstrip(".") for problem in self.problems or nothing)
             raise CheckpointError(
-                f"{self._files.url} has no inference model: {why}",
+                f"{self._files.url} has no inference model: {reasons}",
                 remedy="Give a job's model_save_path, or the directory of a full inference model.",
             )
 
@@ -114,12 +116,14 @@ class Predictor:
             return None
 
     def predict(self, lines: Sequence[str | bytes]) -> F32:
-        """Predictions, [rows], of `feasign:slot` lines; a label (slot 1) and slots that the model has not are
-        ignored. Raises DataError with the number of a line that does not parse, the first is 1."""
+        """Predictions, [rows], of `feasign:slot` lines; a label (slot 1) and slots that the model lacks are ignored.
+
+        Raises DataError with the number of a line that does not parse, the first is 1.
+        """
         return self.answer(lines)[0]
 
     def answer(self, lines: Sequence[str | bytes], first: int = 1, name: str = "line") -> tuple[F32, Version]:
-        """The same with the model's version; lines are counted from `first` and called `name` in errors."""
+        """predict() with the model's version; lines are counted from `first` and called `name` in errors."""
         return self._answer(parse(lines, first, name))
 
     def predict_arrays(self, counts: Any, slots: Any, feasigns: Any) -> F32:
@@ -138,10 +142,10 @@ class Predictor:
         return running.model.predict(columns), running.model.version
 
     def refresh(self) -> bool:
-        """Looks at the donefiles and loads what is newer. True when another model runs now.
+        """Reads the donefiles and loads a newer model. True when another model runs now.
 
-        A newer model that is damaged, or not all there yet, is said (log and `problems`) and looked at again the next
-        time; the freshest one that is whole and newer than the running one is taken, else that stays.
+        A newer model that is damaged or incomplete is reported (log and `problems`) and read again at the next call.
+        The freshest valid model that is newer than the running one takes its place, if there is one.
         """
         return self._refresh(patient=False)
 
@@ -162,8 +166,8 @@ class Predictor:
         while True:
             try:
                 self._refresh(patient=True)
-            except Exception:  # the running model goes on, whatever it is
-                log.exception("the look for a newer model failed")
+            except Exception:  # whatever it is, the running model continues to predict
+                log.exception("the search for a newer model failed")
             if self._running is None and not waiting:
                 waiting = True
                 log.warning("waiting for a first inference model below %s", self.source)
@@ -177,119 +181,122 @@ class Predictor:
                 if listing is None:
                     listing = self._single()
             except CheckpointError as error:
-                self._note([str(error)])
+                self._report([str(error)])
                 return False
             problems = list(listing.problems)
-            swapped = self._take_freshest(listing.entries, problems, patient)
-            self._note(problems)
+            swapped = self._run_freshest(listing.lines, problems, patient)
+            self._report(problems)
             return swapped
 
-    def _single(self) -> catalog.Listing:
-        """The directory of one model, as if a donefile named it. It is loaded once."""
-        if self._running is not None or self._files.find(MANIFEST) is None:
-            return catalog.Listing(())
+    def _single(self) -> Listing:
+        """The directory of one model, as if a donefile listed it. It is loaded once."""
+        if self._running is not None or self._files.find(NAME) is None:
+            return Listing(())
         manifest, digest = read_manifest(self._files, "")
         if manifest.kind != "full":
             raise CheckpointError(
                 f"{self._files.url} is an incremental model: it needs the one below it",
                 remedy="Give the model_save_path that it lies in.",
             )
-        entry = Entry(day=manifest.day, pass_id=manifest.pass_id, digest=digest, kind="full", path="")
-        return catalog.Listing((entry,))
+        return Listing((DoneLine(path="", digest=digest, day=manifest.day, pass_id=manifest.pass_id, kind="full"),))
 
-    def _take_freshest(self, entries: Sequence[Entry], problems: list[str], patient: bool) -> bool:
+    def _run_freshest(self, lines: Sequence[DoneLine], problems: list[str], patient: bool) -> bool:
+        """Puts the freshest valid model in place of the running one; False when there is no newer one.
+
+        problems: what is wrong is added. patient: a model that is known as damaged is not read again at once.
+        """
         running = self._running
-        listed = {e.digest for e in entries}
+        listed = {line.digest for line in lines}
         self._damages = {digest: d for digest, d in self._damages.items() if digest in listed}
-        for entry in catalog.unlinked(entries):
-            if running is None or entry.age > running.age:
-                problems.append(f"{self._files.name(entry.path)} patches a model that no donefile names")
+        for line in catalog.unlinked(lines):
+            if running is None or age(line) > running.age:
+                problems.append(f"{self._files.name(line.path)} patches a model that no donefile names")
         built: Built | None = None
         bad: set[str] = set()
-        for chain in catalog.chains(entries):
+        for chain in catalog.chains(lines):
             newest = chain[-1]
             if running is not None and not self._is_newer(newest, running, listed):
                 break
-            if any(e.digest in bad for e in chain):
+            if any(line.digest in bad for line in chain):
                 continue
             try:
-                for entry in chain:
-                    if patient and (known := self._still_damaged(entry)):
-                        raise _Damaged(entry, known)
+                for line in chain:
+                    if patient and (problem := self._still_damaged(line)) is not None:
+                        raise _Damaged(line, problem)
                 built = self._build(chain, built)
                 model = self._ready(newest, built)
             except _Damaged as damaged:
-                bad.add(damaged.entry.digest)
+                bad.add(damaged.line.digest)
                 built = damaged.below or built
                 problems.append(str(damaged))
                 continue
-            self._running = _Running(model, built.digests, newest.age)
+            self._running = _Running(model, built.digests, age(newest))
             self.reloads += 1
             log.info("running %s: %d keys", model.version, len(model.table))
             return True
         return False
 
     @staticmethod
-    def _is_newer(entry: Entry, running: _Running, listed: set[str]) -> bool:
-        """A model of the same pass is newer when the running one's line is gone: the trainer went back behind it
-        and made it anew. What is older never takes its place."""
-        if entry.digest == running.model.version.digest:
+    def _is_newer(line: DoneLine, running: _Running, listed: set[str]) -> bool:
+        """A model of the same pass is newer when the running model is no longer listed: the trainer went back behind
+        that pass and recreated its model. An older model never replaces the running one."""
+        if line.digest == running.model.version.digest:
             return False
         if running.model.version.digest in listed:
-            return entry.age > running.age
-        return entry.age[:2] >= running.age[:2]
+            return age(line) > running.age
+        return age(line)[:2] >= running.age[:2]
 
-    def _still_damaged(self, entry: Entry) -> str:
-        """What is wrong with it, when it is known as damaged and its files look as they did then."""
-        damage = self._damages.get(entry.digest)
-        if damage is None or time.monotonic() - damage.seen > AGAIN_S:
-            return ""
-        return damage.problem if self._files.stamp(entry.path) == damage.stamp else ""
+    def _still_damaged(self, line: DoneLine) -> str | None:
+        """What is wrong with it, when it is known as damaged and its files are as they were then; else None."""
+        damage = self._damages.get(line.digest)
+        if damage is None or time.monotonic() - damage.seen > RETRY_S:
+            return None
+        return damage.problem if self._files.stamp(line.path) == damage.stamp else None
 
     def _build(self, chain: Chain, built: Built | None) -> Built:
-        """The chain put together, from the part of it that runs or was built just before, where there is one.
+        """The chain put together, upon the part of it that runs or was built just before, if there is one.
 
-        Raises _Damaged, with the part below the damaged one.
+        Raises _Damaged, with the part below the damaged model.
         """
-        digests = tuple(e.digest for e in chain)
+        digests = tuple(line.digest for line in chain)
         running = self._running
         stack = Stack()
         if built is not None and built.digests == digests[: len(built.digests)]:
             stack = Stack(built.digests, built.table, built.bundle)
         elif running is not None and running.digests == digests[: len(running.digests)]:
             stack = Stack(running.digests, running.model.table)
-        for entry in chain[len(stack.digests) :]:
-            stamp = self._files.stamp(entry.path)
+        for line in chain[len(stack.digests) :]:
+            stamp = self._files.stamp(line.path)
             try:
-                bundle = open_bundle(self._files, entry.path, entry.digest)
+                bundle = open_bundle(self._files, line.path, line.digest)
                 try:
                     stack.add(bundle)
                 except ValueError as error:
-                    raise CheckpointError(f"{self._files.name(entry.path)}: {error}") from error
+                    raise CheckpointError(f"{self._files.name(line.path)}: {error}") from error
             except CheckpointError as error:
-                self._damage(entry, error, stamp)
-                raise _Damaged(entry, str(error), stack.built()) from error
-        found = stack.built()
-        assert found is not None  # a chain that runs as a whole is no newer one
-        return found
+                self._record_damage(line, error, stamp)
+                raise _Damaged(line, str(error), stack.built()) from error
+        complete = stack.built()
+        assert complete is not None  # a chain all of which runs already is not a newer one
+        return complete
 
-    def _ready(self, entry: Entry, built: Built) -> Model:
+    def _ready(self, line: DoneLine, built: Built) -> Model:
         try:
             return Model(built.bundle, built.table, threads=self._threads)
         except CheckpointError as error:
-            named = CheckpointError(f"{self._files.name(entry.path)}: {error}")
-            self._damage(entry, named, self._files.stamp(entry.path))
-            raise _Damaged(entry, str(named), built) from error
+            named = CheckpointError(f"{self._files.name(line.path)}: {error}")
+            self._record_damage(line, named, self._files.stamp(line.path))
+            raise _Damaged(line, str(named), built) from error
 
-    def _damage(self, entry: Entry, error: CheckpointError, stamp: Stamp) -> None:
-        self._damages[entry.digest] = _Damage(str(error), stamp, time.monotonic())
+    def _record_damage(self, line: DoneLine, error: CheckpointError, stamp: Stamp) -> None:
+        self._damages[line.digest] = _Damage(str(error), stamp, time.monotonic())
         self.failed_reloads += 1
-        if entry.digest not in self._said:
-            self._said.add(entry.digest)
+        if line.digest not in self._logged:
+            self._logged.add(line.digest)
             kept = f"{self.version} stays" if self.version else "There is no model yet"
-            log.error("PASSED OVER: %s. %s; it is looked at again", error, kept)
+            log.error("SKIPPED: %s. %s; it is tried again", error, kept)
 
-    def _note(self, problems: list[str]) -> None:
+    def _report(self, problems: list[str]) -> None:
         for problem in problems:
             if problem not in self.problems and problem not in (d.problem for d in self._damages.values()):
                 log.warning("%s", problem)

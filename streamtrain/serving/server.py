@@ -46,12 +46,17 @@ class PredictResponse(BaseModel):
 
 
 def create_app(predictor: Predictor) -> FastAPI:
-    """The app; what loads models (`Predictor.watch`) is the caller's."""
+    """The app. The caller starts what loads models, `Predictor.watch`."""
     app = FastAPI(title="streamtrain", version=__version__, docs_url="/docs", redoc_url=None)
     registry = CollectorRegistry()
     registry.register(_ModelMetrics(predictor))
     requests = Counter("streamtrain_requests", "Requests to /predict.", ["status"], registry=registry)
-    seconds = Histogram("streamtrain_request_seconds", "Of /predict, whole.", buckets=_SECONDS, registry=registry)
+    seconds = Histogram(
+        "streamtrain_request_seconds",
+        "Duration of /predict, request and answer.",
+        buckets=_SECONDS,
+        registry=registry,
+    )
     rows = Counter("streamtrain_rows", "Rows predicted.", registry=registry)
     app.add_middleware(_Measured, path="/predict", requests=requests, seconds=seconds)
 
@@ -71,14 +76,14 @@ def create_app(predictor: Predictor) -> FastAPI:
         """503 until a model is loaded. age_seconds: since the model's event_time."""
         version = predictor.version
         timestamp = version.event_timestamp if version else None
-        found: dict[str, Any] = {
+        health: dict[str, Any] = {
             "status": "ok" if version else "waiting for a first model",
             "source": predictor.source,
             "model": version.to_json() if version else None,
             "age_seconds": None if timestamp is None else time.time() - timestamp,
             "problems": list(predictor.problems),
         }
-        return JSONResponse(found, 200 if version else 503)
+        return JSONResponse(health, 200 if version else 503)
 
     @app.get("/metrics")
     def metrics() -> Response:
@@ -117,19 +122,19 @@ class _Measured:
 
 
 class _ModelMetrics(Collector):
-    """The running model's figures, as they are when asked for."""
+    """The running model's figures at the time of the request."""
 
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
 
     def collect(self) -> Iterator[Metric]:
         predictor = self._predictor
-        yield CounterMetricFamily("streamtrain_reloads", "Models taken into use.", predictor.reloads)
+        yield CounterMetricFamily("streamtrain_reloads", "Models that replaced the running one.", predictor.reloads)
         yield CounterMetricFamily("streamtrain_failed_reloads", "Models found damaged.", predictor.failed_reloads)
-        yield GaugeMetricFamily("streamtrain_problems", "What /healthz names.", len(predictor.problems))
-        if checked := predictor.consistency:
-            yield GaugeMetricFamily("streamtrain_consistency_ok", "1: online and offline agree.", int(checked["ok"]))
-            if worst := checked.get("worst"):
+        yield GaugeMetricFamily("streamtrain_problems", "Problems that /healthz lists.", len(predictor.problems))
+        if report := predictor.consistency:
+            yield GaugeMetricFamily("streamtrain_consistency_ok", "1: online and offline agree.", int(report["ok"]))
+            if worst := report.get("worst"):
                 name = "streamtrain_consistency_largest_difference"
                 yield GaugeMetricFamily(name, "Relative to 1 + the value.", worst["relative"])
         version = predictor.version

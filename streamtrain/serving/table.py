@@ -1,4 +1,4 @@
-"""The sparse table of a served model: a vector a key, never changed once made."""
+"""The sparse table of a served model: a vector a key, immutable."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ Rows: TypeAlias = npt.NDArray[np.intp]
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 _UNSPREAD = np.uint64(pow(int(_SPREAD), -1, 1 << 64))
 _LAST = np.uint64(2**64 - 1)
-#: Marks that may share their high bits; 5 to 9 do where keys are not made for it.
+#: Most marks that may share their high bits; in tables whose keys were not chosen for it 5 to 9 do.
 _DEEPEST = 32
 
 
 class _Index:
-    """Sorted marks, and where those of each value of their high bits begin.
+    """Sorted marks, and where the marks of each value of the high bits begin.
 
-    A binary search misses the processor's cache twenty times a key among a million. Here the high bits say where a
-    mark stands but for the few that share them, which are stepped over, all keys at once: ten times as fast.
+    A binary search misses the processor's cache twenty times a key among a million. Here the high bits give a mark's
+    place, but for the few marks that share them, which are stepped over for all keys at once: ten times as fast.
     """
 
     def __init__(self, marks: U64) -> None:
@@ -45,19 +45,19 @@ class _Index:
         return self._marks.nbytes + self._starts.nbytes
 
     def find(self, marks: U64) -> Rows:
-        """The place of each, self.size for those that are not there."""
-        if self._depth > _DEEPEST:  # keys made so that they share their high bits
+        """The place of each, self.size for those that the index lacks."""
+        if self._depth > _DEEPEST:  # keys chosen to share their high bits
             rows: Rows = np.searchsorted(self.marks, marks)
         else:
             rows = np.take(self._starts, (marks >> self._shift).view(np.int64), mode="clip").astype(np.intp)
-            # past those that are less; fewer are left each time
+            # step past smaller marks; fewer keys are left each time
             left = np.flatnonzero(self._at(rows) < marks)
             at, wanted = np.take(rows, left), np.take(marks, left)
             while left.size:
                 at += 1
                 rows[left] = at
-                go_on = np.flatnonzero(self._at(at) < wanted)
-                left, at, wanted = np.take(left, go_on), np.take(at, go_on), np.take(wanted, go_on)
+                smaller = np.flatnonzero(self._at(at) < wanted)
+                left, at, wanted = np.take(left, smaller), np.take(at, smaller), np.take(wanted, smaller)
         rows[np.flatnonzero(self._at(rows) != marks)] = self.size
         return np.minimum(rows, self.size, out=rows)
 
@@ -68,14 +68,14 @@ class _Index:
 class Table:
     """Keys and their vectors, [n, width].
 
-    Keys are kept as marks (key * _SPREAD, one to one). The vectors end with one of zeros, that of all unknown keys.
+    Keys are stored as marks (key * _SPREAD, one to one). The last vector is zeros, that of every unknown key.
     """
 
     def __init__(self, index: _Index, values: F32) -> None:
         """values: [n + 1, width]."""
         self._index = index
         self._values = values
-        # a vector as one thing: taken in half of the time
+        # a vector as one item: gathered in half of the time
         self._vectors = values.view(np.dtype((np.void, 4 * values.shape[1]))).reshape(-1)
 
     @classmethod
@@ -84,8 +84,10 @@ class Table:
 
     @classmethod
     def of(cls, keys: U64, values: F32) -> Table:
-        """keys: in any order; key 0 is left out, it always has zeros. Raises ValueError naming a key that is there
-        twice."""
+        """keys: in any order; key 0 is left out, its vector is always zeros.
+
+        Raises ValueError naming a key that occurs twice.
+        """
         marks, order = _sorted(keys)
         kept = np.zeros((len(order) + 1, values.shape[1]), np.float32)
         np.take(values, order, axis=0, mode="clip", out=kept[:-1])
@@ -108,8 +110,8 @@ class Table:
 
     def gather(self, rows: Rows) -> F32:
         """The vectors, [len(rows), width]."""
-        found: F32 = np.take(self._vectors, rows, mode="clip").view(np.float32).reshape(len(rows), self.width)
-        return found
+        vectors: F32 = np.take(self._vectors, rows, mode="clip").view(np.float32).reshape(len(rows), self.width)
+        return vectors
 
     def gather_sums(self, rows: Rows, counts: npt.NDArray[np.int64]) -> F32:
         """Sums of vectors, [len(counts), width]: of the first counts[0] rows, of the next counts[1], and so on.
@@ -141,26 +143,26 @@ class Table:
         return self.gather(self.find(keys))
 
     def patched(self, keys: U64, values: F32, deleted: U64) -> Table:
-        """A new table: without the deleted keys, then with these in place of what they had before.
+        """A new table: without the deleted keys, then with `values` as the vectors of `keys`.
 
-        Raises ValueError naming a key that is there twice.
+        Raises ValueError naming a key that occurs twice.
         """
         marks, order = _sorted(keys)
         values = values[order]
         rows = self._index.find(marks)
         known = rows < len(self)
-        gone = self.find(deleted)
-        gone = gone[gone < len(self)]
-        if known.all() and not np.setdiff1d(gone, rows).size:  # same keys: only vectors change
+        dropped = self.find(deleted)
+        dropped = dropped[dropped < len(self)]
+        if known.all() and not np.setdiff1d(dropped, rows).size:  # same keys: only vectors change
             changed = self._values.copy()
             changed[rows] = values
             return Table(self._index, changed)
         keep = np.ones(len(self), bool)
         keep[rows[known]] = False
-        keep[gone] = False
+        keep[dropped] = False
         kept = np.flatnonzero(keep)
         old = self._index.marks[kept]
-        # where the new ones stand between the old ones
+        # the places of the new marks among the old ones
         places = np.arange(len(marks)) + np.searchsorted(old, marks)
         is_old = np.ones(len(old) + len(marks), bool)
         is_old[places] = False
@@ -188,21 +190,21 @@ class Patches:
         self._parts: list[tuple[U64, F32, npt.NDArray[np.bool_]]] = []
 
     def add(self, keys: U64, values: F32, deleted: U64) -> None:
-        """Raises ValueError naming a key that is there twice, or for another width."""
+        """Raises ValueError naming a key that occurs twice, or for another width."""
         if values.shape[1] != self._width:
             raise ValueError(f"its width is {values.shape[1]}, that of the model below {self._width}")
         _sorted(keys)
-        gone = np.setdiff1d(deleted, keys)
+        dropped = np.setdiff1d(deleted, keys)
         self._parts.append(
             (
-                np.concatenate([keys, gone]),
-                np.concatenate([values, np.zeros((len(gone), self._width), np.float32)]),
-                np.arange(len(keys) + len(gone)) < len(keys),
+                np.concatenate([keys, dropped]),
+                np.concatenate([values, np.zeros((len(dropped), self._width), np.float32)]),
+                np.arange(len(keys) + len(dropped)) < len(keys),
             )
         )
 
     def over(self, table: Table) -> Table:
-        """The table with all of them over it."""
+        """The table with all the patches over it."""
         if not self._parts:
             return table
         newest_first = self._parts[::-1]
@@ -213,13 +215,15 @@ class Patches:
 
 
 def _sorted(keys: U64) -> tuple[U64, Rows]:
-    """The keys' marks, ascending, and where each stood; without key 0. Raises ValueError naming a key that is there
-    twice."""
+    """The keys' marks, ascending, and the place of each among `keys`; without key 0.
+
+    Raises ValueError naming a key that occurs twice.
+    """
     marks = keys * _SPREAD
     order: Rows = np.argsort(marks)
     marks = marks[order]
     if (twice := np.flatnonzero(marks[1:] == marks[:-1])).size:
-        raise ValueError(f"key {int(keys[order[twice[0]]])} is there twice")
+        raise ValueError(f"key {int(keys[order[twice[0]]])} occurs twice")
     return (marks[1:], order[1:]) if marks.size and marks[0] == 0 else (marks, order)
 
 

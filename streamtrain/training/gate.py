@@ -1,12 +1,23 @@
-"""The AUC gate: whether a pass's predictions are so bad that it is not trained, or its model not published. Pure."""
+"""The AUC gate: whether a pass's predictions are so bad that it is not trained, or its model is withheld. Pure."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from streamtrain.config import GateConfig
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a pass's predictions lead to. out_of_bounds, withheld: why the pass is, why its model is; None: it is not.
+    trained: whether the pass is trained."""
+
+    out_of_bounds: str | None = None
+    withheld: str | None = None
+    trained: bool = True
 
 
 class Gate:
@@ -15,28 +26,28 @@ class Gate:
     def __init__(self, config: GateConfig) -> None:
         self._config = config
         self._recent: deque[float] = deque(maxlen=config.passes)
-        #: What the last pass that could be judged was found to be: '' within bounds. While it is out of bounds the
-        #: model stays withheld, whatever small passes follow.
-        self.last = ""
+        #: Why the last pass that could be judged is out of bounds; None: it is within them. As long as it is out of
+        #: bounds the model stays withheld, whatever small passes follow.
+        self.last: str | None = None
 
     def recall(self, passes: Iterable[tuple[float | None, int]]) -> None:
-        """Judges passes of before a restart, (predict AUC, rows) each, to be where it was."""
+        """Judges the passes before a restart, (predict AUC, rows) each, to have the same state as before it."""
         for auc, rows in passes:
             self.judge(math.nan if auc is None else auc, rows)
 
-    def judge(self, auc: float, rows: int) -> str:
-        """'' for a pass within bounds, which is remembered; else what is wrong with it.
+    def judge(self, auc: float, rows: int) -> str | None:
+        """Why a pass is out of bounds; None for one within them, whose AUC counts for the mean from now on.
 
-        auc: NaN when there is none (no clicks, no rows): within bounds.
+        auc: NaN when there is none (no clicks, no rows). Like a pass with too few rows, it is not judged: None.
         """
         if math.isnan(auc) or rows < self._config.min_rows:
-            return ""
+            return None
         self.last = self._judge(auc)
-        if not self.last:
+        if self.last is None:
             self._recent.append(auc)
         return self.last
 
-    def _judge(self, auc: float) -> str:
+    def _judge(self, auc: float) -> str | None:
         least = self._config.min_auc
         if least is not None and auc < least:
             return f"predict AUC {auc:.4f} is below stream.gate.min_auc, {least:g}"
@@ -48,4 +59,4 @@ class Gate:
                     f"predict AUC {auc:.4f} is more than stream.gate.max_drop, {drop:g}, below {mean:.4f}, the mean of "
                     f"the last {len(self._recent)} passes"
                 )
-        return ""
+        return None

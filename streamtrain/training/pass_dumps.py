@@ -1,4 +1,4 @@
-"""Dumps around the calls of a pass, on all workers: into a directory of this run, counted, renamed."""
+"""Dumps of a pass's predictions and training, on all workers: into a directory of this run, counted, renamed."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ log = logging.getLogger("streamtrain.dumps")
 class PassDumps:
     """The dumps that the config asks for; every worker has one.
 
-    check_ours: called on worker 0 before a change, raises when this run is no longer the job's. Raises ConfigError
-    when the model lists nothing to dump, or what cannot be dumped.
+    check_newest: called on worker 0 before a change, raises when a newer run has taken over. Raises ConfigError when
+    the model lists nothing to dump, or what cannot be dumped.
     """
 
-    def __init__(self, config: JobConfig, engine: Engine, check_ours: Callable[[], None]) -> None:
+    def __init__(self, config: JobConfig, engine: Engine, check_newest: Callable[[], None]) -> None:
         runner = config.runner
         self._engine = engine
-        self._check_ours = check_ours
+        self._check_newest = check_newest
         self._infer: _Kind | None = None
         self._train: _Kind | None = None
         if runner.need_infer_dump:
@@ -52,7 +52,7 @@ class PassDumps:
     def infer(self, plan: PassPlan) -> contextlib.AbstractContextManager[Dump | None]:
         """Around predicting a pass, on every worker. None: nothing is dumped.
 
-        Raises TrainingError naming the directory when it has not one line for each of the pass's rows, DiskError.
+        Raises TrainingError naming the directory when it lacks a line for one of the pass's rows, DiskError.
         """
         return self._around(self._infer, plan, plan.rows)
 
@@ -69,7 +69,7 @@ class PassDumps:
         run = secrets.randbits(31) if first else 0
         place = (plan.of.day, plan.of.pass_id)
         if first:
-            self._check_ours()
+            self._check_newest()
             kind.folder.stage(*place, run)
         run = self._sum(run)
         dump = Dump(kind.folder.staging(*place, run), kind.fields, kind.params)
@@ -79,16 +79,16 @@ class PassDumps:
                 remedy=f"{kind.folder.key} must be shared by all workers.",
             )
         yield dump
-        here = check_part(dump, self._engine.index)
+        rows_here = check_part(dump, self._engine.index)
         failpoint("dump.written")
-        found = self._sum(here)
-        if found != rows:
+        dumped = self._sum(rows_here)
+        if dumped != rows:
             raise TrainingError(
-                f"pass {plan.of}: {dump.directory} has {found} rows, there are {rows}",
+                f"pass {plan.of}: {dump.directory} has {dumped} rows, the pass has {rows}",
                 remedy=f"Is the disk of {kind.folder.key} full? Nothing of this pass was saved.",
             )
         if first:
-            self._check_ours()
+            self._check_newest()
             path = kind.folder.publish(*place, run, files_of(plan.markers))
             log.info("pass %s: %d rows dumped to %s", plan.of, rows, path)
 

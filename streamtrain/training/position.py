@@ -1,4 +1,4 @@
-"""How far the model in the servers is. Pure."""
+"""Where in the stream the model in the servers is. Pure."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from streamtrain.schedule import Schedule
 
 @dataclass
 class Progress:
-    """How far the model in the servers is: passes and rows trained, offsets read up to, what is saved.
+    """Where in the stream the model in the servers is.
 
-    shrinks, deletions, late_rows, untrained, event_time: as in the manifest.
+    pass_index: of the next pass. offsets: where it begins, by partition; None before a restore. saved: whether the
+    newest checkpoint contains all of it. The other fields are those of the manifest.
     """
 
     pass_index: int = 0
@@ -36,6 +37,7 @@ class Progress:
         )  # fmt: skip
 
     def advance(self, plan: PassPlan, schedule: Schedule, *, trained: bool) -> None:
+        """Past the plan's pass. trained: whether its rows were trained."""
         first = self.pass_index * schedule.split_per_pass
         self.pass_index += 1
         self.marker_offset = plan.end_offset

@@ -1,17 +1,17 @@
-"""A pass's checkpoint and the inference models that are due with it: saved, committed, looked after.
+"""A pass's checkpoint and the inference models that are due with it: saved, committed, then the old ones are deleted.
 
 At a day's end, in this order: show and click decay and keys are deleted (shrink), the keys touched since the last
-inference model are taken, the checkpoint is saved, the models are made out of it. Where the shrink takes keys below
-embedx_threshold, the servers load the checkpoint again: they would go on with an embedx that it has not. All of it
-becomes visible with the checkpoint's rename, so a restart from this checkpoint finds the day ended, one from an older
-checkpoint ends it again.
+inference model are saved, the checkpoint is saved, the models are built from it. Where the shrink takes keys below
+embedx_threshold, the servers reload the checkpoint; otherwise they would keep an embedx that the saved text has
+dropped. All of it becomes visible with the checkpoint's rename: a restart from this checkpoint finds the day ended, one
+from an older checkpoint ends it again.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,12 +25,13 @@ from streamtrain.checkpoint.store import CheckpointStore, seal
 from streamtrain.config import JobConfig
 from streamtrain.consistency.online import ConsistencyCheck
 from streamtrain.contracts.inference_models import DueModel
-from streamtrain.contracts.manifest import FileEntry, Manifest
+from streamtrain.contracts.manifest import Manifest
 from streamtrain.errors import CheckpointError
 from streamtrain.failpoints import failpoint
 from streamtrain.kafka.topics import JobTopics
 from streamtrain.schedule import PassId
-from streamtrain.training.exporter import Exported, Exporter, State
+from streamtrain.timings import Timings
+from streamtrain.training.exporter import Exporter, ModelState, SavedTables
 from streamtrain.training.position import Progress
 from streamtrain.training.upkeep import Upkeep
 
@@ -40,10 +41,18 @@ if TYPE_CHECKING:
 log = logging.getLogger("streamtrain.saving")
 
 
-class Saver:
-    """Every worker has one and calls it at the same passes; worker 0's stages, fences and renames.
+@dataclass(frozen=True)
+class _Commit:
+    """Worker 0's: what commits, on which topics."""
 
-    Raises ConfigError for what inference models, their URL or the consistency check cannot work with.
+    committer: Committer
+    topics: JobTopics
+
+
+class Saver:
+    """Every worker has one and calls it at the same passes; worker 0's stages, fences and renames. begin() comes first.
+
+    Raises ConfigError when the config's inference models, their URL or the consistency check are not possible.
     """
 
     def __init__(self, config: JobConfig, engine: Engine, run: Run, journal: Journal) -> None:
@@ -57,12 +66,18 @@ class Saver:
         self._exporter = Exporter(config, engine, run)
         self._upkeep = Upkeep(config, run) if first else None
         self._consistency = ConsistencyCheck(config, engine, run) if first else None
+        self._commit: _Commit | None = None
 
-    def begin(self, newest: Manifest | None) -> None:
-        """After the restore, on every worker. newest: of the checkpoint that was loaded; None: from nothing."""
+    def begin(self, newest: Manifest | None, topics: JobTopics, committer: Committer | None) -> None:
+        """After the restore, on every worker. committer: worker 0's.
+
+        newest: the manifest of the checkpoint that was loaded; None: the job starts from nothing.
+        """
+        if committer is not None:
+            self._commit = _Commit(committer, topics)
         chain = newest.chain if newest is not None else None
         if chain is not None and self._upkeep is not None and not self._models.can_be_patched(chain, all_members=True):
-            log.warning("the inference models so far are not whole: the next one is full")
+            log.warning("inference models of the chain so far are missing or damaged: the next one is full")
             chain = None
         self._exporter.chain = chain
         wanted = self._config.runner.save_first_base and self._config.stream.inference_model != "none"
@@ -75,8 +90,8 @@ class Saver:
             self._upkeep.begin(newest)
 
     def close(self) -> None:
-        """Waits for uploads and for a comparison that is under way. Raises CheckpointError when models could not be
-        uploaded, Fenced."""
+        """Waits for uploads and for a running comparison. Raises CheckpointError when models could not be uploaded,
+        Fenced."""
         try:
             if self._consistency is not None:
                 self._consistency.close()
@@ -84,61 +99,60 @@ class Saver:
             if self._upkeep is not None:
                 self._upkeep.close()
 
-    def is_due(self, of: PassId) -> bool:
-        """An inference model is published together with a checkpoint, so a pass with one has the other."""
-        due = of.pass_id % self._config.runner.checkpoint_per_pass == 0 or self._config.schedule.is_day_end(of)
-        return due or bool(self._exporter.due(of))
+    def is_due(self, after: PassId) -> bool:
+        """Whether a checkpoint is. An inference model is published with a checkpoint, so a pass with one has both."""
+        due = after.pass_id % self._config.runner.checkpoint_per_pass == 0 or self._config.schedule.is_day_end(after)
+        return due or bool(self._exporter.due(after))
 
-    def look_at_rows(self, of: PassId, text: Path, *, ins_ids: bool) -> None:
+    def sample_rows(self, trained: PassId, text: Path, *, ins_ids: bool) -> None:
         """The consistency check takes its sample of the pass's rows while they are on disk."""
-        if self._consistency is not None and self._exporter.due(of):
+        if self._consistency is not None and self._exporter.due(trained):
             self._consistency.sample(text, ins_ids=ins_ids)
 
     def poll(self) -> None:
-        """Publishes what a comparison has found."""
+        """Publishes the result of a comparison that has ended."""
         if self._consistency is not None:
             self._consistency.poll()
 
-    def save(
-        self, committer: Committer | None, topics: JobTopics, record: PassRecord, progress: Progress
-    ) -> PassRecord:
-        """Saves and commits; returns the record with the seconds that it took, by part. committer: worker 0's.
+    def save(self, record: PassRecord, progress: Progress) -> PassRecord:
+        """Saves and commits; returns the record with the seconds that it took, by part.
 
-        Raises Fenced, CheckpointError: what was there before stands then.
+        Raises Fenced, CheckpointError, KafkaError: the checkpoints before are in place then.
         """
         begin = time.monotonic()
+        timings = Timings()
+        day_end = self._config.schedule.is_day_end(record.of)
         self._engine.barrier()
         due = self._models_due(record)
-        parts: dict[str, float] = {}
-        if self._config.schedule.is_day_end(record.of):
-            self._shrink(progress)
-            parts["paddle_shrink"] = time.monotonic() - begin
-        taking = time.monotonic()
-        touched = self._exporter.take_touched(due)
+        if day_end:
+            with timings("paddle_shrink"):
+                self._shrink(progress)
+        touched = None
         if due:
-            parts["paddle_touched"] = time.monotonic() - taking
-        staged = self._store.stage(record.of) if committer is not None else None
+            with timings("paddle_touched"):
+                touched = self._exporter.save_touched(due)
+        staged = self._store.stage(record.of) if self._commit is not None else None
         saved = self._engine.save(staged)
         failpoint("save.written")
-        parts |= saved.seconds
-        if self._config.schedule.is_day_end(record.of) and self._engine.table.forgets_embedx:
-            again = time.monotonic()
-            scratch = self._run.empty("again") if committer is not None else None
-            keys = self._engine.load(staged or Path(), scratch)
-            if committer is not None and keys != saved.keys:
-                raise CheckpointError(f"{keys} keys were loaded again, {saved.keys} were saved")
-            parts["paddle_load"] = time.monotonic() - again
-        if committer is not None and staged is not None:
+        timings.update(saved.timings)
+        if day_end and self._engine.table.forgets_embedx:
+            with timings("paddle_load"):
+                self._reload(staged, saved.keys)
+        if self._commit is not None and staged is not None:
             record = replace(record, ended=time.time(), checkpoint_seconds=time.monotonic() - begin)
-            parts |= self._publish(committer, topics, record, progress, due, staged, touched, saved.keys)
-            said = ", ".join(f"{name} {seconds:.2f}" for name, seconds in parts.items())
-            log.info("pass %s: checkpoint saved, %.1f s (%s)", record.of, time.monotonic() - begin, said)
+            metrics = {"predict_auc": record.predict_auc, "train_auc": record.train_auc}
+            state = ModelState(progress.rows, progress.shrinks, progress.deletions, progress.event_time, metrics)
+            tables = SavedTables(record.of, staged, touched, state)
+            manifest = self._manifest(self._commit.topics, record, progress, saved.keys)
+            self._publish(self._commit.committer, manifest, tables, due, timings)
+            parts = ", ".join(f"{part} {seconds:.2f}" for part, seconds in timings.items())
+            log.info("pass %s: checkpoint saved, %.1f s (%s)", record.of, time.monotonic() - begin, parts)
         self._engine.barrier()
         progress.saved = True
-        return replace(record, checkpoint_seconds=time.monotonic() - begin, checkpoint_parts=parts)
+        return replace(record, checkpoint_seconds=time.monotonic() - begin, checkpoint_parts=dict(timings))
 
     def _models_due(self, record: PassRecord) -> list[DueModel]:
-        """None for a pass that the gate holds back: serving keeps the model that it has."""
+        """No model for a pass that the gate withholds: serving keeps the model that it has."""
         due = self._exporter.due(record.of)
         if due and record.withheld:
             log.error("pass %s: its inference model is WITHHELD: %s", record.of, record.withheld)
@@ -151,48 +165,36 @@ class Saver:
         progress.shrinks += 1
         failpoint("day.shrunk")
 
+    def _reload(self, staged: Path | None, saved_keys: int) -> None:
+        """The servers load what was just saved."""
+        scratch = self._run.empty("again") if staged is not None else None
+        keys = self._engine.load(staged or Path(), scratch)
+        if staged is not None and keys != saved_keys:
+            raise CheckpointError(f"{keys} keys were loaded again, {saved_keys} were saved")
+
     def _publish(
-        self,
-        committer: Committer,
-        topics: JobTopics,
-        record: PassRecord,
-        progress: Progress,
-        due: list[DueModel],
-        staged: Path,
-        touched: Path | None,
-        keys: int,
-    ) -> dict[str, float]:
-        """Worker 0's part, with the tables saved in `staged`. Returns seconds by part."""
-        laps = [time.monotonic()]
-        files = seal(staged)
-        laps.append(time.monotonic())
+        self, committer: Committer, manifest: Manifest, tables: SavedTables, due: list[DueModel], timings: Timings
+    ) -> None:
+        """Worker 0's part. manifest: without files, models and chain."""
+        with timings("sealed"):
+            files = seal(tables.checkpoint)
         if due and self._consistency is not None:
             self._consistency.dump()
-        metrics = {"predict_auc": record.predict_auc, "train_auc": record.train_auc}
-        state = State(progress.rows, progress.shrinks, progress.deletions, progress.event_time, metrics)
-        exported = self._exporter.build(due, staged, touched, record.of, state)
-        laps.append(time.monotonic())
-        self._journal.sync()
-        committer.publish(staged, self._manifest(topics, record, progress, keys, files, exported), exported.models)
-        laps.append(time.monotonic())
+        exported = self._exporter.build(due, tables, timings)
+        with timings("committed"):
+            self._journal.sync()
+            manifest = replace(manifest, files=files, models=tuple(exported.models), chain=exported.chain)
+            committer.publish(tables.checkpoint, manifest, exported.models)
         self._exporter.chain = exported.chain
         if self._upkeep is not None:
-            self._upkeep.run(record.of)
+            self._upkeep.run(tables.id)
         if self._consistency is not None and exported.models:
             self._consistency.start(list(exported.models)[-1])
         for model in exported.models:
-            log.info("pass %s: inference model %s published", record.of, self._models.path(model))
-        return {"sealed": laps[1] - laps[0], **exported.seconds, "committed": laps[3] - laps[2]}
+            log.info("pass %s: inference model %s published", tables.id, self._models.path(model))
 
-    def _manifest(
-        self,
-        topics: JobTopics,
-        record: PassRecord,
-        progress: Progress,
-        keys: int,
-        files: tuple[FileEntry, ...],
-        exported: Exported,
-    ) -> Manifest:
+    def _manifest(self, topics: JobTopics, record: PassRecord, progress: Progress, keys: int) -> Manifest:
+        """Without files, models and chain."""
         return Manifest(
             job=self._config.stream.job,
             day=record.day,
@@ -209,12 +211,10 @@ class Saver:
             config_sha256=self._config.sha256,
             program=f"streamtrain {__version__}",
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            files=files,
+            files=(),
             shrinks=progress.shrinks,
             deletions=progress.deletions,
             late_rows=progress.late_rows,
             untrained=progress.untrained,
             event_time=progress.event_time,
-            models=tuple(exported.models),
-            chain=exported.chain,
         )

@@ -27,7 +27,7 @@ from streamtrain.feed.passes import PassPlan
 from streamtrain.kafka.topics import JobTopics, TopicNames, wait_for_topics
 from streamtrain.kafka.transactions import KafkaOffsetLog
 from streamtrain.schedule import PassId
-from streamtrain.training.gate import Gate
+from streamtrain.training.gate import Gate, Verdict
 from streamtrain.training.pass_dumps import PassDumps
 from streamtrain.training.position import Progress
 from streamtrain.training.saving import Saver
@@ -72,7 +72,7 @@ class Trainer:
         self._committer: Committer | None = None  # worker 0's
 
     def run(self) -> None:
-        """Returns after the last pass of end_day, or after a clean stop with all that is done saved."""
+        """Returns after the last pass of end_day, or after a clean stop, with every trained pass saved."""
         self._phase(f"{phases.WAITING} Kafka")
         topics = wait_for_topics(self._properties, self._names, self._stop, self._phase)
         if topics is None:
@@ -86,21 +86,21 @@ class Trainer:
             self._train(topics)
         except CheckpointError:
             if self._committer is not None:
-                self._run.check_newest()  # a newer trainer has cleared our files: that is the reason
+                self._run.check_newest()  # a newer trainer that has cleared the files is the reason then
             raise
 
     def _train(self, topics: JobTopics) -> None:
-        self._saver.begin(self._restore(topics))
+        self._saver.begin(self._restore(topics), topics, self._committer)
         feed = self._open_feed(topics)
         record = None
         try:
             while (data := self._next_pass(feed)) is not None:
                 record = self._predict_and_train(data)
                 if self._saver.is_due(data.plan.of):
-                    record = self._save(topics, record)
-                self._write_down(record)
+                    record = self._save(record)
+                self._add_to_journal(record)
             if record is not None and not self._progress.saved:
-                self._save(topics, record)
+                self._save(record)
             self._saver.close()
         finally:
             feed.close()
@@ -117,7 +117,7 @@ class Trainer:
             )
 
     def _restore(self, topics: JobTopics) -> Manifest | None:
-        """Worker 0 chooses the checkpoint and tells the others its pass; all load it. Returns its manifest."""
+        """Worker 0 chooses the checkpoint and sends its pass to the others; all load it. Returns its manifest."""
         chosen = self._committer.restore() if self._committer is not None else None
         self._phase(phases.LOADING)
         schedule = self._config.schedule
@@ -131,29 +131,29 @@ class Trainer:
             log.info("last model: none found, starting from nothing")
             self._progress = Progress(offsets=dict.fromkeys(range(topics.partitions), 0))
             return None
-        of = schedule.pass_at(number - 1)
-        checkpoint = chosen or self._find(of)
+        pass_id = schedule.pass_at(number - 1)
+        checkpoint = chosen or self._find(pass_id)
         manifest = checkpoint.manifest
         if manifest is None:
-            raise CheckpointError(f"checkpoint {of} cannot be read: {checkpoint.problem}")
-        log.info("last model: %s found at %s, verified, loading", of, checkpoint.path)
+            raise CheckpointError(f"checkpoint {pass_id} cannot be read: {checkpoint.problem}")
+        log.info("last model: %s found at %s, verified, loading", pass_id, checkpoint.path)
         begin = time.monotonic()
         keys = self._engine.load(checkpoint.path, self._run.directory if self._committer is not None else None)
         if keys != manifest.keys:
             raise CheckpointError(f"{checkpoint.path}: {keys} keys were loaded, its manifest says {manifest.keys}")
-        log.info("last model: %s loaded, %d keys, %.1f s", of, keys, time.monotonic() - begin)
+        log.info("last model: %s loaded, %d keys, %.1f s", pass_id, keys, time.monotonic() - begin)
         failpoint("restore.loaded")
         self._progress = Progress.of_manifest(manifest, number)
         if self._gate is not None and self._committer is not None:
             self._gate.recall((r.predict_auc, r.rows) for r in self._journal.read())
         return manifest
 
-    def _find(self, of: PassId) -> Checkpoint:
+    def _find(self, pass_id: PassId) -> Checkpoint:
         for checkpoint in self._store.list():
-            if checkpoint.of == of:
+            if checkpoint.of == pass_id:
                 return checkpoint
         raise CheckpointError(
-            f"worker {self._engine.index} does not see checkpoint {of} in {self._store.root}",
+            f"worker {self._engine.index} does not see checkpoint {pass_id} in {self._store.root}",
             remedy="runner.model_save_path must be shared by all workers.",
         )
 
@@ -176,11 +176,11 @@ class Trainer:
     def _next_pass(self, feed: Feed) -> PassData | None:
         """The next pass once every worker has it; None at the end of the stream or at a stop.
 
-        The workers ask each other in step, so that all of them go on, or all stop at the same pass.
+        The workers decide together, so that all of them continue, or all stop at the same pass.
         """
-        said = 0.0
         begin = time.monotonic()
-        of = self._config.schedule.pass_at(self._progress.pass_index)
+        next_report = 0.0
+        pass_id = self._config.schedule.pass_at(self._progress.pass_index)
         while True:
             ready = feed.ready(0.3)
             flags = np.array([ready, self._stop.is_set()], np.int64)
@@ -192,10 +192,11 @@ class Trainer:
             if flags[0] == self._engine.workers:
                 return feed.take()
             if not ready:
-                self._phase(f"{phases.WAITING} Kafka" if feed.kafka_is_away else f"{phases.WAITING} pass {of}'s splits")
-            if time.monotonic() - begin > said:
-                log.info("pass %s: waiting for its splits", of)
-                said = max(10.0, 2 * said)
+                what = "Kafka" if feed.kafka_is_away else f"pass {pass_id}'s splits"
+                self._phase(f"{phases.WAITING} {what}")
+            if time.monotonic() - begin > next_report:
+                log.info("pass %s: waiting for its splits", pass_id)
+                next_report = max(10.0, 2 * next_report)
 
     def _predict_and_train(self, data: PassData) -> PassRecord:
         """Predicts the pass with the model so far, then trains on it; counts the rows at each step."""
@@ -209,7 +210,7 @@ class Trainer:
                 self._check_rows(plan, "read", data.rows, dataset.rows)
             failpoint("pass.read")
             self._phase(phases.PREDICTING)
-            self._engine.barrier()  # nobody trains while another still predicts
+            self._engine.barrier()  # no worker trains while another still predicts
             started = time.monotonic()
             with self._dumps.infer(plan) as dump:
                 predicted = self._engine.predict(dataset, dump) if dataset is not None else PassStats.empty()
@@ -218,7 +219,8 @@ class Trainer:
             log.info("pass %s: predict AUC %.6f", plan.of, predicted.auc)
             failpoint("pass.predicted")
             halfway = time.monotonic()
-            gated, withheld, train = self._judge(plan, predicted)
+            verdict = self._judge(plan, predicted)
+            train = verdict.trained
             self._phase(phases.TRAINING)
             self._engine.barrier()
             with self._dumps.train(plan, plan.rows if train else 0) as dump:
@@ -226,7 +228,7 @@ class Trainer:
                 self._check_rows(plan, "trained", data.rows if train else 0, trained.rows)
             trained = self._engine.global_stats(trained)
             log.info("pass %s: train AUC %.6f", plan.of, trained.auc)
-            self._saver.look_at_rows(plan.of, data.file, ins_ids=self._dumps.any)
+            self._saver.sample_rows(plan.of, data.file, ins_ids=self._dumps.any)
         finally:
             if dataset is not None:
                 dataset.release()
@@ -240,37 +242,39 @@ class Trainer:
             plan.of.day, plan.of.pass_id, plan.rows, _or_none(predicted.auc), _or_none(trained.auc),
             seconds=end - begin, read_seconds=started - begin, predict_seconds=halfway - started,
             train_seconds=end - halfway, predict_histogram=pack(predicted.pos, predicted.neg),
-            gate=gated, trained=train, withheld=withheld,
+            gate=verdict.out_of_bounds or "", trained=train, withheld=verdict.withheld or "",
         )  # fmt: skip
 
-    def _judge(self, plan: PassPlan, predicted: PassStats) -> tuple[str, str, bool]:
-        """What the gate says of the pass ('' within bounds), why its model is withheld ('' if not), whether it is
-        trained. Worker 0 judges for all; others only know whether."""
+    def _judge(self, plan: PassPlan, predicted: PassStats) -> Verdict:
+        """Worker 0 judges for all; the others learn its verdict, not its reasons."""
         config = self._config.stream.gate
         if self._gate is None or config is None:
-            return "", "", True
-        said = self._gate.judge(predicted.auc, plan.rows) if self._committer is not None else ""
-        flags = np.array([bool(said), bool(self._gate.last)], np.int64)
-        out, holding = (bool(flag) for flag in self._engine.all_reduce_sum(flags))
+            return Verdict()
+        reason = self._gate.judge(predicted.auc, plan.rows) if self._committer is not None else None
+        flags = np.array([reason is not None, self._gate.last is not None], np.int64)
+        out, withhold = (bool(flag) for flag in self._engine.all_reduce_sum(flags))
         train = not out or config.train
-        if said:
-            log.error("pass %s is OUT OF BOUNDS: %s; it is %s", plan.of, said, "trained" if train else "NOT TRAINED")
-        withheld = (self._gate.last or "out of bounds") if holding and not config.export else ""
-        return (said or "out of bounds") if out else "", withheld, train
+        if reason is not None:
+            log.error("pass %s is OUT OF BOUNDS: %s; it is %s", plan.of, reason, "trained" if train else "NOT TRAINED")
+        return Verdict(
+            (reason or "out of bounds") if out else None,
+            (self._gate.last or "out of bounds") if withhold and not config.export else None,
+            train,
+        )
 
     @staticmethod
-    def _check_rows(plan: PassPlan, what: str, expected: int, found: int) -> None:
-        if expected != found:
+    def _check_rows(plan: PassPlan, what: str, expected: int, actual: int) -> None:
+        if expected != actual:
             raise TrainingError(
-                f"pass {plan.of}: {found} rows were {what}, there are {expected}",
+                f"pass {plan.of}: {actual} rows were {what}, there are {expected}",
                 remedy="Nothing of this pass was saved; a restart trains it again from the last checkpoint.",
             )
 
-    def _save(self, topics: JobTopics, record: PassRecord) -> PassRecord:
+    def _save(self, record: PassRecord) -> PassRecord:
         self._phase(phases.SAVING)
-        return self._saver.save(self._committer, topics, record, self._progress)
+        return self._saver.save(record, self._progress)
 
-    def _write_down(self, record: PassRecord) -> None:
+    def _add_to_journal(self, record: PassRecord) -> None:
         self._saver.poll()
         if self._committer is not None:
             self._journal.append(replace(record, ended=time.time()))

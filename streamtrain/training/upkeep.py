@@ -23,7 +23,7 @@ log = logging.getLogger("streamtrain.upkeep")
 
 
 class Upkeep:
-    """Worker 0's. The store must be taken over before begin(). Raises ConfigError for a URL that cannot be opened."""
+    """Worker 0's. The run must have taken over before begin(). Raises ConfigError for a URL that cannot be opened."""
 
     def __init__(self, config: JobConfig, run: Run) -> None:
         self._run = run
@@ -35,47 +35,50 @@ class Upkeep:
         self._mirror = Mirror(self._url, run.root, run.check_newest) if self._url is not None else None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="upload")
         self._uploads: list[Future[None]] = []
-        self._gone: list[str] = []  # directories that no line names, once the uploaded donefiles say so too
+        self._unlisted: list[str] = []  # models to delete once the uploaded donefiles do not list them either
         self._newest_upload = 0
 
     def begin(self, newest: Manifest | None) -> None:
-        """After a restore of checkpoint `newest`: what a crash has left undone. Raises Fenced, CheckpointError.
+        """After a restore of checkpoint `newest`: completes what a crash interrupted. Raises Fenced, CheckpointError.
 
-        Where a damaged checkpoint was passed over, nothing is swept: it may still be mended by hand.
+        When a damaged checkpoint was skipped, nothing is swept: it may still be repaired by hand.
         """
         if self._keep_models and newest is not None and all(c.of <= newest.of for c in self._store.list()):
             self._models.sweep(newest.models)
         self.run(newest.of if newest is not None else None)
 
     def run(self, newest: PassId | None) -> None:
-        """Deletes at once, uploads in a thread. newest: the checkpoint that the trainer stands on; later ones are
-        damaged ones, which are left as they are. Raises Fenced, CheckpointError."""
+        """Deletes at once, uploads in a thread. Raises Fenced, CheckpointError.
+
+        newest: the checkpoint that was restored or just published; later ones are damaged, and are left as they are.
+        """
         now = time.time()
         lines = self._models.lines()
-        gone: list[DoneLine] = old_models(lines, self._keep_models, now) if self._keep_models else []
-        kept = [line for line in lines if line not in gone]
-        if gone:
+        old: list[DoneLine] = old_models(lines, self._keep_models, now) if self._keep_models else []
+        kept = [line for line in lines if line not in old]
+        if old:
             self._models.write_donefiles(kept)
-            log.info("inference models no longer kept: %s", ", ".join(line.path for line in gone))
+            log.info("inference models no longer kept: %s", ", ".join(line.path for line in old))
         if self._mirror is not None:
             self._raise_of_uploads()
-            self._gone += [x.path for x in gone]
+            self._unlisted += [line.path for line in old]
             self._newest_upload += 1
             self._uploads.append(self._pool.submit(self._upload, self._mirror, self._newest_upload, kept))
         else:
-            self._delete_models([line.path for line in gone])
+            self._delete_models([line.path for line in old])
         if self._keep_checkpoints and newest is not None:
             self._delete_checkpoints(self._keep_checkpoints, newest, now)
 
     def close(self) -> None:
-        """Waits for the uploads that are under way. Raises CheckpointError when the last one failed, Fenced."""
+        """Waits for running uploads. Raises CheckpointError when the last one failed, Fenced."""
         self._pool.shutdown(wait=True)
         self._raise_of_uploads()
-        if self._mirror is not None and self._mirror.problem:
-            raise CheckpointError(self._mirror.problem, remedy="Mend the store: a restart uploads what is missing.")
+        if self._mirror is not None and self._mirror.problem is not None:
+            raise CheckpointError(self._mirror.problem, remedy="Fix the store: a restart uploads what is missing.")
 
     def _delete_checkpoints(self, keep: Keep, newest: PassId, now: float) -> None:
-        """Besides the newest ones the one that was last published with an inference model: it says what that is."""
+        """Besides the newest ones, the one that was last published with an inference model is kept: its manifest names
+        that model."""
         made: dict[PassId, float] = {}
         with_models: list[PassId] = []
         for checkpoint in self._store.list():
@@ -91,12 +94,12 @@ class Upkeep:
 
     def _upload(self, mirror: Mirror, number: int, lines: list[DoneLine]) -> None:
         if number != self._newest_upload:
-            return  # a later one waits, and has all of its lines
-        gone, self._gone = self._gone, []
-        mirror.run(lines, gone)
-        said = {"url": self._url, "problem": mirror.problem, "time": time.time()}
-        self._run.replace(self._run.root / reports.UPLOAD, reports.encode(said))
-        self._delete_models(gone)
+            return  # a later upload waits, and has all of its lines
+        unlisted, self._unlisted = self._unlisted, []
+        mirror.run(lines, unlisted)
+        report = {"url": self._url, "problem": mirror.problem or "", "time": time.time()}
+        self._run.replace(self._run.root / reports.UPLOAD, reports.encode(report))
+        self._delete_models(unlisted)
 
     def _raise_of_uploads(self) -> None:
         done = [upload for upload in self._uploads if upload.done()]

@@ -167,9 +167,7 @@ def test_a_damaged_model_is_named_and_taken_when_healed(
     for _ in range(2):
         assert not predictor.refresh()
         assert len(predictor.problems) == 1 and str(damaged) in predictor.problems[0]
-    assert [r.levelname for r in caplog.records if "PASSED OVER" in r.message and str(damaged) in r.message] == [
-        "ERROR"
-    ]
+    assert [r.levelname for r in caplog.records if "SKIPPED" in r.message and str(damaged) in r.message] == ["ERROR"]
     assert predictor.failed_reloads == 2 and predictor.reloads == 1
     check(predictor, exports, first)
     damaged.write_bytes(good)
@@ -265,7 +263,7 @@ def test_a_line_of_another_manifest_is_refused(exports: Exports, networks: list[
     donefile.write_text(text[1] + "\nnonsense\n")
     predictor.refresh()
     assert any("no donefile names" in p for p in predictor.problems)
-    assert any("patch_donefile.txt, line 2 is passed over" in p for p in predictor.problems)
+    assert any("patch_donefile.txt, line 2 is skipped" in p for p in predictor.problems)
 
 
 def test_weights_that_are_no_numbers_are_refused(exports: Exports, networks: list[Network]) -> None:
@@ -277,7 +275,7 @@ def test_weights_that_are_no_numbers_are_refused(exports: Exports, networks: lis
     exports.full(DAY, 2, vectors(KEYS, 1), Network(**{**vars(networks[0]), "program": b"\x08garbage"}))
     predictor = Predictor(exports.root)
     check(predictor, exports, first)
-    assert "Paddle cannot load" in predictor.problems[0] and "predicts no number" in predictor.problems[1]
+    assert "Paddle cannot load" in predictor.problems[0] and "does not predict a number" in predictor.problems[1]
 
 
 def test_reloads_under_requests(exports: Exports, networks: list[Network]) -> None:
@@ -416,7 +414,7 @@ def test_the_server(exports: Exports, networks: list[Network]) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
         said = process.stderr.read()
-        assert said.count("PASSED OVER") == 1 and "Traceback" not in said
+        assert said.count("SKIPPED") == 1 and "Traceback" not in said
 
 
 def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:

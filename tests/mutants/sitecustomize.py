@@ -38,13 +38,14 @@ if MUTANT == "skip-one-row":
 elif MUTANT == "train-one-twice":
     change_first_batch(lambda lines: [*lines, lines[0]])
 elif MUTANT == "drop-a-part-file":
+    from streamtrain.contracts.table_text import SHARD
     from streamtrain.engine import tables
 
     original = tables.arrange_sparse
 
     def arrange(raw: Any, directory: Any, *more: Any) -> None:
         original(raw, directory, *more)
-        largest = max((directory / tables.SHARD).glob("*.txt"), key=lambda p: p.stat().st_size)
+        largest = max((directory / SHARD).glob("*.txt"), key=lambda p: p.stat().st_size)
         largest.unlink()
 
     tables.arrange_sparse = arrange
@@ -62,9 +63,9 @@ elif MUTANT == "swap-two-revisions":
 
     Ledger.add = add_swapped  # type: ignore[method-assign]
 elif MUTANT == "export-wrong-weights":
-    from streamtrain.checkpoint import sparsetext
+    from streamtrain.contracts import table_text
 
-    shorten = sparsetext.shorten
+    shorten = table_text.shorten
 
     def shorten_wrong(data: bytes, columns: Any) -> tuple[bytes, int]:
         """Each key has embed_w's sign turned: well-formed, its digests right, and wrong."""
@@ -72,6 +73,6 @@ elif MUTANT == "export-wrong-weights":
         rows = [line.split(b" ") for line in text.splitlines()]
         return b"".join(b" ".join([r[0], b"%g" % -float(r[1]), *r[2:]]) + b"\n" for r in rows), count
 
-    sparsetext.shorten = shorten_wrong
+    table_text.shorten = shorten_wrong
 elif MUTANT:
     raise SystemExit(f"no such mutant: {MUTANT}")

@@ -8,13 +8,17 @@ from hypothesis import strategies as st
 
 from streamtrain.checkpoint.retention import Keep, old_checkpoints, old_models
 from streamtrain.checkpoint.runs import Run
-from streamtrain.contracts.inference_models import DoneLine, DueModel, due_models
+from streamtrain.contracts.inference_models import DoneLine, DueModel, Kind, due_models
+from streamtrain.contracts.manifest import ModelRef
 from streamtrain.schedule import PassId, Schedule
 
 
-def line(number: int, kind: str, base: int | None, published: float) -> DoneLine:
-    values = {"path": f"d/{number}", "digest": f"x{number}", "kind": kind, "published": published}
-    return DoneLine({**values, "base": {"digest": f"x{base}"} if base is not None else None})
+def line(number: int, kind: Kind, base: int | None, published: float) -> DoneLine:
+    patched = ModelRef("20240101", base, f"x{base}") if base is not None else None
+    return DoneLine(
+        path=f"d/{number}", digest=f"x{number}", day="20240101", pass_id=number, kind=kind, published=published,
+        base=patched,
+    )  # fmt: skip
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=12), st.integers(1, 15), st.floats(0, 1e6), st.floats(1e6, 2e6))
@@ -37,9 +41,9 @@ def test_models_go_by_chains(kinds: list[bool], count: int, seconds: float, grac
     gone = old_models(lines, Keep(count, seconds), now, grace)
     bases = [x.digest for x in lines if x.kind == "full"]
     for x in gone:
-        mine = x.digest if x.kind == "full" else x.values["base"]["digest"]
+        mine = x.base.digest if x.base else x.digest
         assert mine not in bases[-count:]
-        together = [y for y in lines if y.digest == mine or (y.values["base"] or {}).get("digest") == mine]
+        together = [y for y in lines if y.digest == mine or (y.base and y.base.digest == mine)]
         assert all(y in gone for y in together)  # never a base without its increments
         assert all(now - y.published >= seconds for y in together)
     if not seconds and not grace:
@@ -60,13 +64,13 @@ def test_due(mode: str, frequency: int, per_pass: int, index: int, has_base: boo
     schedule = Schedule(120, per_pass, "20240101", "20240103")
     of = schedule.pass_at(index)
     due = due_models(mode, frequency, of, schedule, has_base=has_base)
-    daily = [x for x in due if x.of.pass_id == 0]
-    within = [x for x in due if x.of.pass_id]
-    assert len({x.of for x in due}) == len(due)
+    daily = [x for x in due if x.id.pass_id == 0]
+    within = [x for x in due if x.id.pass_id]
+    assert len({x.id for x in due}) == len(due)
     if mode == "none":
         assert not due
     assert bool(daily) == (mode in ("both", "full") and schedule.is_day_end(of))
-    assert all(x.kind == "full" and x.of.day > of.day for x in daily)
+    assert all(x.kind == "full" and x.id.day > of.day for x in daily)
     assert within in ([], [DueModel(of, "full")], [DueModel(of, "incremental")])
     if within and mode != "full":
         assert within[0].kind == ("incremental" if has_base else "full")

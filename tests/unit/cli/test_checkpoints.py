@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from streamtrain.checkpoint.tabletext import find_keys, parse_line
+from streamtrain.checkpoint.table_files import find_keys
 from streamtrain.config import JobConfig
 from streamtrain.contracts.inference_models import DoneLine
+from streamtrain.contracts.manifest import ModelRef
+from streamtrain.contracts.table_text import parse_line
 from streamtrain.engine.tables import TableFormat
 from streamtrain.errors import CheckpointError
 from tests.support.jobs import write_config
@@ -92,13 +94,13 @@ def test_models(config: JobConfig) -> None:
     assert "no inference models" in run(*command).stdout
     root = config.model_save_path
     (root / "20240102/inference_model_0").mkdir(parents=True)
-    base = {"day": "20240102", "pass_id": 0, "digest": "b"}
+    base = ModelRef("20240102", 0, "b")
 
     def line(kind: str, pass_id: int, published: float, **more: Any) -> bytes:
         path = f"20240102/inference_model_{pass_id}"
         values = {"day": "20240102", "pass_id": pass_id, "kind": kind, "path": path, "digest": "d", "keys": 1032}
-        more = {"deleted": 0, "rows": 91234, "event_time": "2024-01-02T06:00:00", "base": None, **more}
-        return DoneLine({**values, **more, "published": published}).encode()
+        more = {"deleted": 0, "rows": 91234, "event_time": "2024-01-02T06:00:00", **more}
+        return DoneLine(**values, **more, published=published).encode()
 
     (root / "base_donefile.txt").write_bytes(line("full", 0, 2.0))
     (root / "patch_donefile.txt").write_bytes(line("incremental", 1, 1.0) + line("incremental", 2, 3.0, base=base))

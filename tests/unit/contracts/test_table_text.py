@@ -1,16 +1,13 @@
-"""Paddle's text to that of inference models."""
+"""The columns of the sparse table's text."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamtrain.checkpoint import sparsetext
-from streamtrain.errors import CheckpointError
+from streamtrain.contracts import table_text
+from streamtrain.contracts.table_text import RULES, TableColumns, Thresholds, state_columns
 
-TWO = sparsetext.TextColumns(2)
+TWO = TableColumns(2)
 number = st.floats(-1e3, 1e3, width=32).map(lambda x: f"{x:.6g}")
 line = st.tuples(
     st.integers(1, 2**64 - 1),
@@ -25,59 +22,53 @@ def text(lines: list[tuple[int, list[str], list[str] | None]]) -> bytes:
 
 
 @given(st.lists(line, max_size=30))
-def test_columns(lines: list[tuple[int, list[str], list[str] | None]]) -> None:
-    found, count = sparsetext.shorten(text(lines), TWO)
+def test_shortened_lines(lines: list[tuple[int, list[str], list[str] | None]]) -> None:
     expected = "".join(f"{k} {' '.join([stats[5], *(embedx or ['0', '0'])[:2]])}\n" for k, stats, embedx in lines)
-    assert (found.decode(), count) == (expected, len(lines))
+    assert table_text.shorten(text(lines), TWO) == (expected.encode(), len(lines))
 
 
-def test_blocks_and_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sparsetext, "BLOCK", 50)  # shorter than a line
-    keys = [2**64 - 1, 7, 10**18 + 1]
-    source, target = tmp_path / "part-0", tmp_path / "short.txt"
-    source.write_bytes(text([(k, ["0.125"] * 7, ["1", "2", "3"]) for k in keys]))
-    assert sparsetext.write_short(source, target, TWO) == 3
-    assert sparsetext.keys_of(target).tolist() == sparsetext.keys_of(source).tolist() == keys
-    assert sparsetext.keys_of(target).dtype == np.uint64
+@given(st.lists(line, max_size=30))
+def test_parsed_lines(lines: list[tuple[int, list[str], list[str] | None]]) -> None:
+    for (key, stats, embedx), data in zip(lines, text(lines).splitlines(), strict=True):
+        state = table_text.parse_line(data, TWO.names)
+        assert (state.key, state.show, state.click, state.embed_w) == (key, *map(float, (stats[3], stats[4], stats[5])))
+        assert state.embedx == tuple(map(float, (embedx or [])[:2]))
 
 
-def test_what_is_cut_or_no_line_is_named(tmp_path: Path) -> None:
-    source = tmp_path / "part-0"
-    source.write_bytes(b"1 2 3 4 5 6 7 8\n1 2 3")
-    with pytest.raises(CheckpointError, match=r"the last line of .*part-0 is cut"):
-        sparsetext.write_short(source, tmp_path / "out", TWO)
-    source.write_bytes(b"1 2 3\n")
-    with pytest.raises(CheckpointError, match=r"part-0: a line of 3 columns: 1 2 3"):
-        sparsetext.write_short(source, tmp_path / "out", TWO)
+@pytest.mark.parametrize(
+    ("rule", "embed", "embedx"),
+    [
+        ("SparseNaiveSGDRule", 0, 0),
+        ("SparseAdaGradSGDRule", 1, 1),
+        ("SparseAdaGradV2SGDRule", 1, 1),
+        ("StdAdaGradSGDRule", 1, 3),
+        ("SparseAdamSGDRule", 4, 8),
+        ("SparseSharedAdamSGDRule", 4, 4),
+    ],
+)
+def test_what_each_rule_keeps(rule: str, embed: int, embedx: int) -> None:
+    columns = TableColumns(3, state_columns("embed", rule, 1), state_columns("embedx", rule, 3))
+    assert (len(columns.embed_state), len(columns.embedx_state)) == (embed, embedx)
+    assert columns.embedx_begin == columns.names.index("embedx_0") == 7 + embed
+    assert columns.names[columns.embedx_begin : columns.embedx_end] == ("embedx_0", "embedx_1", "embedx_2")
+    assert columns.count == len(columns.names) == len(set(columns.names))
 
 
-def test_thresholds(tmp_path: Path) -> None:
-    thresholds = sparsetext.Thresholds(0.1, 1.0, 1.5, 0.25, 2.0)
-    source = tmp_path / "part-0"
-    #                  key slot unseen delta show click w g2sum
-    source.write_bytes(b"1 5 0 0 5 1 .5 0\n2 5 0 0 14 0 .5 0\n3 5 3 0 9 9 .5 0\n4 5 2 0 6 1 .5 0\n")
-    assert sparsetext.write_short(source, tmp_path / "out", TWO, thresholds) == 1
-    assert sparsetext.keys_of(tmp_path / "out").tolist() == [4]
+def test_every_rule_is_tested() -> None:
+    (mark,) = (m for m in test_what_each_rule_keeps.pytestmark if m.name == "parametrize")
+    assert {case[0] for case in mark.args[1]} == set(RULES)
 
 
-def test_other_rules(tmp_path: Path) -> None:
-    """Adam keeps 2 * dim + 2 numbers, plain SGD none."""
-    source = tmp_path / "part-0"
-    source.write_text("7 5 0 0 1 1 .5 a b c d .25 .125 e f g h i j\n8 5 0 0 1 1 .5 a b c d\n")
-    assert sparsetext.write_short(source, tmp_path / "adam", sparsetext.TextColumns(2, 4, 6)) == 2
-    assert (tmp_path / "adam").read_text() == "7 .5 .25 .125\n8 .5 0 0\n"
-    source.write_text("7 5 0 0 1 1 .5 .25 .125\n")
-    assert sparsetext.write_short(source, tmp_path / "naive", sparsetext.TextColumns(2, 0, 0)) == 1
-    assert (tmp_path / "naive").read_text() == "7 .5 .25 .125\n"
+def test_thresholds() -> None:
+    thresholds = Thresholds(0.1, 1.0, 1.5, 0.25, 2.0)
+    #           key slot unseen delta show click w g2sum
+    lines = [b"1 5 0 0 5 1 .5 0\n", b"2 5 0 0 14 0 .5 0\n", b"3 5 3 0 9 9 .5 0\n", b"4 5 2 0 6 1 .5 0\n"]
+    assert table_text.filtered(b"".join(lines), thresholds) == lines[3]
 
 
-def test_embedx_that_is_forgotten(tmp_path: Path) -> None:
-    one, two, paddle = (tmp_path / name for name in ("one", "two", "paddle"))
-    one.write_text("1 .5 .1 0\n2 .5 0 0\n3 .5 .1 .2\n4 0 0 .1\n")
-    two.write_text("2 .5 .3 .1\n3 .5 0 0\n")
-    keys: set[bytes] = set()
-    for part in (one, two):
-        sparsetext.follow_embedx(part, keys)
-    assert keys == {b"1", b"2", b"4"}
-    paddle.write_text("1 0 0 0 1 1 .5 1\n2 0 0 0 1 1 .5 1 .3 .1 1\n3 0 0 0 1 1 .5 1\n4 0 0 0 1 1 .5 1\n")
-    assert sparsetext.without_embedx(paddle, TWO, keys) == b"1 0 0 0 1 1 .5 1\n4 0 0 0 1 1 .5 1\n"
+def test_lines_that_do_not_have_the_columns() -> None:
+    for data in (b"1 2 3\n", b"1 2 3 4 5 6 7 8 9\n", b"\n"):
+        with pytest.raises(ValueError, match="a line of"):
+            table_text.shorten(data, TWO)
+    with pytest.raises(ValueError, match="it lacks column 'slot'"):
+        table_text.parse_line(b"7", ["key"])

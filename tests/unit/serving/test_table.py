@@ -53,9 +53,9 @@ def test_sums(rows: dict[int, int], groups: list[list[int]]) -> None:
 
 def test_a_key_twice_is_refused() -> None:
     twice = np.array([5, 7, 5], np.uint64)
-    with pytest.raises(ValueError, match="key 5 is there twice"):
+    with pytest.raises(ValueError, match="key 5 occurs twice"):
         Table.of(twice, np.zeros((3, WIDTH), np.float32))
-    with pytest.raises(ValueError, match="key 5 is there twice"):
+    with pytest.raises(ValueError, match="key 5 occurs twice"):
         Patches(WIDTH).add(twice, np.zeros((3, WIDTH), np.float32), np.zeros(0, np.uint64))
     with pytest.raises(ValueError, match="width is 3"):
         Patches(WIDTH).add(twice[:1], np.zeros((1, 3), np.float32), np.zeros(0, np.uint64))

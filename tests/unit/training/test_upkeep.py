@@ -12,7 +12,7 @@ from streamtrain.checkpoint.runs import Run
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import load_config
 from streamtrain.contracts import reports
-from streamtrain.contracts.inference_models import DoneLine
+from streamtrain.contracts.inference_models import DoneLine, Kind, decode_valid_donefile
 from streamtrain.contracts.manifest import ModelRef
 from streamtrain.errors import CheckpointError, Fenced
 from streamtrain.schedule import PassId
@@ -47,23 +47,25 @@ def test_what_was_restored_stays_beside_damaged_newer_ones(tmp_path: Path) -> No
     assert names(store) == [3, 4, 5]
 
 
-def line(folder: Path, number: int, digest: str, kind: str = "full") -> DoneLine:
+def line(folder: Path, number: int, digest: str, kind: Kind = "full") -> DoneLine:
     """A model on disk of two files, and its donefile line."""
     path = folder / DAY / f"inference_model_{number}"
     (path / "sparse").mkdir(parents=True, exist_ok=True)
     (path / "sparse" / "part-0.txt").write_text(digest)
     (path / "manifest.json").write_text(json.dumps({"digest": digest}))
-    return DoneLine({"path": f"{DAY}/{path.name}", "digest": digest, "kind": kind, "base": None})
+    return DoneLine(path=f"{DAY}/{path.name}", digest=digest, day=DAY, pass_id=number, kind=kind)
 
 
 def listed(url: str) -> list[str]:
     file_system, root = fsspec.core.url_to_fs(url)
-    found = [DoneLine.read(file_system.cat_file(f"{root}/base_donefile.txt"))] if file_system.exists(root) else []
-    for entry in found[0] if found else []:
-        data = json.loads(file_system.cat_file(f"{root}/{entry.path}/manifest.json"))
-        assert data["digest"] == entry.digest
-        assert file_system.cat_file(f"{root}/{entry.path}/sparse/part-0.txt").decode() == entry.digest
-    return [entry.digest for entry in found[0]] if found else []
+    if not file_system.exists(root):
+        return []
+    lines = decode_valid_donefile(file_system.cat_file(f"{root}/base_donefile.txt"))
+    for line in lines:
+        data = json.loads(file_system.cat_file(f"{root}/{line.path}/manifest.json"))
+        assert data["digest"] == line.digest
+        assert file_system.cat_file(f"{root}/{line.path}/sparse/part-0.txt").decode() == line.digest
+    return [line.digest for line in lines]
 
 
 @pytest.fixture
@@ -94,9 +96,9 @@ def test_a_model_made_anew_is_unlisted_before_it_is_written_over(tmp_path: Path,
     seen: list[list[str]] = []
     again = Mirror(url, tmp_path, lambda: seen.append(listed(url)))  # what readers see at each step
     second = line(tmp_path, 1, "b2")
-    assert again.run([line(tmp_path, 0, "a"), second], gone=[])
+    assert again.run([line(tmp_path, 0, "a"), second], removed=[])
     assert ["a"] in seen and listed(url) == ["a", "b2"]
-    assert again.run([second], gone=[f"{DAY}/inference_model_0"])
+    assert again.run([second], removed=[f"{DAY}/inference_model_0"])
     file_system, root = fsspec.core.url_to_fs(url)
     assert listed(url) == ["b2"] and not file_system.exists(f"{root}/{DAY}/inference_model_0")
 

@@ -1,0 +1,223 @@
+"""The text of the sparse table: Paddle's, in a checkpoint, and the shorter one of inference models. Pure.
+
+    key slot unseen_days delta_score show click embed_w state.. [embedx.. state..]     Paddle's, a line a key
+    key embed_w embedx..                                                               an inference model's
+
+Columns are separated by one blank. state: the numbers that the optimizer keeps, by its rule: one for AdaGrad. A key
+below embedx_threshold has no embedx in Paddle's text, and zeros in an inference model's. A part file `part-*.txt` has a
+`part-*.meta` beside it, JSON, that names its columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+import orjson
+from pydantic import TypeAdapter
+
+from streamtrain.contracts import json_codec
+
+#: Directory of a checkpoint's part files.
+SHARD = "embedding.shard"
+#: Paddle's columns of every key, before the optimizer's state.
+COLUMNS = ("key", "slot", "unseen_days", "delta_score", "show", "click", "embed_w")
+KEY, UNSEEN_DAYS, SHOW, CLICK, EMBED_W = (
+    COLUMNS.index(name) for name in ("key", "unseen_days", "show", "click", "embed_w")
+)
+SEPARATOR = " "
+#: Numbers of state that a rule keeps for `dim` weights (Dim() in Paddle's sparse_sgd_rule.h).
+RULES: dict[str, Callable[[int], int]] = {
+    "SparseNaiveSGDRule": lambda _dim: 0,
+    "SparseAdaGradSGDRule": lambda _dim: 1,
+    "SparseAdaGradV2SGDRule": lambda _dim: 1,
+    "StdAdaGradSGDRule": lambda dim: dim,
+    "SparseAdamSGDRule": lambda dim: 2 * dim + 2,
+    "SparseSharedAdamSGDRule": lambda _dim: 4,
+}
+
+
+def state_columns(weight: str, rule: str, dim: int) -> tuple[str, ...]:
+    """The columns that a rule adds after its weights. weight: embed or embedx; rule: one of RULES."""
+    if rule == "SparseAdaGradSGDRule":
+        return (f"{weight}_g2sum",)
+    return tuple(f"{weight}_state_{i}" for i in range(RULES[rule](dim)))
+
+
+@dataclass(frozen=True)
+class TableColumns:
+    """The columns of a table in Paddle's text. embed_state, embedx_state: names of the optimizer's numbers, which come
+    after the weights."""
+
+    embedx_dim: int
+    embed_state: tuple[str, ...] = ("embed_g2sum",)
+    embedx_state: tuple[str, ...] = ("embedx_g2sum",)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (*COLUMNS, *self.embed_state, *_embedx(self.embedx_dim), *self.embedx_state)
+
+    @property
+    def embedx_begin(self) -> int:
+        """Where embedx begins in Paddle's text; how many columns a key without embedx has."""
+        return EMBED_W + 1 + len(self.embed_state)
+
+    @property
+    def embedx_end(self) -> int:
+        return self.embedx_begin + self.embedx_dim
+
+    @property
+    def count(self) -> int:
+        """Columns of a key with embedx."""
+        return self.embedx_end + len(self.embedx_state)
+
+
+def inference_columns(embedx_dim: int) -> tuple[str, ...]:
+    """The columns of an inference model's text."""
+    return ("key", "embed_w", *_embedx(embedx_dim))
+
+
+def _embedx(dim: int) -> tuple[str, ...]:
+    return tuple(f"embedx_{i}" for i in range(dim))
+
+
+@dataclass(frozen=True)
+class Column:
+    name: str
+    type: str = "float32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartMeta:
+    """The .meta beside a part file, in the order of its keys. None: the file lacks the key.
+
+    keys: lines of the part file. embedx_optional, shard_num, accessor: of a checkpoint's alone.
+    """
+
+    columns: tuple[Column, ...]
+    separator: str
+    embedx_dim: int | None = None
+    embedx_optional: str | None = None
+    shard_num: int | None = None
+    accessor: str | None = None
+    keys: int | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(column.name for column in self.columns)
+
+    def encode(self) -> bytes:
+        values = {key: value for key, value in asdict(self).items() if value is not None}
+        return orjson.dumps(values, option=orjson.OPT_INDENT_2) + b"\n"
+
+    @classmethod
+    def decode(cls, data: bytes) -> PartMeta:
+        """Raises ValueError saying which key is missing or wrong."""
+        return json_codec.decode(_META, data, "a part file's .meta")
+
+
+_META = TypeAdapter(PartMeta)
+
+
+def checkpoint_meta(columns: TableColumns, keys: int, shard_num: int, accessor: str) -> PartMeta:
+    """The .meta of a checkpoint's part file."""
+    return PartMeta(
+        columns=_columns(columns.names),
+        separator=SEPARATOR,
+        embedx_dim=columns.embedx_dim,
+        embedx_optional="a key below embedx_threshold has no embedx columns",
+        shard_num=shard_num,
+        accessor=accessor,
+        keys=keys,
+    )
+
+
+def inference_meta(embedx_dim: int, keys: int) -> PartMeta:
+    """The .meta of an inference model's part file."""
+    columns = _columns(inference_columns(embedx_dim))
+    return PartMeta(columns=columns, separator=SEPARATOR, embedx_dim=embedx_dim, keys=keys)
+
+
+def _columns(names: Iterable[str]) -> tuple[Column, ...]:
+    return tuple(Column(name, "uint64" if name == "key" else "float32") for name in names)
+
+
+@dataclass(frozen=True)
+class KeyState:
+    """A line of a checkpoint's text. embedx: empty for a key below embedx_threshold."""
+
+    key: int
+    slot: int
+    show: float
+    click: float
+    unseen_days: int
+    delta_score: float
+    embed_w: float
+    embedx: tuple[float, ...]
+
+
+def parse_line(line: bytes, columns: Sequence[str]) -> KeyState:
+    """columns: names of Paddle's text, from the .meta. A line without embedx ends before it.
+
+    Raises ValueError for a line that does not have these columns.
+    """
+    values = line.split()
+    first = next((i for i, name in enumerate(columns) if name.startswith("embedx_")), len(columns))
+    if len(values) not in (first, len(columns)):
+        raise ValueError(f"it has {len(values)} columns, {len(columns)} were expected")
+    by_name = dict(zip(columns, values, strict=False))
+    try:
+        return KeyState(
+            key=int(by_name["key"]),
+            slot=int(float(by_name["slot"])),
+            show=float(by_name["show"]),
+            click=float(by_name["click"]),
+            unseen_days=int(float(by_name["unseen_days"])),
+            delta_score=float(by_name["delta_score"]),
+            embed_w=float(by_name["embed_w"]),
+            embedx=tuple(float(v) for name, v in by_name.items() if name[:7] == "embedx_" and name[7:].isdigit()),
+        )
+    except KeyError as error:
+        raise ValueError(f"it lacks column {error}") from error
+    except OverflowError as error:
+        raise ValueError(str(error)) from error
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What a key must reach to be in an inference model, as PaddleRec has it: its score, (show - click) *
+    nonclk_coeff + click * click_coeff, at least base_threshold, and unseen_days at most delta_keep_days."""
+
+    nonclk_coeff: float
+    click_coeff: float
+    base_threshold: float
+    delta_threshold: float
+    delta_keep_days: float
+
+    def passes(self, columns: Sequence[bytes]) -> bool:
+        show, click = float(columns[SHOW]), float(columns[CLICK])
+        score = (show - click) * self.nonclk_coeff + click * self.click_coeff
+        return score >= self.base_threshold and float(columns[UNSEEN_DAYS]) <= self.delta_keep_days
+
+
+def shorten(data: bytes, columns: TableColumns) -> tuple[bytes, int]:
+    """Complete lines of Paddle's text as those of an inference model, and how many there are.
+
+    A key without embedx gets zeros. Raises ValueError for a line that does not have these columns.
+    """
+    zeros = [b"0"] * columns.embedx_dim
+    begin, end, count = columns.embedx_begin, columns.embedx_end, columns.count
+    lines = []
+    for line in data.splitlines():
+        values = line.split()
+        if len(values) not in (count, begin):
+            raise ValueError(f"a line of {len(values)} columns: {line[:80].decode('ascii', 'replace')}")
+        weights = values[begin:end] or zeros
+        lines.append(b" ".join((values[KEY], values[EMBED_W], *weights)))
+    lines.append(b"")
+    return b"\n".join(lines), len(lines) - 1
+
+
+def filtered(data: bytes, thresholds: Thresholds) -> bytes:
+    """The lines of Paddle's text whose keys pass."""
+    return b"".join(line for line in data.splitlines(keepends=True) if thresholds.passes(line.split()))
