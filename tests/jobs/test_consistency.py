@@ -1,13 +1,14 @@
 """Online against offline: real jobs, whose exported models agree with the trainer, or are wrong on purpose."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 import yaml
 
 from streamtrain.contracts import reports
-from tests.jobs.test_mutants import MUTANTS
+from tests.support.paths import MUTANTS, ROOT
 from tests.support.scene import Scene
 
 pytestmark = [pytest.mark.kafka, pytest.mark.paddle]
@@ -45,7 +46,7 @@ def test_they_agree(tmp_path: Path, kafka: dict[str, str], job: str) -> None:
 
 def test_a_wrong_model_is_red(tmp_path: Path, kafka: dict[str, str], job: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STREAMTRAIN_TEST_MUTANT", "export-wrong-weights")
-    monkeypatch.setenv("PYTHONPATH", str(MUTANTS))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(MUTANTS), str(ROOT)]))
     scene = Scene(tmp_path, kafka, job, stream={"consistency_rows": 40})
     scene.start("run").finish()
     found = reports.read(scene.config.model_save_path, reports.CONSISTENCY)
