@@ -6,7 +6,7 @@
     |- KafkaError               4   the broker, a topic, a client
     |  |- BrokerUnavailable     4
     |  |- TopicMismatch         7   a topic that is not as the job needs it
-    |  |  |- TopicReplaced     10   it was deleted, or deleted and made anew
+    |  |  |- TopicReplaced     10   it was deleted, or deleted and recreated
     |  |  |- PartitionsChanged 11
     |  |  `- RetentionPassed   12   an offset that is needed is no longer there
     |  `- Fenced                8   a newer instance of the same job took over
@@ -16,7 +16,8 @@
     |     `- OtherCluster      14   the checkpoint is of another Kafka cluster
     |- TrainingError            6   Paddle, or a role that died
     |  `- PeerLost              6   a role on another machine died
-    `- DiskError                9   a local disk: the folder for the passes being trained
+    |- DiskError                9   a local disk: the folder for the passes being trained
+    `- ChildFailed              -   a process that this one started failed, with that one's exit code
 
 The number is the process's exit code. A message names the thing (topic, partition, offset, file, line,
 config key); `remedy` says what to do.
@@ -106,5 +107,13 @@ class DiskError(StreamtrainError):
     exit_code = 9
 
 
-#: Exit codes that a restart cannot mend: config, data, refusals, fenced.
+class ChildFailed(StreamtrainError):
+    """A server, a worker, the bridge or another child process ended with an error: its message, its exit code."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+#: Exit codes that a restart cannot fix: config, data, refusals, fenced.
 FINAL = frozenset({2, 3, 7, 8, 10, 11, 12, 13, 14})

@@ -9,11 +9,13 @@ process: it leaves a file of its name there first, which says that it fired. Wit
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import os
 import signal
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from streamtrain.errors import ConfigError
@@ -98,8 +100,9 @@ class _Armed:
         return True
 
 
-#: Whether the environment asks for anything: read once, so that a point that is off costs a comparison.
+#: Whether the environment, or intercepted(), asks for anything: a point that is off costs a comparison.
 _on = bool(os.environ.get(ARMED) or os.environ.get(TRACE))
+_callback: Callable[[str], None] | None = None
 
 
 @functools.cache
@@ -110,4 +113,18 @@ def _armed() -> _Armed:
 def failpoint(name: str) -> None:
     """Here `name` is reached: nothing, unless the environment asks for it."""
     if _on:
-        _armed().arrive(name)
+        arrive = _armed().arrive if _callback is None else _callback
+        arrive(name)
+
+
+@contextlib.contextmanager
+def intercepted(callback: Callable[[str], None]) -> Iterator[None]:
+    """For tests within one process: each point calls callback(name), in whatever thread it is reached, in place of what
+    the environment asks for."""
+    global _on, _callback
+    before = (_on, _callback)
+    _on, _callback = True, callback
+    try:
+        yield
+    finally:
+        _on, _callback = before

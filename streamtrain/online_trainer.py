@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    # As a script this folder heads sys.path, and its module names must not hide others.
+    # A script's folder comes first in sys.path, and its module names must not hide others.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import argparse
@@ -31,7 +31,7 @@ from streamtrain.engine.environment import FORCED, engine_environment
 from streamtrain.errors import StreamtrainError, TrainingError
 from streamtrain.failpoints import failpoint
 from streamtrain.processes import die_with_parent
-from streamtrain.runtime import role_state
+from streamtrain.runtime import child_state
 from streamtrain.runtime.part_state import PartReporter
 
 log = logging.getLogger("streamtrain")
@@ -47,23 +47,18 @@ def main() -> int:
     _log_to_stdout()
     die_with_parent()
     os.register_at_fork(after_in_child=die_with_parent)  # paddle forks a rendezvous server
-    if kind == "server" and role_state.KEPT not in os.environ:
+    if kind == "server" and child_state.KEPT not in os.environ:
         return _keep_server()
-    if kind == "server":
-        role_state.write(kind, index, "running", endpoint=_endpoint())
-    else:
-        role_state.write(kind, index, "running", phase=phases.STARTING)
+    begin = {"endpoint": _endpoint()} if kind == "server" else {"phase": phases.STARTING}
     try:
-        _run(load_config(arguments.config), kind, index)
+        with child_state.reporting(kind, index, **begin):
+            _run(load_config(arguments.config), kind, index)
     except StreamtrainError as error:
         log.error("%s", error)
-        role_state.write(kind, index, "failed", exit_code=error.exit_code, message=str(error))
         return _leave(error.exit_code)
-    except Exception as error:
+    except Exception:
         log.exception("the %s ends", kind)
-        role_state.write(kind, index, "failed", exit_code=1, message=f"{type(error).__name__}: {error}")
         return _leave(1)
-    role_state.write(kind, index, "done")
     return _leave(0)
 
 
@@ -81,8 +76,8 @@ def _run(config: JobConfig, kind: str, index: int) -> None:
             log.info("config: %s has no effect here", key)
         if config.runner.train_thread_num > 1:
             log.warning(
-                "config: runner.train_thread_num is %d; one thread a worker is used, since Paddle counts rows "
-                "wrongly with more. Use stream.workers for more speed",
+                "config: runner.train_thread_num is %d; each worker uses one thread, since Paddle counts rows wrongly "
+                "with more. Use stream.workers for more speed",
                 config.runner.train_thread_num,
             )
     from streamtrain.engine.engine import Engine  # imports paddle: seconds
@@ -109,14 +104,14 @@ def _run(config: JobConfig, kind: str, index: int) -> None:
     report = PartReporter(config.state_dir, "trainer")
 
     def on_phase(phase: str) -> None:
-        role_state.write(kind, index, "running", phase=phase)
+        child_state.write(kind, index, "running", phase=phase)
         if index == 0:
             report(phase)
 
     on_phase(phases.STARTING)
-    owner = os.environ.get(role_state.OWNER, "nobody")
-    if role_state.AGAIN in os.environ:
-        Run(config.model_save_path).check_owner(owner, int(os.environ[role_state.AGAIN]))
+    owner = os.environ.get(child_state.OWNER, "nobody")
+    if child_state.SINCE in os.environ:
+        Run(config.model_save_path).check_owner(owner, int(os.environ[child_state.SINCE]))
     log.info("the model is built, joining the servers")
     engine.connect()
     log.info("joined the servers")
@@ -127,16 +122,16 @@ def _run(config: JobConfig, kind: str, index: int) -> None:
 
 
 def _keep_server() -> int:
-    """Runs the server as a child, and ends it, with exit code 0, when the launcher's workers have ended: the
-    launcher waits for all of its children, Paddle's servers do not end by themselves, and no thread runs
-    beside one since it keeps the interpreter's lock. Without workers beside it a server stays."""
-    child = subprocess.Popen([sys.executable, "-u", *sys.argv], env={**os.environ, role_state.KEPT: "1"})
+    """Runs the server as a child, and ends it, with exit code 0, when the launcher's workers have ended: the launcher
+    waits for all of its children, Paddle's servers do not end by themselves, and no thread can run beside one, since it
+    holds the interpreter's lock. A server without workers beside it keeps running."""
+    child = subprocess.Popen([sys.executable, "-u", *sys.argv], env={**os.environ, child_state.KEPT: "1"})
     launcher = psutil.Process(os.getppid())
-    seen = False
+    had_workers = False
     while (code := child.poll()) is None:
         running = [c for c in launcher.children() if _is_worker(c)]
-        seen = seen or bool(running)
-        if seen and not running:
+        had_workers = had_workers or bool(running)
+        if had_workers and not running:
             child.kill()
             child.wait()
             return 0
@@ -152,7 +147,7 @@ def _is_worker(process: psutil.Process) -> bool:
 
 
 def _log_to_stdout() -> None:
-    """On our own logger: paddle sets the root's level to WARNING when it is imported."""
+    """On the package's own logger: paddle's import sets the root's level to WARNING."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     log.addHandler(handler)
@@ -170,7 +165,7 @@ def _endpoint() -> str:
 
 
 def _leave(code: int) -> int:
-    """Paddle's threads may crash the interpreter's own end: what is said is flushed, then it just ends."""
+    """Paddle's threads may crash the interpreter's own end: the output is flushed, then the process just ends."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -1,4 +1,4 @@
-"""Child processes: their end."""
+"""Child processes: how they end."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ PR_SET_PDEATHSIG = 1
 def die_with_parent() -> None:
     """This process is killed when the thread that started it ends (Linux; nothing elsewhere).
 
-    For a preexec_fn, or for a process to say of itself.
+    For a preexec_fn, or for a process to call for itself.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def end(process: subprocess.Popen[bytes], grace_s: float = 20) -> None:
-    """SIGTERM, then SIGKILL after grace_s seconds; waits for it. Nothing when it has ended."""
+    """SIGTERM, then SIGKILL after grace_s seconds; waits for its end. Does nothing when it has ended."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from streamtrain.cli.options import ConfigOption, stop_on_signals
 
@@ -11,6 +12,13 @@ log = logging.getLogger("streamtrain.bridge")
 
 def command(config: ConfigOption) -> None:
     """Mirror the tree of logs into Kafka, split by split, until end_day."""
+    from streamtrain.runtime.child_state import reporting
+
+    with reporting("bridge"):
+        _bridge(config)
+
+
+def _bridge(config: Path) -> None:
     from rich.console import Console
 
     from streamtrain.checkpoint.commit import refuse_lost_topics
@@ -27,7 +35,7 @@ def command(config: ConfigOption) -> None:
 
     job = load_config(config)
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    said: set[str] = set()
+    printed: set[str] = set()
 
     def on_split(marker: Marker, seconds: float) -> None:
         revision = f" revision {marker.revision}" if marker.revision else ""
@@ -37,8 +45,8 @@ def command(config: ConfigOption) -> None:
         )
 
     def on_wait(split: Split, reason: str, _seconds: float) -> None:
-        if split.path not in said:
-            said.add(split.path)
+        if split.path not in printed:
+            printed.add(split.path)
             console.print(f"{split.path}: waiting ({reason})")
 
     properties = properties_of(job)

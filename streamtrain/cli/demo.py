@@ -25,7 +25,7 @@ def command(
     from rich.console import Console
 
     from streamtrain.cli.live import PassPrinter
-    from streamtrain.cli.status import consistency_said
+    from streamtrain.cli.status import consistency_text
     from streamtrain.demo.run import run as run_demo
     from streamtrain.errors import StreamtrainError
 
@@ -47,7 +47,7 @@ def command(
         f"recount of {found['keys']:,} keys: lost {found['lost']}, duplicated {found['duplicated']}\n"
         f"AUC of rows predicted before they were trained: {summary['auc_all']:.4f} over all, "
         f"{summary['auc_second_half']:.4f} over the second half\n"
-        f"{consistency_said(summary['consistency'])}\n"
+        f"{consistency_text(summary['consistency'])}\n"
         f"plot {directory / 'auc.png'}, figures {directory / 'summary.json'}"
     )
     if found["lost"] or found["duplicated"] or summary["rows_published"] != summary["rows_trained"]:

@@ -72,7 +72,7 @@ def command(
 
 def _one_role(job: JobConfig, role: Role, index: int, servers_at: str, workers_at: str) -> None:
     """Its log is this process's output, as of any container."""
-    from streamtrain.runtime.agent import Guard
+    from streamtrain.runtime.agent import Agent
     from streamtrain.runtime.rendezvous import Addresses
 
     addresses = Addresses.parse(servers_at, workers_at)
@@ -80,4 +80,4 @@ def _one_role(job: JobConfig, role: Role, index: int, servers_at: str, workers_a
         stream=sys.stdout, force=True, level=logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )  # fmt: skip
-    Guard(job, "server" if role is Role.server else "worker", index, addresses).run()
+    Agent(job, "server" if role is Role.server else "worker", index, addresses).run()

@@ -1,7 +1,7 @@
 """Whether online and offline predictions agree: what a training worker dumped of a sample of rows, against the same
 variables computed from the inference model as it lies on disk.
 
-    python -m streamtrain.consistency.compare ROOT DIGEST SAMPLE DUMP TOLERANCE    prints a JSON object
+    python -m streamtrain.consistency.compare ROOT DIGEST SAMPLE DUMP TOLERANCE RESULT    RESULT: a JSON file, written
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import numpy.typing as npt
 import orjson
 
 from streamtrain.dumps import read_dump
-from streamtrain.errors import CheckpointError, DataError, StreamtrainError
+from streamtrain.errors import CheckpointError, DataError
+from streamtrain.files import atomic_write
+from streamtrain.runtime.child_state import reporting
 from streamtrain.serving import catalog
 from streamtrain.serving.bundle import open_bundle
 from streamtrain.serving.chain import Built, Stack
@@ -71,7 +73,7 @@ def compare(root: str | Path, digest: str, sample: Path, dump: Path, tolerance: 
     online = dict(read_dump(dump))
     ids, columns = read_sample(sample, [feed.slot for feed in manifest.feeds])
     if missing := set(ids) ^ set(online):
-        raise DataError(f"{dump} and {sample} are not of the same rows: {min(missing)} is in one of them alone")
+        raise DataError(f"{dump} and {sample} are not of the same rows: {min(missing)} is in only one of them")
     names = [n for n in manifest.variables if n in next(iter(online.values()), {})]
     if not names:
         raise DataError(f"{dump} has no variable of all_vars that {path} computes")
@@ -80,14 +82,14 @@ def compare(root: str | Path, digest: str, sample: Path, dump: Path, tolerance: 
         offline = evaluate(built.bundle, built.table, columns.part(begin, begin + BATCH))
         rows = ids[begin : begin + BATCH]
         for name in names:
-            found = _difference(name, rows, np.stack([online[i][name] for i in rows]), offline[name])
-            if name not in worst or found.relative > worst[name].relative:
-                worst[name] = found
+            difference = _difference(name, rows, np.stack([online[i][name] for i in rows]), offline[name])
+            if name not in worst or difference.relative > worst[name].relative:
+                worst[name] = difference
     return Consistency(path, digest, len(ids), tolerance, tuple(worst[n] for n in names))
 
 
 def _difference(name: str, rows: list[str], online: npt.NDArray[np.float32], offline: npt.NDArray[Any]) -> Difference:
-    """A value that is no number on either side is infinitely far from the other's."""
+    """Where either value is not a number, the difference is infinite."""
     absolute = np.abs(online.astype(np.float64) - offline.reshape(online.shape))
     absolute[~np.isfinite(absolute)] = np.inf
     relative = np.where(np.isinf(absolute), np.inf, absolute / (1 + np.abs(online)))
@@ -127,7 +129,7 @@ def read_sample(path: Path, slots: list[int]) -> tuple[list[str], Columns]:
                 pairs.append(_features(tokens, slots))
                 ids.append(tokens[1])
             except (ValueError, IndexError) as error:
-                raise DataError(f"{path}, line {number} is no row of MultiSlot text with an ins_id: {error}") from error
+                raise DataError(f"{path}, line {number} is not MultiSlot text with an ins_id: {error}") from error
     flat = [pair for row in pairs for pair in row]
     counts = np.array([len(row) for row in pairs], np.int64)
     names = np.array([slot for slot, _ in flat], np.uint16)
@@ -136,25 +138,22 @@ def read_sample(path: Path, slots: list[int]) -> tuple[list[str], Columns]:
 
 def _features(tokens: list[str], slots: list[int]) -> list[tuple[int, int]]:
     """(slot, feasign) pairs; feasign 0 is padding."""
-    found, at = [], 6
+    pairs, at = [], 6
     for slot in slots:
         end = at + 1 + int(tokens[at])
-        found += [(slot, int(token)) for token in tokens[at + 1 : end] if token != "0"]
+        pairs += [(slot, int(token)) for token in tokens[at + 1 : end] if token != "0"]
         at = end
     if at != len(tokens):
         raise ValueError(f"{len(tokens)} numbers, {at} expected")
-    return found
+    return pairs
 
 
-def main() -> int:
-    root, digest, sample, dump, tolerance = sys.argv[1:]
-    try:
-        found = compare(root, digest, Path(sample), Path(dump), float(tolerance)).to_json()
-    except StreamtrainError as error:
-        found = {"ok": False, "digest": digest, "error": str(error)}
-    sys.stdout.write(orjson.dumps(found).decode() + "\n")
-    return 0 if found["ok"] else 1
+def main() -> None:
+    root, digest, sample, dump, tolerance, result = sys.argv[1:]
+    with reporting("comparison"):
+        report = compare(root, digest, Path(sample), Path(dump), float(tolerance)).to_json()
+        atomic_write(Path(result), orjson.dumps(report))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

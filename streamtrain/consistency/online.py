@@ -10,8 +10,6 @@ import importlib.util
 import itertools
 import logging
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,11 +23,16 @@ from streamtrain.contracts.manifest import ModelRef
 from streamtrain.dumps import Dump, check_part
 from streamtrain.errors import ConfigError, DataError, StreamtrainError
 from streamtrain.feed.spool import Spool
+from streamtrain.runtime import child_state, launch
 
 if TYPE_CHECKING:
     from streamtrain.engine.engine import Engine
 
 log = logging.getLogger("streamtrain.consistency")
+
+#: In the folder of a comparison: its run folder, and what it writes.
+RUN = "run"
+RESULT = "result.json"
 
 
 def take_sample(source: Path, target: Path, rows: int, *, ins_ids: bool) -> int:
@@ -62,11 +65,11 @@ class ConsistencyCheck:
         self._models = 0
         self._folder: Path | None = None
         self._sampled = 0
-        self._process: subprocess.Popen[bytes] | None = None
-        self._running: Path | None = None
+        self._process: launch.Child | None = None
+        self._comparing: Path | None = None
 
     def sample(self, text: Path, *, ins_ids: bool) -> None:
-        """Keeps rows of a pass after which a model is due, as long as they are on disk."""
+        """Copies rows of a pass after which a model is due, while they are on disk."""
         if self._spool is None:
             return
         self._models += 1
@@ -88,7 +91,7 @@ class ConsistencyCheck:
             self._dump(self._folder / "dump")
         except (StreamtrainError, OSError) as error:  # of the check alone: the training goes on
             self._forget()
-            self._tell({"ok": False, "error": str(error)})
+            self._publish({"ok": False, "error": str(error)})
 
     def _dump(self, directory: Path) -> None:
         directory.mkdir()
@@ -96,11 +99,11 @@ class ConsistencyCheck:
         try:
             dump = Dump(directory, self._fields)
             self._engine.predict(dataset, dump)
-            found = check_part(dump, self._engine.index)
+            dumped = check_part(dump, self._engine.index)
         finally:
             dataset.release()
-        if found != self._sampled:
-            raise DataError(f"{directory}: {found} rows were dumped, there are {self._sampled}")
+        if dumped != self._sampled:
+            raise DataError(f"{directory}: {dumped} rows were dumped, there are {self._sampled}")
 
     def start(self, model: ModelRef) -> None:
         """Begins comparing with a model that is published. One comparison at a time: a slow one is waited for."""
@@ -108,33 +111,35 @@ class ConsistencyCheck:
             return
         self.poll(wait=True)
         folder, self._folder = self._folder, None
-        command = [
-            sys.executable, "-m", "streamtrain.consistency.compare", str(self._run.root), model.digest,
-            str(folder / "sample.txt"), str(folder / "dump"), str(self._tolerance),
+        (folder / RUN).mkdir()
+        arguments = [
+            str(self._run.root), model.digest, str(folder / "sample.txt"), str(folder / "dump"), str(self._tolerance),
+            str(folder / RESULT),
         ]  # fmt: skip
-        with (folder / "result").open("wb") as out, (folder / "said").open("wb") as said:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=said)
-        self._running = folder
+        self._process = launch.start_module(
+            "streamtrain.consistency.compare", arguments, run_dir=folder / RUN, output=folder / "output"
+        )
+        self._comparing = folder
 
     def poll(self, *, wait: bool = False) -> None:
-        """Publishes a result that is there. Raises Fenced when a newer trainer has taken over, CheckpointError."""
-        if self._process is None or self._running is None or (not wait and self._process.poll() is None):
+        """Publishes the result of a comparison that has ended. Raises Fenced when a newer trainer has taken over,
+        CheckpointError."""
+        if self._process is None or self._comparing is None or (not wait and self._process.poll() is None):
             return
-        self._process.wait()
-        lines = (self._running / "result").read_bytes().splitlines()
-        try:
-            found = orjson.loads(lines[-1])
-        except (IndexError, orjson.JSONDecodeError):
-            said = (self._running / "said").read_text("utf-8", "replace").strip().splitlines()
-            found = {"ok": False, "error": said[-1] if said else f"exit code {self._process.returncode}"}
+        code = self._process.wait()
+        failure = child_state.failure("the comparison", code, child_state.read(self._comparing / RUN))
+        if failure is not None:
+            report: dict[str, Any] = {"ok": False, "error": failure.message}
+        else:
+            report = orjson.loads((self._comparing / RESULT).read_bytes())
         self._process = None
-        shutil.rmtree(self._running, ignore_errors=True)
-        self._running = None
-        self._tell(found)
+        shutil.rmtree(self._comparing, ignore_errors=True)
+        self._comparing = None
+        self._publish(report)
 
-    def _tell(self, found: dict[str, Any]) -> None:
-        self._run.replace(self._run.root / reports.CONSISTENCY, reports.encode({**found, "time": time.time()}))
-        say(found)
+    def _publish(self, report: dict[str, Any]) -> None:
+        self._run.replace(self._run.root / reports.CONSISTENCY, reports.encode({**report, "time": time.time()}))
+        log_report(report)
 
     def close(self) -> None:
         self.poll(wait=True)
@@ -147,15 +152,15 @@ class ConsistencyCheck:
             self._folder = None
 
 
-def say(found: dict[str, Any]) -> None:
-    """The result in the log: loudly when online and offline differ."""
-    if "error" in found:
-        log.error("consistency: NOT KNOWN: %s", found["error"])
+def log_report(report: dict[str, Any]) -> None:
+    """As an error when online and offline differ."""
+    if "error" in report:
+        log.error("consistency: NOT KNOWN: %s", report["error"])
         return
-    worst = found["worst"]
+    worst = report["worst"]
     log.log(
-        logging.INFO if found["ok"] else logging.ERROR,
+        logging.INFO if report["ok"] else logging.ERROR,
         "consistency: %s %s over %d rows; largest difference %.3g (relative %.3g, tolerance %.3g) in %s, row %s",
-        found["model"], "agrees" if found["ok"] else "DIFFERS FROM THE TRAINER", found["rows"], worst["absolute"],
-        worst["relative"], found["tolerance"], worst["variable"], worst["ins_id"],
+        report["model"], "agrees" if report["ok"] else "DIFFERS FROM THE TRAINER", report["rows"], worst["absolute"],
+        worst["relative"], report["tolerance"], worst["variable"], worst["ins_id"],
     )  # fmt: skip

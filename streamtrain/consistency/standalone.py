@@ -1,15 +1,11 @@
-"""The consistency check apart from a running job: the newest checkpoint is loaded into a server of its own, a worker
-computes rows of the logs, and the inference model that was published with it computes them once more."""
+"""The consistency check apart from a running job: the newest checkpoint is loaded into a fresh server, a worker
+computes rows of the logs, and the inference model that was published with the checkpoint computes them once more."""
 
 from __future__ import annotations
 
 import logging
-import os
-import subprocess
-import sys
 import tempfile
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,11 +17,10 @@ from streamtrain.connectors.formats import RejectError, line_parser
 from streamtrain.connectors.tree import MAX_LINE, SourceReader, Tree
 from streamtrain.consistency.compare import Consistency, compare
 from streamtrain.contracts.sample import SampleBatch
-from streamtrain.engine.environment import engine_environment
-from streamtrain.errors import CheckpointError, DataError, StreamtrainError, TrainingError
+from streamtrain.errors import CheckpointError, ChildFailed, DataError, TrainingError
 from streamtrain.feed.multislot import MultiSlotWriter
-from streamtrain.processes import die_with_parent, end_family
-from streamtrain.runtime import role_state
+from streamtrain.runtime import child_state, launch
+from streamtrain.runtime.child_state import ChildState
 
 log = logging.getLogger("streamtrain.consistency")
 
@@ -34,18 +29,10 @@ ROLE_SCRIPT = Path(__file__).with_name("dump_role.py")
 ROLES_S = 600.0
 
 
-class RoleFailed(StreamtrainError):
-    """An error of the role, with its exit code."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
-
-
 def check_consistency(config: JobConfig, rows: int, tolerance: float) -> Consistency:
-    """The newest whole checkpoint that was published with an inference model, on the newest `rows` rows up to it.
+    """The newest valid checkpoint that was published with an inference model, on the newest `rows` rows up to it.
 
-    Raises CheckpointError when there is none, DataError when the logs have no row, what the roles raise.
+    Raises CheckpointError when there is none, DataError when the logs have no row, ChildFailed for a role's error.
     """
     store = CheckpointStore(config.model_save_path)
     checkpoint = _newest(store)
@@ -69,7 +56,7 @@ def check_consistency(config: JobConfig, rows: int, tolerance: float) -> Consist
 def _newest(store: CheckpointStore) -> Checkpoint:
     for checkpoint, problem in store.newest_first():
         if problem is not None:
-            log.warning("checkpoint %s is passed over: %s", checkpoint.of, problem)
+            log.warning("checkpoint %s is skipped: %s", checkpoint.of, problem)
         elif checkpoint.manifest is not None and checkpoint.manifest.models:
             return checkpoint
     raise CheckpointError(
@@ -84,7 +71,7 @@ def sample_lines(config: JobConfig, checkpoint: Checkpoint, rows: int) -> Iterat
     tree = Tree(config.data_dir, config.runner.data_donefile)
     parse = line_parser(config.stream.format, config.slots, reject_unknown=config.stream.unknown_slot == "reject")
     writer = MultiSlotWriter(config.slots)
-    left = rows
+    remaining = rows
     for sequence in range(schedule.last_sequence(checkpoint.of), -1, -1):
         split = schedule.split(sequence)
         for number, file in enumerate(tree.files(split)):
@@ -100,45 +87,38 @@ def sample_lines(config: JobConfig, checkpoint: Checkpoint, rows: int) -> Iterat
                     slots, feasigns = np.frombuffer(row.slots, "<u2"), np.frombuffer(row.feasigns, "<u8")
                     batch = SampleBatch(np.array([row.label]), np.array([len(slots)]), slots, feasigns)
                     yield writer.text(batch, [f"{split.path}/{number}/{line_number}".encode()])
-                    left -= 1
-                    if not left:
+                    remaining -= 1
+                    if not remaining:
                         return
 
 
 def run_roles(config: JobConfig, checkpoint: Path, folder: Path) -> None:
-    """A server and a worker, by Paddle's launcher, until the dump is there; nothing of them is left.
+    """A server and a worker, by Paddle's launcher, until the dump is written; both have ended when it returns.
 
-    Raises RoleFailed with what a role says, TrainingError when it says nothing.
+    Raises ChildFailed with a role's error, TrainingError when they end without one.
     """
-    mark = f"{folder}-{uuid.uuid4().hex}"
-    root = str(ROLE_SCRIPT.parents[2])
-    environment = {
-        **os.environ,
-        **engine_environment(),
-        role_state.ENVIRONMENT: mark,
-        "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")])),
-    }
-    command = [
-        sys.executable, "-m", "paddle.distributed.launch", "--run_mode", "ps", "--server_num", "1", "--trainer_num",
-        "1", "--log_dir", str(folder / "log"), str(ROLE_SCRIPT), str(config.path), str(checkpoint), str(folder),
-    ]  # fmt: skip
-    with (folder / "launcher.log").open("wb") as out:
-        launcher = subprocess.Popen(
-            command, env=environment, cwd=config.path.parent, stdin=subprocess.DEVNULL, stdout=out,
-            stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=die_with_parent,
-        )  # fmt: skip
+    run_dir, log_dir = folder / "run", folder / "log"
+    run_dir.mkdir()
+    launcher = launch.start_roles(
+        ROLE_SCRIPT, [str(config.path), str(checkpoint), str(folder)], servers=1, workers=1, run_dir=run_dir,
+        log_dir=log_dir, cwd=config.path.parent,
+    )  # fmt: skip
     try:
         deadline = time.monotonic() + ROLES_S
-        while not (folder / "done").exists() and not (folder / "failed").exists():
+        while (end := _end_of(child_state.read(run_dir))) is None:
             if launcher.poll() is not None or time.monotonic() > deadline:
                 break
             time.sleep(0.1)
     finally:
-        end_family(launcher, role_state.ENVIRONMENT, mark)
-    if (folder / "failed").exists():
-        code, _, message = (folder / "failed").read_text().partition(" ")
-        raise RoleFailed(message, int(code))
-    if not (folder / "done").exists():
-        logs = [p.read_text("utf-8", "replace") for p in sorted((folder / "log").glob("*.0"))]
-        said = [line for text in logs for line in text.splitlines()]
-        raise TrainingError(f"the roles ended without a dump: {said[-1] if said else 'nothing was said'}")
+        launch.end_roles(launcher, run_dir)
+    if end is None:
+        logs = [p.read_text("utf-8", "replace") for p in sorted(log_dir.glob("*.0"))]
+        lines = [line for text in logs for line in text.splitlines()]
+        raise TrainingError(f"the roles ended without a dump: {lines[-1] if lines else 'their logs are empty'}")
+    if end.state == "failed":
+        raise ChildFailed(end.message, end.exit_code)
+
+
+def _end_of(states: list[ChildState]) -> ChildState | None:
+    """The first failure, or the worker's good end."""
+    return next((s for s in states if s.state == "failed" or (s.kind == "worker" and s.state == "done")), None)

@@ -26,10 +26,6 @@ class PassStats:
         return int(self.pos.sum() + self.neg.sum())
 
     @property
-    def clicks(self) -> int:
-        return int(self.pos.sum())
-
-    @property
     def auc(self) -> float:
         """Area under the ROC curve of the bucketed predictions; rows of one bucket are ties and count
         half. nan when there are only clicks, or none."""
@@ -38,6 +34,3 @@ class PassStats:
             return float("nan")
         below = np.cumsum(self.neg) - self.neg
         return float((self.pos * (below + self.neg / 2)).sum() / (clicks * others))
-
-    def __add__(self, other: PassStats) -> PassStats:
-        return PassStats(self.pos + other.pos, self.neg + other.neg)

@@ -1,4 +1,4 @@
-"""One worker's feed: plans from the marker log, rows into spool files, one pass ahead of the training."""
+"""One worker's feed: plans from the marker log, rows in spool files, one pass ahead of the training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from streamtrain.failpoints import failpoint
 from streamtrain.feed.multislot import MultiSlotWriter
 from streamtrain.feed.passes import PassBuilder, PassPlan, partition_owner
 from streamtrain.feed.ranges import RangeReader
-from streamtrain.feed.row_ids import InsIds
+from streamtrain.feed.row_ids import RowIds
 from streamtrain.feed.spool import Spool
 from streamtrain.kafka.marker_log import LogEntry, MarkerLog
 from streamtrain.schedule import Schedule
@@ -24,7 +24,7 @@ log = logging.getLogger("streamtrain.feed")
 
 
 @dataclass(frozen=True)
-class Position:
+class FeedStart:
     """Where a feed begins: the next pass's number, the marker-log offset, an offset a partition."""
 
     pass_index: int
@@ -60,7 +60,7 @@ class Feed:
         topic_id: str,
         schedule: Schedule,
         slots: Sequence[int],
-        start: Position,
+        start: FeedStart,
         worker: int,
         workers: int,
         spool: Path,
@@ -73,10 +73,10 @@ class Feed:
         self._worker = worker
         self._workers = workers
         group = f"{job}.feed"
-        self._markers = MarkerLog(properties, splits, group, start.marker_offset, on_wait=self._say_away)
+        self._markers = MarkerLog(properties, splits, group, start.marker_offset, on_wait=self._report_away)
         self._builder = PassBuilder(schedule, start.pass_index, topic_id)
-        mine = {p: o for p, o in start.offsets.items() if partition_owner(p, workers) == worker}
-        self._reader = RangeReader(properties, samples, group, mine, on_stall=self._say_stall)
+        own = {p: o for p, o in start.offsets.items() if partition_owner(p, workers) == worker}
+        self._reader = RangeReader(properties, samples, group, own, on_stall=self._report_stall)
         self._decoder = SampleDecoder()
         self._writer = MultiSlotWriter(slots)
         self._with_ids = ins_ids
@@ -85,16 +85,16 @@ class Feed:
         self._next: Future[PassData | None] = self._pool.submit(self._prepare)
 
     def ready(self, timeout_s: float) -> bool:
-        """Whether the next pass is there (or the stream has ended, or failed) within the time."""
+        """Whether the next pass is read (or the stream has ended, or failed) within the time."""
         return bool(wait([self._next], timeout_s).done)
 
     @property
     def kafka_is_away(self) -> bool:
-        """Whether it waits for the broker, not for a split."""
+        """Whether the feed waits for the broker, not for a split."""
         return self._stalled or self._markers.away
 
-    def take(self) -> PassData | None:
-        """The next pass, and starts on the one after it. None after the last pass of end_day.
+    def next_pass(self) -> PassData | None:
+        """The next pass; the feed begins to read the one after it. None after the last pass of end_day.
 
         Waits for it. Raises what reading raised: DataError, TopicMismatch, KafkaError.
         """
@@ -116,11 +116,11 @@ class Feed:
             return None
         for marker in plan.markers:
             self._decoder.add(marker.schema)
-        mine = {p: r for p, r in plan.ranges.items() if partition_owner(p, self._workers) == self._worker}
-        ids = InsIds(plan.markers) if self._with_ids else None
+        own = {p: r for p, r in plan.ranges.items() if partition_owner(p, self._workers) == self._worker}
+        ids = RowIds(plan.markers) if self._with_ids else None
         rows = 0
         with self._spool.writer(f"{plan.of.day}-{plan.of.pass_id}.txt") as (file, out):
-            for records in self._reader.read(mine, self._closed.is_set):
+            for records in self._reader.read(own, self._closed.is_set):
                 try:
                     batch = self._decoder.decode([value for _, _, value in records], places=self._with_ids)
                 except SampleError as error:
@@ -129,14 +129,14 @@ class Feed:
                         f"topic {self._samples}, partition {partition}, offset {offset} is no row: {error.reason}",
                         remedy="Something else wrote into the topic; the pass was not trained.",
                     ) from error
-                out.write(self._writer.text(batch, ids.of(records, batch) if ids is not None else None))
+                out.write(self._writer.text(batch, ids.encode(records, batch) if ids is not None else None))
                 rows += len(batch)
         self._stalled = False
         expected = plan.rows_of(self._worker, self._workers)
         if rows != expected and not self._closed.is_set():
             raise DataError(
                 f"pass {plan.of}: {rows} rows were read, the markers say {expected}",
-                remedy="The pass was not trained; look at the topic.",
+                remedy="The pass was not trained; check what wrote into the topic.",
             )
         failpoint("feed.spooled")
         return PassData(plan, file, rows)
@@ -152,15 +152,15 @@ class Feed:
                     return plan
         return None
 
-    def _say_stall(self, seconds: float, partition: int, offset: int) -> None:
+    def _report_stall(self, seconds: float, partition: int, offset: int) -> None:
         if seconds < 2:
             return
         self._stalled = True
         if int(seconds * 5) % 50 == 0:
             log.warning(
-                "topic %s, partition %d: offset %d has not come for %.0f s (broker away?)",
+                "topic %s, partition %d: waiting for offset %d for %.0f s (broker away?)",
                 self._samples, partition, offset, seconds,
             )  # fmt: skip
 
-    def _say_away(self, seconds: float) -> None:
+    def _report_away(self, seconds: float) -> None:
         log.warning("topic %s: the broker is away for %.0f s", self._samples, seconds)

@@ -1,7 +1,7 @@
 """Rows as Paddle's MultiSlot text: for each feed a count and as many values.
 
-The feeds are show (always 1), click (the label), then the model's slots in order. A slot that a row has not
-is `1 0`: Paddle takes 0 for padding.
+The feeds are show (always 1), click (the label), then the model's slots in order. A slot that a row lacks is `1 0`:
+Paddle reads 0 as padding.
 """
 
 from __future__ import annotations

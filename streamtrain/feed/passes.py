@@ -1,7 +1,7 @@
 """Passes out of the marker log. Pure: every worker computes the same plan from the same log.
 
-A pass's segment runs from where the last one stopped up to the marker that completes the pass's last split;
-late revisions that stand between belong to it.
+A pass's segment runs from the end of the last one up to the marker that completes the pass's last split; late
+revisions between the two belong to it.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ class PassBuilder:
 
     @property
     def next_sequence(self) -> int:
-        """The first split that has not been seen."""
+        """The first split without a marker so far."""
         new = sum(1 for m in self._markers if m.revision == 0)
         return self.index * self.schedule.split_per_pass + new
 
     def add(self, offset: int, marker: Marker) -> PassPlan | None:
-        """Takes the marker at `offset`; returns a plan when it completes a pass.
+        """Adds the marker at `offset`; returns a plan when it completes a pass.
 
         Raises DataError for a marker out of order, TopicReplaced for one of another samples topic.
         """
@@ -69,7 +69,7 @@ class PassBuilder:
             raise TopicReplaced(
                 f"the marker of {marker.day}/{marker.time} (marker log offset {offset}) names samples topic "
                 f"{marker.topic_id}, but the topic there now is {self.topic_id}",
-                remedy="The samples topic was made anew: start a new job (stream.job) from the logs.",
+                remedy="The samples topic was recreated: start a new job (stream.job) from the logs.",
             )
         expected = self.next_sequence
         fits = marker.sequence == expected if marker.revision == 0 else marker.sequence < expected
@@ -90,9 +90,9 @@ class PassBuilder:
 
 
 def _ranges(markers: Sequence[Marker]) -> dict[int, tuple[Range, ...]]:
-    found: dict[int, list[Range]] = {}
+    by_partition: dict[int, list[Range]] = {}
     for marker in markers:
         for r in marker.ranges:
             if r.rows:
-                found.setdefault(r.partition, []).append(r)
-    return {p: tuple(sorted(ranges, key=lambda r: r.start_offset)) for p, ranges in sorted(found.items())}
+                by_partition.setdefault(r.partition, []).append(r)
+    return {p: tuple(sorted(ranges, key=lambda r: r.start_offset)) for p, ranges in sorted(by_partition.items())}

@@ -1,7 +1,7 @@
 """Rows of offset ranges, read from Kafka.
 
-assign, never subscribe; a range is read up to its stated end, never to EOF; rows that aborted transactions
-left are not delivered (read_committed), and control records take offsets, so rows are counted, not derived.
+Partitions are assigned, never subscribed to; a range is read up to its stated end, never to EOF. Rows of aborted
+transactions are not delivered (read_committed), and control records take offsets, so rows are counted, not derived.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ EARLY = 4000
 
 
 class RangeReader:
-    """Reads one worker's partitions forward, pass by pass; what comes too early is kept for the next pass."""
+    """Reads one worker's partitions forward, pass by pass; records that arrive early are kept for the next pass."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class RangeReader:
         *,
         on_stall: Callable[[float, int, int], None] = lambda _seconds, _partition, _offset: None,
     ) -> None:
-        """starts: offset to begin at, a partition. on_stall(seconds, partition, offset) while nothing comes."""
+        """starts: offset to begin at, a partition. on_stall(seconds, partition, offset) while no record arrives."""
         self._topic = topic
         self._early: dict[int, deque[Record]] = {p: deque() for p in starts}
         self._on_stall = on_stall
@@ -61,7 +61,7 @@ class RangeReader:
             batch = []
             early = self._early[p]
             while early and not todo[p].done:
-                if todo[p].take(early.popleft(), batch):
+                if todo[p].add(early.popleft(), batch):
                     continue
             yield from _sliced(batch)
             if todo[p].done:
@@ -85,14 +85,14 @@ class RangeReader:
                 if current is None:
                     self._keep(record)
                     continue
-                current.take(record, batch)
+                current.add(record, batch)
                 if current.done:
                     del todo[record[0]]
             if batch:
                 yield batch
 
     def _keep(self, record: Record) -> None:
-        """For the next pass. What librdkafka has fetched of a paused partition it fetches again later."""
+        """For the next pass. librdkafka drops what it has prefetched of a paused partition, and fetches it again."""
         partition = record[0]
         self._early[partition].append(record)
         if len(self._early[partition]) >= EARLY and partition not in self._paused:
@@ -112,7 +112,7 @@ class RangeReader:
         if code in (ck.KafkaError._AUTO_OFFSET_RESET, ck.KafkaError.OFFSET_OUT_OF_RANGE):
             raise RetentionPassed(
                 f"topic {self._topic} no longer has an offset that is needed ({error.str()})",
-                remedy="Retention has passed it, or the topic was made anew: restore it, or start a new job.",
+                remedy="Retention has deleted it, or the topic was recreated: restore it, or start a new job.",
             )
         if is_gone(self._consumer, self._topic, error):
             raise TopicReplaced(
@@ -120,12 +120,12 @@ class RangeReader:
                 remedy="It was deleted: restore it, or start a new job (stream.job).",
             )
         if code in UNKNOWN_CODES:
-            return  # the broker is away, or was: the client looks for the topic again
+            return  # the broker is away, or was: the client asks for the topic again
         raise translate(error, f"reading {self._topic}")
 
 
 class _Progress:
-    """Where one partition's reading stands."""
+    """How far one partition is read."""
 
     def __init__(self, topic: str, partition: int, ranges: Sequence[Range]) -> None:
         self._topic = topic
@@ -139,20 +139,20 @@ class _Progress:
     def done(self) -> bool:
         return self._at == len(self._ranges)
 
-    def take(self, record: Record, batch: list[Record]) -> bool:
+    def add(self, record: Record, batch: list[Record]) -> bool:
         """Adds the record to `batch` if a range has it. Raises DataError when rows are missing."""
         offset = record[1]
         current = self._ranges[self._at]
         if offset < current.start_offset:
             return False
         if offset >= current.end_offset:
-            self._fail(current, f"offset {offset} came before its last row")
+            self._fail(current, f"offset {offset} arrived before its last row")
         batch.append(record)
         self._rows += 1
         self.next_offset = offset + 1
         if offset == current.end_offset - 1:
             if self._rows != current.rows:
-                self._fail(current, "the topic holds another number")
+                self._fail(current, "the topic holds a different number")
             self._at += 1
             self._rows = 0
         return True

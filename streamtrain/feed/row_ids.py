@@ -1,7 +1,7 @@
-"""Rows' ids for dumps: day/time/file/line, by which a dump is joined with the logs. Pure.
+"""Rows' ids for dumps (Paddle's ins_ids): day/time/file/line, by which a dump is joined with the logs. Pure.
 
 day and time are the split's, file and line the row's in it. A row of a later revision has its number behind the time,
-since files are numbered anew in each: day/time.1/file/line.
+since each revision numbers its files from 0: day/time.1/file/line.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from streamtrain.feed.ranges import Record
 
 
-class InsIds:
-    """The ids of the rows that `markers` name."""
+class RowIds:
+    """Makes the ids of the rows that `markers` name."""
 
     def __init__(self, markers: Sequence[Marker]) -> None:
         ranges = sorted((r.partition, r.start_offset, _split(m)) for m in markers for r in m.ranges if r.rows)
@@ -28,14 +28,14 @@ class InsIds:
             self._starts.setdefault(partition, []).append(start)
             self._splits.setdefault(partition, []).append(split.encode())
 
-    def of(self, records: Sequence[Record], batch: SampleBatch) -> list[bytes]:
+    def encode(self, records: Sequence[Record], batch: SampleBatch) -> list[bytes]:
         """An id a row. records: what `batch` was decoded from, all in the markers' ranges; it has files and lines."""
         assert batch.files is not None and batch.lines is not None
-        found = []
+        ids = []
         for (partition, offset, _), file, line in zip(records, batch.files.tolist(), batch.lines.tolist(), strict=True):
             split = self._splits[partition][bisect_right(self._starts[partition], offset) - 1]
-            found.append(b"%b/%d/%d" % (split, file, line))
-        return found
+            ids.append(b"%b/%d/%d" % (split, file, line))
+        return ids
 
 
 def files_of(markers: Sequence[Marker]) -> Iterator[tuple[str, str]]:

@@ -1,13 +1,12 @@
 """The local folder in which passes wait for Paddle as text files.
 
-Each process has a directory of its own below the folder, held by a lock, so that two trainers on one machine
-do not read each other's rows; directories whose process has ended are removed by the next one.
+Each process has its own directory below the folder, held by a lock, so that two trainers on one machine do not read
+each other's rows; a process that starts removes the directories of processes that have ended.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import shutil
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from streamtrain.errors import DiskError
+from streamtrain.files import refusals
 
 LOCK = "lock"
 
@@ -55,17 +55,14 @@ class Spool:
         shutil.rmtree(self._directory, ignore_errors=True)
         os.close(self._lock)
 
-    @contextlib.contextmanager
-    def _refusals(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            remedy = "Look at the folder's rights and disk, or set stream.spool_dir."
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                remedy = "Free some space, or set stream.spool_dir to another disk; nothing of the pass was trained."
-            raise DiskError(
-                f"{error.filename or self.folder} (stream.spool_dir) cannot be written: {error.strerror}", remedy=remedy
-            ) from error
+    def _refusals(self) -> contextlib.AbstractContextManager[None]:
+        return refusals(
+            DiskError,
+            self.folder,
+            "(stream.spool_dir) cannot be written",
+            remedy="Check the folder's permissions and disk, or set stream.spool_dir.",
+            full="Free some space, or set stream.spool_dir to another disk; nothing of the pass was trained.",
+        )
 
 
 def _is_abandoned(directory: Path) -> bool:
@@ -73,7 +70,7 @@ def _is_abandoned(directory: Path) -> bool:
     try:
         fd = os.open(directory / LOCK, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
-        return False  # it is just being made, or just removed
+        return False  # it is just being created or removed
     except OSError:
         return False
     try:

@@ -1,1 +1,1 @@
-"""The one door to Kafka: clients, topics, the embedded broker. Its errors leave as ours."""
+"""All that talks to Kafka: clients, topics, the marker log, transactions, the embedded broker. Its errors are ours."""

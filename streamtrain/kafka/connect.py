@@ -1,4 +1,4 @@
-"""Which Kafka a config means."""
+"""The Kafka that a config names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from streamtrain.kafka.embedded import find_running
 def properties_of(config: JobConfig) -> dict[str, str]:
     """librdkafka properties: the config's `kafka:`, or those of the running embedded broker.
 
-    Raises BrokerUnavailable when the embedded one is meant and does not run.
+    Raises BrokerUnavailable when it is the embedded broker and that does not run.
     """
     if not config.embedded:
         return config.kafka()

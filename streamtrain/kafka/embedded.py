@@ -22,13 +22,14 @@ import subprocess
 import time
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
 import psutil
 
 from streamtrain.errors import BrokerUnavailable, KafkaError
+from streamtrain.files import atomic_write
 from streamtrain.kafka.clients import wait_for_cluster
 from streamtrain.kafka.java import classpath, java
 from streamtrain.processes import die_with_parent, end
@@ -44,11 +45,11 @@ class FolderInUse(KafkaError):
 
 
 class KilledWhileStarting(KafkaError):
-    """Somebody has killed it: nothing is wrong with the folder or the port."""
+    """Something has killed it: neither the folder nor the port is at fault."""
 
 
 class _PortTaken(KafkaError):
-    """Something took the port between our look and Kafka's bind."""
+    """Something took the port between our check and Kafka's bind."""
 
 
 def find_running(directory: Path) -> str | None:
@@ -69,35 +70,12 @@ def find_process(directory: Path) -> str | None:
     return bootstrap if alive else None
 
 
-@contextlib.contextmanager
-def shared_broker(directory: Path, port: int | None = None, timeout_s: float = 60) -> Iterator[str]:
-    """bootstrap.servers of the folder's broker: the one that runs, else one that is started here.
-
-    Who started it stops it at the end, whoever else may use it by then. `port` counts only for a start.
-    Raises KafkaError as EmbeddedBroker.start does.
-    """
-    deadline = time.monotonic() + timeout_s
-    while (running := find_running(directory)) is None:
-        broker = EmbeddedBroker(directory, port)
-        try:
-            broker.start(timeout_s)
-        except FolderInUse:  # another process is just starting or ending one
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-            continue
-        with broker:
-            yield broker.bootstrap
-            return
-    yield running
-
-
 class EmbeddedBroker:
-    """A broker of its own on 127.0.0.1; as a context manager it starts and stops.
+    """A broker on 127.0.0.1; as a context manager it starts and stops.
 
     port: None takes the folder's last one if it is free, else any free one.
-    die_with_parent: on Linux the kernel kills Java when the *thread* that called start() ends, however it
-    ends; so call start() in a thread that lives as long as the broker shall.
+    die_with_parent: on Linux the kernel kills Java when the *thread* that called start() ends, however it ends; so
+    call start() in a thread that lives as long as the broker is needed.
     """
 
     def __init__(self, directory: Path, port: int | None = None, *, die_with_parent: bool = True) -> None:
@@ -143,7 +121,7 @@ class EmbeddedBroker:
             self.stop()
             raise KafkaError(
                 f"Kafka cannot be started in {self._directory}: {error}",
-                remedy="Look at the folder's rights and space, or give another --dir.",
+                remedy="Check the folder's permissions and space, or give another --dir.",
             ) from error
         except BaseException:
             self.stop()
@@ -192,13 +170,13 @@ class EmbeddedBroker:
                     )
                 reason = _reason(log_file, begin)
                 kind = _PortTaken if "already in use" in reason else KafkaError
-                raise kind(f"Kafka did not start: {reason}", remedy=f"Look at {log_file}.")
+                raise kind(f"Kafka did not start: {reason}", remedy=f"Read {log_file}.")
             if time.monotonic() > deadline:
-                raise KafkaError(f"Kafka did not start within {timeout_s:.0f} s", remedy=f"Look at {log_file}.")
+                raise KafkaError(f"Kafka did not start within {timeout_s:.0f} s", remedy=f"Read {log_file}.")
             time.sleep(0.05)
 
     def stop(self) -> None:
-        """SIGTERM, then SIGKILL after 20 s; its folder can be started again."""
+        """SIGTERM, then SIGKILL after 20 s; a broker can be started in the folder again."""
         if self._process is not None:
             end(self._process)
             self._process = None
@@ -209,20 +187,20 @@ class EmbeddedBroker:
             self._lock = None
 
     def _tie(self) -> Callable[[], None] | None:
-        """What ties a child's life to ours, to be run in the child before its program."""
+        """A function that ties a child's life to ours; the child runs it before its program."""
         if not self._die_with_parent:
             return None
         parent = os.getpid()
 
         def tie() -> None:
             die_with_parent()
-            if os.getppid() != parent:  # we died before it could say so
+            if os.getppid() != parent:  # the parent died before that
                 os._exit(1)
 
         return tie
 
     def _take_lock(self) -> None:
-        """Waits a moment for a broker that is just ending, as after its starter was killed."""
+        """Waits a moment for a broker that is just ending, for example after its starter was killed."""
         if self._lock is not None:
             return
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -296,9 +274,7 @@ class EmbeddedBroker:
         self._replace("port", str(self._port))
 
     def _replace(self, name: str, text: str) -> None:
-        temporary = self._directory / f"{name}.new"
-        temporary.write_text(text)
-        temporary.replace(self._directory / name)
+        atomic_write(self._directory / name, text.encode())
 
     def _format(self, jars: str, timeout_s: float) -> None:
         command = [*java(), "-XX:TieredStopAtLevel=1", "-cp", jars, "kafka.tools.StorageTool", "format"]
@@ -320,12 +296,12 @@ class EmbeddedBroker:
         if failure:
             raise KafkaError(
                 f"{self._directory} cannot be formatted for Kafka: {failure}",
-                remedy="Look at the folder's rights and space.",
+                remedy="Check the folder's permissions and space.",
             )
 
 
 def new_cluster_id() -> str:
-    """22 characters, as Kafka writes a UUID; never one with '-' in front, which its tool takes for an option."""
+    """22 characters, as Kafka writes a UUID; never one that begins with '-', which its tool reads as an option."""
     while (text := urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
         pass
     return text
@@ -337,11 +313,11 @@ def _answers(directory: Path, bootstrap: str, timeout_s: float) -> bool:
     try:
         with socket.create_connection((host, int(port)), timeout_s):
             pass
-        found = wait_for_cluster({"bootstrap.servers": bootstrap}, timeout_s)
+        cluster = wait_for_cluster({"bootstrap.servers": bootstrap}, timeout_s)
         lines = (directory / "data" / "meta.properties").read_text().splitlines()
     except (OSError, BrokerUnavailable):
         return False
-    return f"cluster.id={found.cluster_id}" in lines
+    return f"cluster.id={cluster.cluster_id}" in lines
 
 
 def _environment() -> dict[str, str]:

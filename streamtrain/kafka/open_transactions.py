@@ -1,6 +1,6 @@
 """Open transactions that hold readers back: read_committed stops at the first offset of the oldest one.
 
-confluent-kafka does not know these requests; kafka-python does, and is used for nothing else.
+confluent-kafka lacks these requests; kafka-python has them, and is used for nothing else.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class OpenTransaction:
     last_write: float
 
 
-def open_transactions(properties: Mapping[str, str], found: Mapping[str, TopicInfo]) -> list[OpenTransaction]:
+def open_transactions(properties: Mapping[str, str], topics: Mapping[str, TopicInfo]) -> list[OpenTransaction]:
     """Those in the given topics. Raises BrokerUnavailable, KafkaError."""
-    behind = _behind(properties, found)
+    behind = _behind(properties, topics)
     if not behind:
         return []
     from kafka import TopicPartition
@@ -88,8 +88,8 @@ def open_transactions(properties: Mapping[str, str], found: Mapping[str, TopicIn
 
 
 def _known(client: Any) -> dict[int, tuple[str, float | None]]:
-    """Transactional id and start, by producer id, of the transactions that the coordinators know as open."""
-    listed = [t for found in client.list_transactions().values() for t in found]
+    """Transactional id and start, by producer id, of the transactions that the coordinators report as open."""
+    listed = [t for transactions in client.list_transactions().values() for t in transactions]
     names = [
         t.transactional_id for t in listed if str(t.state.value) not in ("Empty", "CompleteCommit", "CompleteAbort")
     ]
@@ -100,10 +100,10 @@ def _known(client: Any) -> dict[int, tuple[str, float | None]]:
     }
 
 
-def _behind(properties: Mapping[str, str], found: Mapping[str, TopicInfo]) -> dict[tuple[str, int], tuple[int, int]]:
-    """(readable to, end) of the partitions where the two differ."""
+def _behind(properties: Mapping[str, str], topics: Mapping[str, TopicInfo]) -> dict[tuple[str, int], tuple[int, int]]:
+    """(readable to, end) of the partitions where these differ."""
     client = admin(properties)
-    places = [ck.TopicPartition(t.name, p) for t in found.values() for p in range(t.partitions)]
+    places = [ck.TopicPartition(t.name, p) for t in topics.values() for p in range(t.partitions)]
     ends = []
     for level in (ck.IsolationLevel.READ_COMMITTED, ck.IsolationLevel.READ_UNCOMMITTED):
         futures = client.list_offsets(
@@ -112,5 +112,5 @@ def _behind(properties: Mapping[str, str], found: Mapping[str, TopicInfo]) -> di
         try:
             ends.append({(p.topic, p.partition): future.result().offset for p, future in futures.items()})
         except ck.KafkaException as error:
-            raise translate(error, "looking at the ends of the topics") from error
+            raise translate(error, "reading the ends of the topics") from error
     return {place: (ends[0][place], ends[1][place]) for place in ends[0] if ends[0][place] < ends[1][place]}

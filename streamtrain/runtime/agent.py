@@ -1,7 +1,7 @@
-"""One role, server or worker, of a job on several machines: joins the meeting, runs the role, ends with it.
+"""One role, server or worker, of a job on several machines: joins the rendezvous, runs the role, ends with it.
 
-A guard ends, with exit code 6, as soon as any other role has died: whatever started it (a container's restart
-policy, an init system) starts it again, and all meet at the newest checkpoint.
+An agent ends, with exit code 6, as soon as any other role has died: whatever started it (a container's restart policy,
+an init system) starts it again, and all roles meet at the newest checkpoint.
 """
 
 from __future__ import annotations
@@ -9,42 +9,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 from streamtrain.config import JobConfig
-from streamtrain.engine.environment import engine_environment
-from streamtrain.errors import ConfigError, PeerLost, StreamtrainError, TrainingError
-from streamtrain.processes import die_with_parent
-from streamtrain.runtime import role_state
-from streamtrain.runtime.observer import Sampler
-from streamtrain.runtime.rendezvous import BEAT_S, SILENCE_S, Addresses, Meeting, join, receive, send
+from streamtrain.errors import ChildFailed, ConfigError, PeerLost, TrainingError
+from streamtrain.runtime import child_state, launch
+from streamtrain.runtime.child_state import ChildState
+from streamtrain.runtime.hang_detector import RoleSample
+from streamtrain.runtime.launch import Place
+from streamtrain.runtime.observer import Observer
+from streamtrain.runtime.rendezvous import BEAT_S, SILENCE_S, Addresses, Rendezvous, join, receive, send
+from streamtrain.runtime.verdict import STOP_S
 
-log = logging.getLogger("streamtrain.guard")
-ROLE_SCRIPT = Path(__file__).parent.with_name("online_trainer.py")
-#: Seconds that a worker has to end after SIGTERM.
-STOP_S = 60.0
-
-
-class RoundOver(StreamtrainError):
-    """The round ended with an error, of this role or of another."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
+log = logging.getLogger("streamtrain.agent")
 
 
-class Guard:
+class Agent:
     """Runs role `kind` number `index` of a job whose roles are at `addresses`, for one round.
 
-    Raises ConfigError for an index that is none.
+    Raises ConfigError for an index that no address has.
     """
 
     def __init__(self, config: JobConfig, kind: Literal["server", "worker"], index: int, addresses: Addresses) -> None:
@@ -64,41 +52,42 @@ class Guard:
     def run(self) -> None:
         """Returns when the stream's end is reached, or after a clean stop.
 
-        Raises PeerLost when any role died or hangs, RoundOver for an error that a restart cannot mend.
+        Raises PeerLost when any role died or hangs, ChildFailed for an error that a restart cannot fix.
         """
         code, message = asyncio.run(self._round())
         if code == PeerLost.exit_code:
-            raise PeerLost(message, remedy="Start this role again: all meet at the newest checkpoint.")
+            raise PeerLost(message, remedy="Start this role again: all roles meet at the newest checkpoint.")
         if code:
-            raise RoundOver(message, code)
+            raise ChildFailed(message, code)
 
     async def _round(self) -> tuple[int, str]:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        meeting = None
+        rendezvous = None
         if (self._kind, self._index) == ("worker", 0):
-            meeting = asyncio.create_task(Meeting(self._config.stream.job, self._addresses).serve())
+            rendezvous = asyncio.create_task(Rendezvous(self._config.stream.job, self._addresses).serve())
         run_dir = Path(tempfile.mkdtemp(prefix="streamtrain-role-"))
         try:
-            return await self._take_part(stop, run_dir, meeting)
+            return await self._take_part(stop, run_dir, rendezvous)
         finally:
             shutil.rmtree(run_dir, ignore_errors=True)
-            if meeting is not None:
+            if rendezvous is not None:
                 with contextlib.suppress(asyncio.TimeoutError, asyncio.CancelledError):
-                    await asyncio.wait_for(meeting, 5)  # it tells the others
+                    await asyncio.wait_for(rendezvous, 5)  # it tells the other agents
 
     async def _take_part(
-        self, stop: asyncio.Event, run_dir: Path, meeting: asyncio.Task[None] | None
+        self, stop: asyncio.Event, run_dir: Path, rendezvous: asyncio.Task[None] | None
     ) -> tuple[int, str]:
         joined = await join(self._addresses, self._config.stream.job, self._kind, self._index, [stop])
         if joined is None:
             return 0, "stopped"
         reader, writer = joined
-        begin = await self._wait_for_begin(reader, stop, meeting)
+        begin = await self._wait_for_begin(reader, stop, rendezvous)
         if begin.get("kind") != "begin":
             return int(begin.get("exit_code", 0)), str(begin.get("message", ""))
-        role = self._start(begin, run_dir)
+        place = Place(self._kind, self._index, begin["servers"], begin["workers"], begin["gloo"])
+        role = launch.start_role(launch.ROLE_SCRIPT, ["-m", str(self._config.path)], place, run_dir)
         try:
             return await self._watch(role, reader, writer, stop, run_dir)
         finally:
@@ -107,31 +96,31 @@ class Guard:
             writer.close()
 
     async def _wait_for_begin(
-        self, reader: asyncio.StreamReader, stop: asyncio.Event, meeting: asyncio.Task[None] | None
+        self, reader: asyncio.StreamReader, stop: asyncio.Event, rendezvous: asyncio.Task[None] | None
     ) -> dict[str, Any]:
         while not stop.is_set():
-            if meeting is not None and meeting.done():
-                meeting.result()
+            if rendezvous is not None and rendezvous.done():
+                rendezvous.result()
             try:
-                said = await receive(reader, SILENCE_S)
+                message = await receive(reader, SILENCE_S)
             except PeerLost as error:
-                return {"exit_code": PeerLost.exit_code, "message": f"the meeting at worker 0: {error.message}"}
-            if said["kind"] != "beat":
-                return said
+                return {"exit_code": PeerLost.exit_code, "message": f"the rendezvous at worker 0: {error.message}"}
+            if message["kind"] != "beat":
+                return message
         return {}
 
     async def _watch(
         self,
-        role: subprocess.Popen[bytes],
+        role: launch.Child,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         stop: asyncio.Event,
         run_dir: Path,
     ) -> tuple[int, str]:
-        """Tells how the role is until the meeting, or its silence, ends the round."""
+        """Reports how the role is until the rendezvous, or its silence, ends the round."""
         end = asyncio.create_task(_until_end(reader))
-        sampler = Sampler()
-        told = False
+        observer = Observer()
+        reported = False
         asked: float | None = None
         loop = asyncio.get_running_loop()
         while True:
@@ -141,71 +130,37 @@ class Guard:
                     role.send_signal(signal.SIGTERM)  # all workers end at the same pass
             if asked is not None and loop.time() - asked > STOP_S:
                 return TrainingError.exit_code, f"the round did not end within {STOP_S:.0f} s of a stop"
-            states = role_state.read(run_dir)
-            samples = await asyncio.to_thread(sampler.take, states)
+            states = child_state.read(run_dir)
+            samples = await asyncio.to_thread(observer.sample, states)
             with contextlib.suppress(OSError):
                 await send(writer, "beat", sample=_without_role(samples[0]) if samples else None)
-                if role.poll() is not None and not told:
-                    told = True
-                    await self._tell(writer, role, states)
+                if role.poll() is not None and not reported:
+                    reported = True
+                    await self._report_end(writer, role.returncode, states)
             done, _ = await asyncio.wait([end], timeout=BEAT_S)
             if done:
                 return end.result()
 
-    async def _tell(
-        self, writer: asyncio.StreamWriter, role: subprocess.Popen[bytes], states: list[role_state.RoleState]
-    ) -> None:
-        last = states[-1] if states else None
-        if last is not None and last.state == "done":
+    async def _report_end(self, writer: asyncio.StreamWriter, exit_code: int, states: list[ChildState]) -> None:
+        """A role that ended without reporting it is lost, whatever its exit code: see child_state."""
+        failure = child_state.failure("its process", exit_code, states)
+        if failure is not None:
+            await send(writer, "failed", exit_code=failure.exit_code, message=failure.message)
+        elif states and states[-1].state == "done":
             await send(writer, "done")
-        elif last is not None and last.state == "failed":
-            await send(writer, "failed", exit_code=last.exit_code, message=last.message)
         else:
-            await send(writer, "failed", exit_code=1, message=f"its process ended with exit code {role.returncode}")
-
-    def _start(self, begin: dict[str, Any], run_dir: Path) -> subprocess.Popen[bytes]:
-        """The role's process, with the environment that Paddle's launcher gives to one."""
-        servers, workers = begin["servers"], begin["workers"]
-        host, _, port = (servers if self._kind == "server" else workers)[self._index].rpartition(":")
-        role = "PSERVER" if self._kind == "server" else "TRAINER"
-        environment = {
-            **os.environ,
-            **engine_environment(),
-            role_state.ENVIRONMENT: str(run_dir),
-            role_state.KEPT: "1",
-            "PYTHONUNBUFFERED": "1",
-            "PADDLE_PSERVERS_IP_PORT_LIST": ",".join(servers),
-            "PADDLE_TRAINER_ENDPOINTS": ",".join(workers),
-            "PADDLE_PORT": port,
-            "PADDLE_ROLE": role,
-            "TRAINING_ROLE": role,
-            "PADDLE_TRAINER_ID": str(self._index if self._kind == "worker" else 0),
-            "PADDLE_TRAINERS_NUM": str(len(workers)),
-            "POD_IP": host,
-            "PADDLE_GLOO_RENDEZVOUS": "3",
-            "PADDLE_GLOO_FS_PATH": str(run_dir / "gloo"),
-            "PADDLE_GLOO_HTTP_ENDPOINT": begin["gloo"],
-        }
-        root = str(ROLE_SCRIPT.parent.parent)
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
-        return subprocess.Popen(
-            [sys.executable, "-u", str(ROLE_SCRIPT), "-m", str(self._config.path)],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            preexec_fn=die_with_parent,
-        )
+            await send(writer, "failed", exit_code=1, message=f"its process ended with exit code {exit_code}")
 
 
-def _without_role(sample: Any) -> dict[str, Any]:
+def _without_role(sample: RoleSample) -> dict[str, Any]:
     return {k: v for k, v in asdict(sample).items() if k != "role"}
 
 
 async def _until_end(reader: asyncio.StreamReader) -> tuple[int, str]:
     while True:
         try:
-            said = await receive(reader, SILENCE_S)
+            message = await receive(reader, SILENCE_S)
         except PeerLost as error:
-            return PeerLost.exit_code, f"worker 0, where all meet: {error.message}"
-        if said["kind"] == "end":
-            return int(said["exit_code"]), str(said["message"])
+            return PeerLost.exit_code, f"worker 0, where all roles meet: {error.message}"
+        if message["kind"] == "end":
+            return int(message["exit_code"]), str(message["message"])

@@ -15,14 +15,14 @@ from streamtrain.contracts.phases import BUSY
 STOPPED_S = 3.0
 #: Seconds that a server may leave its endpoint unanswered, or all roles may be idle in the middle of work.
 PATIENCE_S = 6.0
-#: Seconds between two looks over which nothing is concluded.
+#: Seconds between two checks over which nothing is concluded.
 GAP_S = 5.0
 #: Processor seconds a second below which a role is idle; an idle server or worker uses about 0.01 (measured).
 IDLE = 0.02
 
 
 @dataclass(frozen=True)
-class Sample:
+class RoleSample:
     """A role at one moment. cpu: processor seconds used so far. running: on a processor or at the disk.
     healthy: a server's answer on its endpoint; None for a worker, or before its first answer."""
 
@@ -35,12 +35,12 @@ class Sample:
 
 
 @dataclass
-class HangWatch:
-    """Takes a sample of all roles now and then; look() gives the reason once one of them hangs, else ''."""
+class HangDetector:
+    """Gets a sample of all roles about once a second; check() returns why one of them hangs, None while none does."""
 
-    _past: deque[tuple[float, dict[str, Sample]]] = field(default_factory=deque)
+    _past: deque[tuple[float, dict[str, RoleSample]]] = field(default_factory=deque)
 
-    def look(self, now: float, samples: Sequence[Sample]) -> str:
+    def check(self, now: float, samples: Sequence[RoleSample]) -> str | None:
         """now: seconds of a clock that only goes forward. The roles may change from call to call."""
         if self._past and now - self._past[-1][0] > GAP_S:
             self._past.clear()  # this process was held up itself: what the others did meanwhile is not known
@@ -58,20 +58,20 @@ class HangWatch:
         if busy and self._idle(now, samples):
             phases = ", ".join(f"{s.role} {s.phase}" for s in workers)
             return f"all roles have been idle for {PATIENCE_S:.0f} s while {phases}"
-        return ""
+        return None
 
-    def _all_since(self, since: float, role: str, holds: Callable[[Sample], bool]) -> bool:
+    def _all_since(self, since: float, role: str, holds: Callable[[RoleSample], bool]) -> bool:
         """Whether it held in every sample of the role from `since` on, the last one before it included."""
         if self._past[0][0] > since:
             return False
-        found = []
+        samples = []
         for at, (time, roles) in enumerate(self._past):
             later = self._past[at + 1][0] if at + 1 < len(self._past) else time
             if later >= since:
-                found.append(roles.get(role))
-        return all(s is not None and holds(s) for s in found)
+                samples.append(roles.get(role))
+        return all(s is not None and holds(s) for s in samples)
 
-    def _idle(self, now: float, samples: Sequence[Sample]) -> bool:
+    def _idle(self, now: float, samples: Sequence[RoleSample]) -> bool:
         """Whether these roles have together used hardly any processor time in the last PATIENCE_S seconds."""
         begin, before = self._past[0]
         if now - begin < PATIENCE_S:

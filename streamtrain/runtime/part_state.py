@@ -1,4 +1,7 @@
-"""What each part of a job is doing now, for `status`: a small file a part in stream.state_dir."""
+"""What each part of a job is doing now, for `status`: a small file a part in stream.state_dir.
+
+People read it, on this machine or through a shared folder; how a child ended is in child_state, for its parent.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,12 @@ import socket
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 import psutil
+
+from streamtrain.files import atomic_write
 
 
 @dataclass(frozen=True)
@@ -33,9 +39,12 @@ class PartState:
         except psutil.NoSuchProcess:
             return False
 
+    def to_json(self) -> dict[str, Any]:
+        return {"doing": self.doing, "since": self.since, "pid": self.pid, "host": self.host, "alive": self.alive}
+
 
 class PartReporter:
-    """Says what this process is doing; the same again changes nothing. It never fails: it is only told."""
+    """Reports what this process is doing; the same again changes nothing. It never fails: `status` only shows it."""
 
     def __init__(self, folder: Path, part: str) -> None:
         self._path = folder / f"{part}.json"
@@ -49,15 +58,13 @@ class PartReporter:
         state = PartState(self._part, doing, time.time(), socket.gethostname(), os.getpid())
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self._path.with_suffix(f".{os.getpid()}")
-            temporary.write_bytes(orjson.dumps(asdict(state)))
-            temporary.replace(self._path)
+            atomic_write(self._path, orjson.dumps(asdict(state)))
 
 
 def read(folder: Path) -> list[PartState]:
-    """All parts that have said something."""
-    found = []
+    """All parts that have reported something."""
+    parts = []
     for path in sorted(folder.glob("*.json")):
         with contextlib.suppress(OSError, ValueError, TypeError):
-            found.append(PartState(**orjson.loads(path.read_bytes())))
-    return found
+            parts.append(PartState(**orjson.loads(path.read_bytes())))
+    return parts

@@ -1,13 +1,13 @@
 """All of a job in one process tree: the embedded Kafka if none is named, the bridge, the trainer.
 
-Each part that dies is started again; an error that a restart cannot mend ends all of them.
+Each part that dies is restarted; an error that a restart cannot fix ends all of them.
 """
 
 from __future__ import annotations
 
 import logging
-import subprocess
-import sys
+import shutil
+import tempfile
 import threading
 import time
 import uuid
@@ -21,7 +21,15 @@ from streamtrain.checkpoint.commit import refuse_lost_topics
 from streamtrain.checkpoint.runs import Run
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import JobConfig
-from streamtrain.errors import FINAL, BrokerUnavailable, ConfigError, DataError, KafkaError, StreamtrainError
+from streamtrain.errors import (
+    FINAL,
+    BrokerUnavailable,
+    ChildFailed,
+    ConfigError,
+    DataError,
+    KafkaError,
+    StreamtrainError,
+)
 from streamtrain.kafka.clients import admin, wait_for_cluster
 from streamtrain.kafka.embedded import (
     EmbeddedBroker,
@@ -31,7 +39,8 @@ from streamtrain.kafka.embedded import (
     find_running,
 )
 from streamtrain.kafka.topics import TopicNames, ensure_topics, find
-from streamtrain.processes import die_with_parent, end
+from streamtrain.processes import end
+from streamtrain.runtime import child_state, launch
 from streamtrain.runtime.hang_detector import STOPPED_S
 from streamtrain.runtime.status import job_status
 from streamtrain.runtime.supervisor import Supervisor
@@ -41,20 +50,12 @@ log = logging.getLogger("streamtrain.pipeline")
 #: Seconds between two starts of the bridge, and of a broker that could not be started.
 BRIDGE_PAUSE_S = 1.0
 BROKER_PAUSE_S = 5.0
-#: Seconds between two looks whether all that is bridged is trained, once the bridge has ended with an error.
+#: Seconds between two checks whether all that is bridged is trained, once the bridge has ended with an error.
 DRAINED_S = 2.0
 
 
-class BridgeError(StreamtrainError):
-    """The bridge ended with an error that a restart cannot mend; its exit code is kept."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
-
-
 class BridgeProcess:
-    """`streamtrain bridge` as a child, started again when it is killed."""
+    """`streamtrain bridge` as a child, restarted when it is killed."""
 
     def __init__(self, config: JobConfig, log_dir: Path, owner: str) -> None:
         self._config = config
@@ -62,9 +63,9 @@ class BridgeProcess:
         self._since = Run(config.model_save_path).newest_number()
         self._frozen_since: float | None = None
         self._not_before = 0.0
-        self._log = log_dir / "bridge.log"
-        log_dir.mkdir(parents=True, exist_ok=True)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._output = log_dir / "bridge.log"
+        self._run_dir: Path | None = None
+        self._process: launch.Child | None = None
         self._done = False
         self.restarts = 0
 
@@ -73,41 +74,39 @@ class BridgeProcess:
         return self._process.pid if self._process else None
 
     def start(self) -> None:
-        with self._log.open("ab") as out:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "streamtrain.cli.main", "-v", "bridge", "-m", str(self._config.path)],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=die_with_parent,
-            )
+        self._remove_run_dir()
+        self._run_dir = Path(tempfile.mkdtemp(prefix="streamtrain-bridge-"))
+        arguments = ["-v", "bridge", "-m", str(self._config.path)]
+        self._process = launch.start_module(
+            "streamtrain.cli.main", arguments, run_dir=self._run_dir, output=self._output
+        )
 
     def check(self) -> None:
-        """Starts it again if it died. Raises BridgeError for what a restart cannot mend."""
-        if self._done or self._process is None:
+        """Restarts the bridge if it died. Raises ChildFailed for what a restart cannot fix, Fenced when another
+        trainer of the job has taken over."""
+        if self._done or self._process is None or self._run_dir is None:
             return
-        if (code := self._process.poll()) is None:
+        code = self._process.poll()
+        if code is None:
             self._end_if_frozen(self._process)
             return
-        if code == 0:
+        failure = child_state.failure("the bridge", code, child_state.read(self._run_dir))
+        if failure is None:
             self._done = True
             return
-        lines = self._log.read_text("utf-8", "replace").splitlines()
-        said = next((line[7:] for line in reversed(lines) if line.startswith("error: ")), "")
-        if code in FINAL:
+        if failure.exit_code in FINAL:
             self._done = True
-            raise BridgeError(f"bridge: {said or f'exit code {code}'}", code)
+            raise ChildFailed(f"bridge: {failure.message}", failure.exit_code)
         if time.monotonic() < self._not_before:
             return
         self._not_before = time.monotonic() + BRIDGE_PAUSE_S
         self.restarts += 1
-        log.warning("the bridge ended (%s): started again", said or f"exit code {code}")
+        log.warning("restart %d of the bridge: %s", self.restarts, failure.message)
         Run(self._config.model_save_path).check_owner(self._owner, self._since)
         self.start()
 
-    def _end_if_frozen(self, process: subprocess.Popen[bytes]) -> None:
-        """A stopped bridge would be waited for without end."""
+    def _end_if_frozen(self, process: launch.Child) -> None:
+        """The job would wait for a stopped bridge without end."""
         try:
             stopped = psutil.Process(process.pid).status() == psutil.STATUS_STOPPED
         except psutil.NoSuchProcess:
@@ -124,13 +123,19 @@ class BridgeProcess:
     def stop(self) -> None:
         if self._process is not None:
             end(self._process)
+        self._remove_run_dir()
+
+    def _remove_run_dir(self) -> None:
+        if self._run_dir is not None:
+            shutil.rmtree(self._run_dir, ignore_errors=True)
+            self._run_dir = None
 
 
 class Pipeline:
     """Runs `config`'s job until the last pass of end_day is trained and saved.
 
-    Set `stop` to end cleanly. tick() is called about twice a second, on_restart(number, reason) before the
-    trainer starts anew.
+    Set `stop` to end cleanly. tick() is called about twice a second, on_restart(number, reason) before each restart of
+    the trainer.
     """
 
     def __init__(
@@ -148,15 +153,15 @@ class Pipeline:
         self.bridge = BridgeProcess(config, log_dir, owner)
         self._stop = stop or threading.Event()
         self.supervisor = Supervisor(
-            config, stop=self._stop, log_dir=log_dir, owner=owner, on_restart=on_restart, tick=self._look
+            config, stop=self._stop, log_dir=log_dir, owner=owner, on_restart=on_restart, tick=self._check_parts
         )
         self._broker: EmbeddedBroker | None = None
         self._broker_not_before = 0.0
-        self._bridge_error: BridgeError | None = None
-        self._drained_look = 0.0
+        self._bridge_error: ChildFailed | None = None
+        self._drained_checked = 0.0
 
     def run(self) -> None:
-        """Raises the first error of a part that a restart cannot mend."""
+        """Raises the first error of a part that a restart cannot fix."""
         with self._kafka() as properties:
             self._make_topics(properties)
             self._properties = properties
@@ -169,15 +174,15 @@ class Pipeline:
                 raise self._bridge_error
 
     def _make_topics(self, properties: dict[str, str]) -> None:
-        """Waits for a broker that is away, also one that dies in the middle. Raises what ensure_topics refuses."""
+        """Waits for a broker that is away, also one that dies meanwhile. Raises what ensure_topics refuses."""
 
-        def wait(seconds: float) -> None:
+        def tend(seconds: float) -> None:
             log.warning("waiting for Kafka, %.0f s so far", seconds)
             self._tend_broker()
 
         names = TopicNames(self._config.stream.job)
         while True:
-            wait_for_cluster(properties, None, wait)
+            wait_for_cluster(properties, None, tend)
             try:
                 client = admin(properties)
                 refuse_lost_topics(CheckpointStore(self._config.model_save_path), find(client, names), names)
@@ -190,7 +195,7 @@ class Pipeline:
 
     @contextmanager
     def _kafka(self) -> Iterator[dict[str, str]]:
-        """The cluster of `kafka:`, a running embedded broker, or one of our own."""
+        """The cluster of `kafka:`, a running embedded broker, or one that is started here."""
         if not self._config.embedded:
             yield self._config.kafka()
             return
@@ -207,21 +212,21 @@ class Pipeline:
                 log.warning("%s", error)
                 if self._stop.wait(BRIDGE_PAUSE_S):
                     raise
-        self._broker = broker  # also when it is another's that runs: it may end before this job does
+        self._broker = broker  # also when another process's broker runs: that may end before this job does
         try:
             yield {"bootstrap.servers": running}
         finally:
             self._broker = None
             broker.stop()
 
-    def _look(self) -> None:
+    def _check_parts(self) -> None:
         self._tend_broker()
         try:
             self.bridge.check()
-        except BridgeError as error:
+        except ChildFailed as error:
             if error.exit_code not in (ConfigError.exit_code, DataError.exit_code):
                 raise  # its topics are gone, or another bridge runs
-            log.error("%s; what is bridged is still trained", error)
+            log.error("%s; the splits bridged so far are still trained", error)
             self._bridge_error = error
         if self._bridge_error is not None and not self._stop.is_set() and self._is_drained():
             self._stop.set()
@@ -229,13 +234,13 @@ class Pipeline:
 
     def _tend_broker(self) -> None:
         if self._broker is not None and not self._broker.alive() and find_process(self._config.broker_dir) is None:
-            self._start_broker_again(self._broker)
+            self._restart_broker(self._broker)
 
-    def _start_broker_again(self, broker: EmbeddedBroker) -> None:
+    def _restart_broker(self, broker: EmbeddedBroker) -> None:
         """The bridge and the trainer wait for it; a start that fails (a full disk) is tried again."""
         if time.monotonic() < self._broker_not_before:
             return
-        log.warning("the embedded Kafka died: it is started again")
+        log.warning("the embedded Kafka died: it is restarted")
         try:
             broker.start()
         except KafkaError as error:
@@ -243,11 +248,11 @@ class Pipeline:
             self._broker_not_before = time.monotonic() + BROKER_PAUSE_S
 
     def _is_drained(self) -> bool:
-        """Whether all passes that the bridge has completed are trained; looked at every few seconds."""
-        if time.monotonic() - self._drained_look < DRAINED_S:
+        """Whether all passes that the bridge has completed are trained; checked every few seconds."""
+        if time.monotonic() - self._drained_checked < DRAINED_S:
             return False
-        self._drained_look = time.monotonic()
+        self._drained_checked = time.monotonic()
         try:
-            return bool(job_status(self._config, self._properties)["lag"]["passes"] == 0)
+            return job_status(self._config, self._properties).lag.passes == 0
         except StreamtrainError:
             return False

@@ -1,15 +1,18 @@
 """Where the roles of a job on several machines meet: at worker 0's address, over TCP, a JSON line a message.
 
-Every role's guard joins. When all servers and workers of the job are there a round begins, each guard starts
-its role, and all of them tell the meeting once a second how it is. The round ends for everybody when all
-workers are done, or when one role dies, hangs, or is not heard of; a guard that does not hear of the meeting
-ends its role as well. So no server outlives a round, and the next one starts from the newest checkpoint with
-empty servers.
+Every role's agent joins. When all servers and workers of the job have joined, a round begins, each agent starts its
+role, and all of them report once a second how it is. The round ends for everybody when all workers are done, or when
+one role dies, hangs, or is silent; an agent that does not hear of the rendezvous ends its role as well. So no server
+outlives a round, and the next round starts from the newest checkpoint with empty servers.
 
-    guard -> meeting   join {job, kind, index, servers, workers}    beat {cpu, stopped, running, phase, healthy}
-                       done {}    failed {exit_code, message}
-    meeting -> guard   begin {servers, workers, gloo}               beat {}
-                       end {exit_code, message}
+    agent -> rendezvous   join {job, role, index, servers, workers}   role: server or worker
+                          beat {sample}                               {stopped, running, cpu, phase, healthy} or null
+                          done {}    failed {exit_code, message}
+    rendezvous -> agent   begin {servers, workers, gloo}              host:port of each, with numeric hosts
+                          beat {}
+                          end {exit_code, message}
+
+Each message has its `kind`, the word that it begins with above.
 """
 
 from __future__ import annotations
@@ -26,12 +29,12 @@ from typing import Any
 import orjson
 
 from streamtrain.errors import FINAL, ConfigError, PeerLost
-from streamtrain.runtime.hang_detector import HangWatch, Sample
+from streamtrain.runtime.hang_detector import HangDetector, RoleSample
 
-log = logging.getLogger("streamtrain.meeting")
+log = logging.getLogger("streamtrain.rendezvous")
 
 BEAT_S = 1.0
-#: Seconds without a word after which the other side is taken for dead.
+#: Seconds without a message after which the other side counts as dead.
 SILENCE_S = 6.0
 #: Bytes of the longest message.
 LIMIT = 1 << 20
@@ -39,16 +42,16 @@ LIMIT = 1 << 20
 
 @dataclass(frozen=True)
 class Addresses:
-    """host:port of every server and worker; worker 0's is the meeting's. Paddle's server 0 serves the workers'
-    own rendezvous (gloo), on the port after its own."""
+    """host:port of every server and worker; worker 0's is the rendezvous's. Paddle's server 0 serves the workers' own
+    one (gloo), on the port after its own."""
 
     servers: tuple[str, ...]
     workers: tuple[str, ...]
 
     @classmethod
     def parse(cls, servers: str, workers: str) -> Addresses:
-        """Of comma-separated lists. Raises ConfigError naming the entry that is none."""
-        found = []
+        """Of comma-separated lists. Raises ConfigError naming the entry that is not host:port."""
+        lists = []
         for option, text in (("--servers-at", servers), ("--workers-at", workers)):
             entries = tuple(entry.strip() for entry in text.split(",") if entry.strip())
             for entry in entries:
@@ -57,16 +60,16 @@ class Addresses:
                     raise ConfigError(f"{option}: {entry!r} is not host:port")
             if not entries or len(set(entries)) != len(entries):
                 raise ConfigError(f"{option}: give each one's host:port, once")
-            found.append(entries)
-        return cls(*found)
+            lists.append(entries)
+        return cls(*lists)
 
     @property
-    def meeting(self) -> tuple[str, int]:
+    def rendezvous(self) -> tuple[str, int]:
         host, _, port = self.workers[0].rpartition(":")
         return host, int(port)
 
     def resolved(self) -> Addresses:
-        """With numbers for host names, as Paddle wants them. Raises OSError while a name is not known."""
+        """With numbers for host names, as Paddle needs them. Raises OSError while a name does not resolve."""
         return Addresses(*(tuple(map(_resolve, entries)) for entries in (self.servers, self.workers)))
 
     @property
@@ -91,7 +94,7 @@ async def receive(reader: asyncio.StreamReader, timeout_s: float) -> dict[str, A
         line = await asyncio.wait_for(reader.readline(), timeout_s)
         value = orjson.loads(line) if line else None
     except asyncio.TimeoutError as error:
-        raise PeerLost(f"it was not heard of for {timeout_s:.0f} s") from error
+        raise PeerLost(f"it sent nothing for {timeout_s:.0f} s") from error
     except (OSError, ValueError) as error:
         raise PeerLost(f"its connection broke: {error}") from error
     if not isinstance(value, dict):
@@ -107,25 +110,25 @@ class _Member:
 
 
 @dataclass
-class Meeting:
-    """Worker 0's side: serves one round, then is over. `result` is what the guards are told at its end."""
+class Rendezvous:
+    """Worker 0's side: serves one round. `result`: exit code and message that the agents get at its end."""
 
     job: str
     addresses: Addresses
     result: tuple[int, str] | None = None
     _members: dict[str, _Member] = field(default_factory=dict)
-    _samples: dict[str, Sample] = field(default_factory=dict)
+    _samples: dict[str, RoleSample] = field(default_factory=dict)
     _begun: bool = False
     _over: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def serve(self) -> None:
-        """Until the round is over and its members have been told. Raises ConfigError when the port is taken."""
-        port = self.addresses.meeting[1]
+        """Until the round is over and its members know. Raises ConfigError when the port is taken."""
+        port = self.addresses.rendezvous[1]
         try:
             server = await asyncio.start_server(self._member, "0.0.0.0", port, limit=LIMIT)
         except OSError as error:
             raise ConfigError(
-                f"--workers-at: port {port} of this machine cannot be listened on: {error.strerror}",
+                f"--workers-at: port {port} of this machine cannot be opened: {error.strerror}",
                 remedy="Give worker 0 a free port.",
             ) from error
         async with server:
@@ -146,7 +149,7 @@ class Meeting:
         try:
             role = await self._join(reader, writer)
             while not self._over.is_set():
-                self._take(role, await receive(reader, SILENCE_S))
+                self._handle(role, await receive(reader, SILENCE_S))
         except PeerLost as error:
             if role != "?" and self._members.get(role, _Member("", writer)).writer is writer:
                 self._lost(role, str(error))
@@ -155,21 +158,21 @@ class Meeting:
                 writer.close()
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
-        said = await receive(reader, SILENCE_S)
-        role = f"{said.get('kind_of_role')} {said.get('index')}"
+        request = await receive(reader, SILENCE_S)
+        role = f"{request.get('role')} {request.get('index')}"
         expected = [self.job, list(self.addresses.servers), list(self.addresses.workers)]
-        if [said.get("job"), said.get("servers"), said.get("workers")] != expected:
+        if [request.get("job"), request.get("servers"), request.get("workers")] != expected:
             message = f"{role} names another job, or other servers and workers, than worker 0: {expected}"
             await send(writer, "end", exit_code=ConfigError.exit_code, message=message)
             raise PeerLost(message)
         if role in self._members:
             if self._begun:
-                self._lost(role, "it was started again")
+                self._lost(role, "it was restarted")
             else:
                 self._members.pop(role).writer.close()
         self._members[role] = _Member(role, writer)
         wanted = len(self.addresses.servers) + len(self.addresses.workers)
-        log.info("%s has joined, %d of %d are here", role, len(self._members), wanted)
+        log.info("%s has joined, %d of %d have", role, len(self._members), wanted)
         if not self._begun and len(self._members) == wanted:
             await self._begin()
         return role
@@ -177,29 +180,31 @@ class Meeting:
     async def _begin(self) -> None:
         while True:
             try:
-                found = self.addresses.resolved()
+                resolved = self.addresses.resolved()
                 break
             except OSError as error:
-                log.warning("a host name of --servers-at or --workers-at is not known yet: %s", error)
+                log.warning("a host name of --servers-at or --workers-at does not resolve yet: %s", error)
                 await asyncio.sleep(1)
         self._begun = True
         for member in self._members.values():
             with contextlib.suppress(OSError):
-                await send(member.writer, "begin", servers=found.servers, workers=found.workers, gloo=found.gloo)
+                await send(
+                    member.writer, "begin", servers=resolved.servers, workers=resolved.workers, gloo=resolved.gloo
+                )
 
-    def _take(self, role: str, said: dict[str, Any]) -> None:
-        kind = said.pop("kind")
+    def _handle(self, role: str, message: dict[str, Any]) -> None:
+        kind = message.pop("kind")
         if kind == "done":
             self._members[role].done = True
             if all(m.done for r, m in self._members.items() if r.startswith("worker")):
                 self._end(0, "all workers are done")
         elif kind == "failed":
-            code = int(said["exit_code"])
-            self._end(code if code in FINAL else PeerLost.exit_code, f"{role}: {said['message']}")
+            code = int(message["exit_code"])
+            self._end(code if code in FINAL else PeerLost.exit_code, f"{role}: {message['message']}")
         elif kind == "beat" and self._begun:
             self._samples.pop(role, None)
-            if said.get("sample"):
-                self._samples[role] = Sample(role, **said["sample"])
+            if message.get("sample"):
+                self._samples[role] = RoleSample(role, **message["sample"])
 
     def _lost(self, role: str, reason: str) -> None:
         member = self._members.pop(role, None)
@@ -209,33 +214,35 @@ class Meeting:
 
     async def _watch(self) -> None:
         """Beats to all members; ends the round when one of them hangs."""
-        hangs = HangWatch()
+        hangs = HangDetector()
         while not self._over.is_set():
             await asyncio.sleep(BEAT_S)
             for member in list(self._members.values()):
                 with contextlib.suppress(OSError, asyncio.TimeoutError):
                     await asyncio.wait_for(send(member.writer, "beat"), 1)
-            if self._begun and (reason := hangs.look(time.monotonic(), list(self._samples.values()))):
-                self._end(PeerLost.exit_code, reason)
+            if self._begun:
+                reason = hangs.check(time.monotonic(), list(self._samples.values()))
+                if reason is not None:
+                    self._end(PeerLost.exit_code, reason)
 
 
 async def join(
-    addresses: Addresses, job: str, kind: str, index: int, stop: Sequence[asyncio.Event] = ()
+    addresses: Addresses, job: str, role: str, index: int, stop: Sequence[asyncio.Event] = ()
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
-    """Connects to the meeting, as long as it takes, and joins; None when stopped before."""
-    host, port = addresses.meeting
-    said = False
+    """Connects to the rendezvous, as long as it takes, and joins; None when stopped before."""
+    host, port = addresses.rendezvous
+    logged = False
     while not any(event.is_set() for event in stop):
         try:
             reader, writer = await asyncio.wait_for(asyncio.open_connection(host, port, limit=LIMIT), 3)
         except (OSError, asyncio.TimeoutError):
-            if not said:
+            if not logged:
                 log.info("waiting for worker 0 at %s:%d", host, port)
-                said = True
+                logged = True
             await asyncio.sleep(0.5)
             continue
         await send(
-            writer, "join", job=job, kind_of_role=kind, index=index, servers=addresses.servers,
+            writer, "join", job=job, role=role, index=index, servers=addresses.servers,
             workers=addresses.workers,
         )  # fmt: skip
         return reader, writer

@@ -1,9 +1,9 @@
-"""Where a job stands: bridged, trained, the lag between, what its parts are doing, what holds readers back."""
+"""How far a job is: bridged, trained, the lag between, what its parts are doing, what holds readers back."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from streamtrain.checkpoint.journal import Journal
@@ -13,64 +13,127 @@ from streamtrain.config import JobConfig
 from streamtrain.contracts import reports
 from streamtrain.kafka.clients import admin
 from streamtrain.kafka.marker_log import MarkerLog
-from streamtrain.kafka.open_transactions import open_transactions
+from streamtrain.kafka.open_transactions import OpenTransaction, open_transactions
 from streamtrain.kafka.topics import TopicNames, find
 from streamtrain.runtime import part_state
+from streamtrain.runtime.part_state import PartState
 
 
-def parts_status(config: JobConfig) -> dict[str, Any]:
-    """What the bridge and the trainer are doing, without Kafka: part -> {doing, since, pid, host, alive}."""
-    return {
-        p.part: {"doing": p.doing, "since": p.since, "pid": p.pid, "host": p.host, "alive": p.alive}
-        for p in part_state.read(config.state_dir)
-    }
+@dataclass(frozen=True)
+class Bridged:
+    """split: the newest one, day/HHMM. rows, rejected: lines of all splits. of_splits: of the whole schedule."""
+
+    split: str | None
+    splits: int
+    rows: int
+    rejected: int
+    of_splits: int
 
 
-def held_back(config: JobConfig, properties: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Open transactions in the job's topics, with what they hold back. Raises KafkaError's kin."""
-    found = find(admin(properties), TopicNames(config.stream.job))
-    return [asdict(t) for t in open_transactions(properties, found)]
+@dataclass(frozen=True)
+class Trained:
+    """pass_id: the newest one, day/pass_id, with its AUCs. of_passes: of the whole schedule."""
+
+    pass_id: str | None
+    passes: int
+    rows: int
+    of_passes: int
+    predict_auc: float | None
+    train_auc: float | None
 
 
-def job_status(config: JobConfig, properties: Mapping[str, str]) -> dict[str, Any]:
-    """bridged, trained, lag (splits, passes, rows), newest checkpoint and model, last AUCs. Raises KafkaError's kin."""
+@dataclass(frozen=True)
+class Lag:
+    """What is bridged and not trained; passes: whole ones."""
+
+    splits: int
+    passes: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Saved:
+    """The newest checkpoint, by its manifest."""
+
+    pass_id: str
+    rows: int
+    keys: int
+    created: str
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """inference_model: the newest donefile line; consistency, upload: see contracts.reports; None where there is
+    none."""
+
+    job: str
+    bridged: Bridged
+    trained: Trained
+    lag: Lag
+    checkpoint: Saved | None
+    inference_model: dict[str, Any] | None
+    consistency: dict[str, Any] | None
+    upload: dict[str, Any] | None
+
+    def to_json(self) -> dict[str, Any]:
+        """As `streamtrain status --json` prints it."""
+        values = asdict(self)
+        for section in ("trained", "checkpoint"):
+            if values[section] is not None:
+                values[section] = {"pass": values[section].pop("pass_id"), **values[section]}
+        return values
+
+
+def parts_status(config: JobConfig) -> list[PartState]:
+    """What the bridge and the trainer are doing; it needs no Kafka."""
+    return part_state.read(config.state_dir)
+
+
+def held_back(config: JobConfig, properties: Mapping[str, str]) -> list[OpenTransaction]:
+    """Open transactions in the job's topics, with what they hold back. Raises KafkaError or a subclass."""
+    return open_transactions(properties, find(admin(properties), TopicNames(config.stream.job)))
+
+
+def job_status(config: JobConfig, properties: Mapping[str, str]) -> JobStatus:
+    """Reads the marker log to its end, the journal and model_save_path. Raises KafkaError or a subclass, and
+    CheckpointError for a donefile that cannot be read."""
     schedule = config.schedule
-    records = Journal(config.model_save_path).read()
-    trained = records[-1] if records else None
-    trained_splits = schedule.last_sequence(trained.of) + 1 if trained else 0
+    root = config.model_save_path
+    records = Journal(root).read()
+    last = records[-1] if records else None
+    trained_splits = schedule.last_sequence(last.of) + 1 if last else 0
     with MarkerLog(properties, TopicNames(config.stream.job).splits, f"{config.stream.job}.status") as log:
         markers = [entry.marker for entry in log.to_end()]
-    bridged = [m for m in markers if m.revision == 0]
-    store = CheckpointStore(config.model_save_path)
-    checkpoints = [c for c in store.list() if c.manifest]
-    models = sorted(PublishedModels(config.model_save_path).lines(), key=lambda x: x.published)
-    newest = checkpoints[-1].manifest if checkpoints else None
-    return {
-        "job": config.stream.job,
-        "bridged": {
-            "split": f"{bridged[-1].day}/{bridged[-1].time}" if bridged else None,
-            "splits": len(bridged),
-            "rows": sum(m.rows for m in markers),
-            "rejected": sum(m.rejected for m in markers),
-            "of_splits": schedule.total_splits,
-        },
-        "trained": {
-            "pass": str(trained.of) if trained else None,
-            "passes": len(records),
-            "rows": sum(r.rows for r in records),
-            "of_passes": schedule.total_passes,
-            "predict_auc": trained.predict_auc if trained else None,
-            "train_auc": trained.train_auc if trained else None,
-        },
-        "lag": {
-            "splits": max(0, len(bridged) - trained_splits),
-            "passes": max(0, len(bridged) // schedule.split_per_pass - len(records)),
-            "rows": max(0, sum(m.rows for m in markers) - sum(r.rows for r in records)),
-        },
-        "checkpoint": {"pass": str(newest.of), "rows": newest.rows, "keys": newest.keys, "created": newest.created}
-        if newest
-        else None,
-        "inference_model": models[-1].values if models else None,
-        "consistency": reports.read(store.root, reports.CONSISTENCY),
-        "upload": reports.read(store.root, reports.UPLOAD) if config.models_url is not None else None,
-    }
+    splits = [m for m in markers if m.revision == 0]
+    rows = sum(m.rows for m in markers)
+    trained_rows = sum(r.rows for r in records)
+    manifests = [c.manifest for c in CheckpointStore(root).list() if c.manifest]
+    newest = manifests[-1] if manifests else None
+    models = sorted(PublishedModels(root).lines(), key=lambda line: line.published)
+    return JobStatus(
+        job=config.stream.job,
+        bridged=Bridged(
+            split=f"{splits[-1].day}/{splits[-1].time}" if splits else None,
+            splits=len(splits),
+            rows=rows,
+            rejected=sum(m.rejected for m in markers),
+            of_splits=schedule.total_splits,
+        ),
+        trained=Trained(
+            pass_id=str(last.of) if last else None,
+            passes=len(records),
+            rows=trained_rows,
+            of_passes=schedule.total_passes,
+            predict_auc=last.predict_auc if last else None,
+            train_auc=last.train_auc if last else None,
+        ),
+        lag=Lag(
+            splits=max(0, len(splits) - trained_splits),
+            passes=max(0, len(splits) // schedule.split_per_pass - len(records)),
+            rows=max(0, rows - trained_rows),
+        ),
+        checkpoint=Saved(str(newest.of), newest.rows, newest.keys, newest.created) if newest else None,
+        inference_model=models[-1].values if models else None,
+        consistency=reports.read(root, reports.CONSISTENCY),
+        upload=reports.read(root, reports.UPLOAD) if config.models_url is not None else None,
+    )

@@ -1,8 +1,8 @@
-"""Starts servers and workers through Paddle's launcher, watches them, starts all of them anew when one dies.
+"""Starts servers and workers through Paddle's launcher, watches them, restarts all of them when one dies.
 
-The launcher alone is not enough (measured): after a worker's crash it can end with exit code 0, and after a
-server's death nothing ends at all, the workers hang. So each role is watched by its process, and a role that
-ends well says so in its own file.
+The launcher alone is not enough (measured): after a worker's crash it can end with exit code 0, and after a server's
+death nothing ends at all, the workers hang. So each role is watched by its process, and a role that ends well reports
+that in its own state file.
 """
 
 from __future__ import annotations
@@ -12,50 +12,31 @@ import logging
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from tenacity import wait_exponential_jitter
 
 from streamtrain.checkpoint.journal import Journal
 from streamtrain.checkpoint.runs import Run
 from streamtrain.config import JobConfig
-from streamtrain.engine.environment import engine_environment
-from streamtrain.errors import FINAL, StreamtrainError, TrainingError
-from streamtrain.processes import die_with_parent, end_family
-from streamtrain.runtime import role_state
-from streamtrain.runtime.hang_detector import HangWatch
-from streamtrain.runtime.observer import Sampler
+from streamtrain.errors import ChildFailed, TrainingError
+from streamtrain.runtime import child_state, launch
+from streamtrain.runtime.child_state import ChildState
+from streamtrain.runtime.hang_detector import HangDetector
+from streamtrain.runtime.observer import Observer
+from streamtrain.runtime.verdict import Observed, Verdict, judge, pause_before_restart
+from streamtrain.schedule import PassId
 
 log = logging.getLogger("streamtrain.supervisor")
 
-ROLE_SCRIPT = Path(__file__).parent.with_name("online_trainer.py")
-STOP_SECONDS = 60.0
-
-
-class RoleError(StreamtrainError):
-    """An error that a role ended with, with its exit code."""
-
-    def __init__(self, state: role_state.RoleState) -> None:
-        super().__init__(state.message)
-        self.exit_code = state.exit_code
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """How a run of all roles ended: well, or why not. final: a restart cannot mend it."""
-
-    done: bool
-    reason: str = ""
-    final: role_state.RoleState | None = None
+#: Seconds between two observations for hangs, and between two readings of the state files.
+OBSERVE_S = 0.9
+READ_S, READ_WHEN_STOPPING_S = 0.5, 0.2
 
 
 class Supervisor:
@@ -94,36 +75,38 @@ class Supervisor:
         self._tick = tick
         self.restarts = 0
         self.role_pids: list[int] = []
-        self._launcher: subprocess.Popen[bytes] | None = None
+        self._launcher: launch.Child | None = None
 
     def run(self) -> None:
         """Returns when all passes are trained, or after a clean stop.
 
-        Raises RoleError for what a restart cannot mend, TrainingError after stream.max_restarts restarts
+        Raises ChildFailed for what a restart cannot fix, TrainingError after stream.max_restarts restarts
         without a finished pass.
         """
-        journal = Journal(self._config.model_save_path)
         fruitless = 0
-        furthest = max((r.of for r in journal.read()), default=None)
+        furthest = self._furthest()
         while True:
-            outcome = self._run_once()
-            if outcome.done or self._stop.is_set():
+            verdict = self._run_once()
+            if verdict.done or self._stop.is_set():
                 return
-            if outcome.final is not None:
-                raise RoleError(outcome.final)
-            reached = max((r.of for r in journal.read()), default=None)
+            if verdict.failed is not None:
+                raise ChildFailed(verdict.failed.message, verdict.failed.exit_code)
+            reached = self._furthest()
             further = reached is not None and (furthest is None or reached > furthest)
             furthest = reached if further else furthest
             fruitless = 0 if further else fruitless + 1
             if fruitless > self._config.stream.max_restarts:
                 raise TrainingError(
-                    f"the trainer was restarted {fruitless} times without finishing a pass; last: {outcome.reason}",
-                    remedy=f"Look at {self._log_dir}/workerlog.0 and serverlog.0.",
+                    f"the trainer was restarted {fruitless} times without finishing a pass; last: {verdict.reason}",
+                    remedy=f"Read {self._log_dir}/workerlog.0 and serverlog.0.",
                 )
             self.restarts += 1
-            log.info("restart %d: %s", self.restarts, outcome.reason)
-            self._on_restart(self.restarts, outcome.reason)
-            self._stop.wait(_backoff(fruitless))
+            log.info("restart %d: %s", self.restarts, verdict.reason)
+            self._on_restart(self.restarts, verdict.reason)
+            self._stop.wait(pause_before_restart(fruitless))
+
+    def _furthest(self) -> PassId | None:
+        return max((r.of for r in Journal(self._config.model_save_path).read()), default=None)
 
     def kill(self) -> list[int]:
         """SIGKILL to the launcher and all roles, as a machine's failure would; returns their ids."""
@@ -134,104 +117,62 @@ class Supervisor:
             _signal(pid, signal.SIGKILL)
         return pids
 
-    def _run_once(self) -> _Outcome:
+    def _run_once(self) -> Verdict:
         run_dir = Path(tempfile.mkdtemp(prefix="streamtrain-run-"))
-        launcher = self._launcher = self._launch(run_dir)
+        variables = {child_state.OWNER: self._owner}
+        if self.restarts:
+            variables[child_state.SINCE] = str(self._since)
+        launcher = self._launcher = launch.start_roles(
+            launch.ROLE_SCRIPT, ["-m", str(self._config.path)], servers=self._servers, workers=self._workers,
+            run_dir=run_dir, log_dir=self._log_dir, cwd=self._config.path.parent, variables=variables,
+        )  # fmt: skip
         try:
             return self._watch(launcher, run_dir)
         finally:
             self._launcher = None
-            end_family(launcher, role_state.ENVIRONMENT, str(run_dir))
+            launch.end_roles(launcher, run_dir)
             self.role_pids = []
             shutil.rmtree(run_dir, ignore_errors=True)
 
-    def _launch(self, run_dir: Path) -> subprocess.Popen[bytes]:
-        environment = {
-            **os.environ,
-            **engine_environment(),
-            role_state.ENVIRONMENT: str(run_dir),
-            role_state.OWNER: self._owner,
-            "PYTHONUNBUFFERED": "1",
-        }
-        if self.restarts:
-            environment[role_state.AGAIN] = str(self._since)
-        root = str(ROLE_SCRIPT.parent.parent)
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
-        self._log_dir.mkdir(parents=True, exist_ok=True)
-        command = [
-            sys.executable, "-m", "paddle.distributed.launch", "--run_mode", "ps",
-            "--server_num", str(self._servers), "--trainer_num", str(self._workers),
-            "--log_dir", str(self._log_dir), str(ROLE_SCRIPT), "-m", str(self._config.path),
-        ]  # fmt: skip
-        with (self._log_dir / "launcher.log").open("ab") as out:
-            return subprocess.Popen(
-                command,
-                env=environment,
-                cwd=self._config.path.parent,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=die_with_parent,
-            )
-
-    def _watch(self, launcher: subprocess.Popen[bytes], run_dir: Path) -> _Outcome:
-        begin = sampled = time.monotonic()
+    def _watch(self, launcher: launch.Child, run_dir: Path) -> Verdict:
+        """Observes the roles, acts on a stop, until there is a verdict."""
+        begin = observed = time.monotonic()
         asked: float | None = None
-        sampler, hangs = Sampler(), HangWatch()
+        observer, hangs, hang = Observer(), HangDetector(), None
         while True:
             self._tick()
-            states = role_state.read(run_dir)
+            states, dead = _read(run_dir)
             self.role_pids = [s.pid for s in states if s.state == "running"]
-            failed = [s for s in states if s.state == "failed"]
-            if failed:
-                first = min(failed, key=lambda s: s.time)
-                reason = f"{first.kind} {first.index}: {first.message}"
-                return _Outcome(False, reason, first if first.exit_code in FINAL else None)
-            workers = [s for s in states if s.kind == "worker"]
-            if len(workers) == self._workers and all(s.state == "done" for s in workers):
-                return _Outcome(True)
-            for state in sorted(states, key=lambda s: s.kind != "worker"):  # a server ends after its workers
-                # read once more: it may have ended well between the two looks
-                if state.state == "running" and not _alive(state.pid) and _still_running(run_dir, state):
-                    return _Outcome(False, f"{state.kind} {state.index} (process {state.pid}) died")
-            if time.monotonic() - sampled > 0.9:
-                sampled = time.monotonic()
-                if reason := hangs.look(sampled, sampler.take(states)):
-                    return _Outcome(False, reason)
-            if launcher.poll() is not None and len(workers) < self._workers:
-                return _Outcome(False, f"the launcher ended with exit code {launcher.returncode}")
-            if len(states) < self._servers + self._workers and time.monotonic() - begin > 120:
-                return _Outcome(False, "not all roles came up within 120 s")
-            if self._stop.is_set():
-                if asked is None:
-                    asked = time.monotonic()
-                    for state in workers:
+            now = time.monotonic()
+            if now - observed > OBSERVE_S:
+                observed = now
+                hang = hangs.check(now, observer.sample(states))
+            stopping = None if asked is None else now - asked
+            verdict = judge(
+                Observed(states, dead, hang, launcher.poll(), now - begin, stopping), self._servers, self._workers
+            )
+            if verdict is not None:
+                return verdict
+            if self._stop.is_set() and asked is None:
+                asked = now
+                for state in states:
+                    if state.kind == "worker":
                         _signal(state.pid, signal.SIGTERM)
-                elif time.monotonic() - asked > STOP_SECONDS:
-                    return _Outcome(False, f"the workers did not end within {STOP_SECONDS:.0f} s")
-                elif not workers:
-                    return _Outcome(False, "stopped before the workers were up")
-            time.sleep(0.2 if self._stop.is_set() else 0.5)
+            time.sleep(READ_WHEN_STOPPING_S if self._stop.is_set() else READ_S)
 
 
-def _backoff(fruitless: int) -> float:
-    """Seconds before a restart: none after a finished pass, then growing to half a minute."""
-    if not fruitless:
-        return 0.0
-
-    class _State:
-        attempt_number = fruitless
-
-    return float(wait_exponential_jitter(multiplier=0.5, max=30)(_State()))  # type: ignore[arg-type]
-
-
-def _still_running(run_dir: Path, state: role_state.RoleState) -> bool:
-    now = [s for s in role_state.read(run_dir) if (s.kind, s.index) == (state.kind, state.index)]
-    return any(s.state == "running" and s.pid == state.pid for s in now)
+def _read(run_dir: Path) -> tuple[list[ChildState], set[int]]:
+    """The roles' states, and the processes that have died while `running`. Read twice when one is gone: it may have
+    ended well, and reported it, right after the first reading."""
+    states = child_state.read(run_dir)
+    gone = {s.pid for s in states if s.state == "running" and not _is_alive(s.pid)}
+    if not gone:
+        return states, set()
+    states = child_state.read(run_dir)
+    return states, {s.pid for s in states if s.state == "running" and s.pid in gone}
 
 
-def _alive(pid: int) -> bool:
+def _is_alive(pid: int) -> bool:
     try:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

@@ -22,7 +22,7 @@ from streamtrain.contracts.manifest import Manifest
 from streamtrain.engine.stats import PassStats
 from streamtrain.errors import CheckpointError, PartitionsChanged, TrainingError
 from streamtrain.failpoints import failpoint
-from streamtrain.feed.feed import Feed, PassData, Position
+from streamtrain.feed.feed import Feed, FeedStart, PassData
 from streamtrain.feed.passes import PassPlan
 from streamtrain.kafka.topics import JobTopics, TopicNames, wait_for_topics
 from streamtrain.kafka.transactions import KafkaOffsetLog
@@ -166,7 +166,7 @@ class Trainer:
             topic_id=topics.samples_topic_id,
             schedule=self._config.schedule,
             slots=self._engine.slots,
-            start=Position(self._progress.pass_index, self._progress.marker_offset, self._progress.offsets or {}),
+            start=FeedStart(self._progress.pass_index, self._progress.marker_offset, self._progress.offsets or {}),
             worker=self._engine.index,
             workers=self._engine.workers,
             spool=self._config.spool_dir,
@@ -190,7 +190,7 @@ class Trainer:
                 log.info("stopping at the request of a signal")
                 return None
             if flags[0] == self._engine.workers:
-                return feed.take()
+                return feed.next_pass()
             if not ready:
                 what = "Kafka" if feed.kafka_is_away else f"pass {pass_id}'s splits"
                 self._phase(f"{phases.WAITING} {what}")

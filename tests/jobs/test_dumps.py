@@ -18,7 +18,7 @@ from streamtrain.dumps import FILES, Dump, DumpFolder, check_part, read_dump
 from streamtrain.errors import ConfigError, DataError, TrainingError
 from streamtrain.feed.multislot import MultiSlotWriter
 from streamtrain.feed.passes import PassPlan
-from streamtrain.feed.row_ids import InsIds, files_of
+from streamtrain.feed.row_ids import RowIds, files_of
 from streamtrain.schedule import PassId
 from streamtrain.training.pass_dumps import PassDumps
 from tests.support.jobs import rows, write_config, write_split
@@ -46,7 +46,7 @@ def test_ids_stand_before_their_rows(places: list[tuple[int, int]]) -> None:
     ]
     records = [(0, 7 + i, message) for i, message in enumerate(messages)]
     batch = SampleDecoder().decode(messages, places=True)
-    ids = InsIds([marker("20240101", "0030", 0, Range(0, 7, 99, 92))]).of(records, batch)
+    ids = RowIds([marker("20240101", "0030", 0, Range(0, 7, 99, 92))]).encode(records, batch)
     assert ids == [b"20240101/0030/%d/%d" % place for place in places]
     plain = MultiSlotWriter(SLOTS).text(SampleDecoder().decode(messages))
     text = MultiSlotWriter(SLOTS).text(batch, ids)
@@ -63,7 +63,7 @@ def test_an_id_names_the_split_whose_range_has_the_row() -> None:
     places = {(0, 0): "0000", (0, 9): "0000", (1, 4): "0000", (0, 12): "0030", (0, 19): "0030", (1, 7): "0000.1"}
     records = [(p, o, encode_sample(1, 0, 3, b"", b"")) for p, o in places]
     batch = SampleDecoder().decode([value for _, _, value in records], places=True)
-    found = [i.decode() for i in InsIds(markers).of(records, batch)]
+    found = [i.decode() for i in RowIds(markers).encode(records, batch)]
     assert found == [f"20240101/{time}/0/3" for time in places.values()]
     assert dict(files_of(markers)) == {
         "20240101/0000/0": "20240101/0000/part-0",

@@ -60,5 +60,5 @@ def test_every_row_is_in_one_pass_and_a_restart_plans_the_same(log: list[tuple[i
 def test_what_is_out_of_order_or_of_another_topic_is_refused() -> None:
     with pytest.raises(DataError, match="number 1"):
         PassBuilder(SCHEDULE, 0, "t").add(5, marker(1, 0, []))
-    with pytest.raises(TopicMismatch, match="made anew"):
+    with pytest.raises(TopicMismatch, match="recreated"):
         PassBuilder(SCHEDULE, 0, "other").add(5, marker(0, 0, []))

@@ -1,22 +1,22 @@
-"""The hang watch: what is a hang, and what is only slow."""
+"""The hang detector: what is a hang, and what is only slow."""
 
 import pytest
 
 from streamtrain.contracts.phases import PREDICTING, SAVING, WAITING
-from streamtrain.runtime.hang_detector import PATIENCE_S, STOPPED_S, HangWatch, Sample
+from streamtrain.runtime.hang_detector import PATIENCE_S, STOPPED_S, HangDetector, RoleSample
 
 
-def role(name: str, cpu: float, **changes: object) -> Sample:
+def role(name: str, cpu: float, **changes: object) -> RoleSample:
     values = {"stopped": False, "running": False, "phase": "", "healthy": None, **changes}
-    return Sample(name, cpu=cpu, **values)  # type: ignore[arg-type]
+    return RoleSample(name, cpu=cpu, **values)  # type: ignore[arg-type]
 
 
 def first_reason(samples: object, seconds: float = 30, step: float = 1.0) -> tuple[float, str]:
     """When and why it says that a role hangs; samples(time) gives all roles."""
-    watch = HangWatch()
+    detector = HangDetector()
     now = 0.0
     while now < seconds:
-        if reason := watch.look(now, samples(now)):  # type: ignore[operator]
+        if reason := detector.check(now, samples(now)):  # type: ignore[operator]
             return now, reason
         now += step
     return seconds, ""
@@ -66,8 +66,8 @@ def test_one_worker_that_works_keeps_the_others_waiting() -> None:
 
 
 def test_a_gap_between_two_looks_is_no_hang() -> None:
-    """The watch itself may be frozen along with all roles: what they used meanwhile is not known."""
-    watch = HangWatch()
-    assert not watch.look(0, [role("worker 0", 1, phase=PREDICTING)])
-    assert not watch.look(100, [role("worker 0", 1, phase=PREDICTING)])
-    assert not watch.look(101, [role("worker 0", 1.5, phase=PREDICTING)])
+    """The detector itself may be frozen along with all roles: what they used meanwhile is not known."""
+    detector = HangDetector()
+    assert not detector.check(0, [role("worker 0", 1, phase=PREDICTING)])
+    assert not detector.check(100, [role("worker 0", 1, phase=PREDICTING)])
+    assert not detector.check(101, [role("worker 0", 1.5, phase=PREDICTING)])

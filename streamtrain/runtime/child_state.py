@@ -1,0 +1,107 @@
+"""How a child process tells its parent how it is and how it ended: a JSON file a child in the run's folder. One way for
+all: servers, workers, the bridge, the roles and the comparison of a consistency check.
+
+    {kind}-{index}.json    ChildState, replaced atomically
+
+An exit code says less than that: Paddle's launcher can end with 0 after a crash, and a child's message is worth more
+than its number. A child that was killed leaves `running`: failure() then goes by its process's exit code.
+
+Environment variables, from the parent:
+
+    STREAMTRAIN_RUN_DIR       the run's folder; without it nothing is written
+    STREAMTRAIN_OWNER         who started this run of the trainer, and may start it again: see Run.clear_older
+    STREAMTRAIN_SINCE         for a run that is started again: the newest run before the owner's first one
+    STREAMTRAIN_KEPT_SERVER   for a server that another process keeps and ends
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import orjson
+
+from streamtrain.errors import ChildFailed, StreamtrainError
+from streamtrain.files import atomic_write
+
+RUN_DIR = "STREAMTRAIN_RUN_DIR"
+OWNER = "STREAMTRAIN_OWNER"
+SINCE = "STREAMTRAIN_SINCE"
+KEPT = "STREAMTRAIN_KEPT_SERVER"
+
+Stage: TypeAlias = Literal["running", "done", "failed"]
+
+
+@dataclass(frozen=True)
+class ChildState:
+    """kind: server, worker, bridge or comparison. time: of the last change, seconds since 1970. exit_code, message: of
+    the error that it failed with. phase: a worker's, see phases. endpoint: where a server listens, host:port."""
+
+    kind: str
+    index: int
+    pid: int
+    state: Stage
+    exit_code: int = 0
+    message: str = ""
+    phase: str = ""
+    endpoint: str = ""
+    time: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind} {self.index}"
+
+
+#: A worker writes in two threads: its own, and the feed's, which reports that it waits for Kafka.
+_writing = threading.Lock()
+
+
+def write(kind: str, index: int, state: Stage, **more: object) -> None:
+    """Replaces this child's file. more: exit_code, message, phase, endpoint. Raises OSError."""
+    folder = os.environ.get(RUN_DIR)
+    if not folder:
+        return
+    with _writing:
+        value = ChildState(kind, index, os.getpid(), state, time=time.time(), **more)  # type: ignore[arg-type]
+        atomic_write(Path(folder) / f"{kind}-{index}.json", orjson.dumps(asdict(value)))
+
+
+def read(folder: Path) -> list[ChildState]:
+    """All children that have written a state."""
+    return [ChildState(**orjson.loads(p.read_bytes())) for p in sorted(folder.glob("*.json"))]
+
+
+@contextlib.contextmanager
+def reporting(kind: str, index: int = 0, **more: object) -> Iterator[None]:
+    """Around all that a child does: writes running (with `more`), at its end done, or failed with the error that it
+    ends with."""
+    write(kind, index, "running", **more)
+    try:
+        yield
+    except StreamtrainError as error:
+        write(kind, index, "failed", exit_code=error.exit_code, message=str(error))
+        raise
+    except Exception as error:
+        write(kind, index, "failed", exit_code=1, message=f"{type(error).__name__}: {error}")
+        raise
+    write(kind, index, "done")
+
+
+def failure(name: str, exit_code: int, states: list[ChildState]) -> ChildFailed | None:
+    """Why a single child has ended; None when it ended well. exit_code: of its process; states: of its run folder."""
+    for state in states:
+        if state.state == "failed":
+            return ChildFailed(state.message, state.exit_code)
+        if state.state == "done":
+            return None
+    if exit_code == 0:
+        return None
+    how = f"was killed ({signal.Signals(-exit_code).name})" if exit_code < 0 else f"ended with exit code {exit_code}"
+    return ChildFailed(f"{name} {how}", abs(exit_code) if exit_code > 0 else 1)

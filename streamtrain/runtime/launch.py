@@ -1,0 +1,120 @@
+"""How child processes are started and ended: their commands, their environment, their output. The one place for it.
+
+Every child dies with the parent that started it (Linux), has a session of its own, so that a terminal's Ctrl-C reaches
+the parent alone, and finds the run's folder in its environment, for its state file: see child_state.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal, TypeAlias
+
+from streamtrain.engine.environment import engine_environment
+from streamtrain.processes import die_with_parent, end_family
+from streamtrain.runtime import child_state
+
+PACKAGE = Path(__file__).resolve().parents[1]
+#: What runs in each server and each worker of a job.
+ROLE_SCRIPT = PACKAGE / "online_trainer.py"
+
+Child: TypeAlias = "subprocess.Popen[bytes]"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which role of a job on several machines a child is, and where the others are.
+
+    servers, workers: host:port of each, numeric. gloo: host:port of the workers' own rendezvous.
+    """
+
+    kind: Literal["server", "worker"]
+    index: int
+    servers: Sequence[str]
+    workers: Sequence[str]
+    gloo: str
+
+
+def start_roles(
+    script: Path,
+    arguments: Sequence[str],
+    *,
+    servers: int,
+    workers: int,
+    run_dir: Path,
+    log_dir: Path,
+    cwd: Path,
+    variables: Mapping[str, str] | None = None,
+) -> Child:
+    """Starts `script` in every role, through Paddle's launcher; end_roles() ends them all.
+
+    Their output goes to log_dir: launcher.log, serverlog.N, workerlog.N. variables: more for their environment.
+    """
+    log_dir.mkdir(parents=True, exist_ok=True)
+    command = [
+        sys.executable, "-m", "paddle.distributed.launch", "--run_mode", "ps", "--server_num", str(servers),
+        "--trainer_num", str(workers), "--log_dir", str(log_dir), str(script), *arguments,
+    ]  # fmt: skip
+    environment = {**_environment(run_dir), **engine_environment(), **(variables or {})}
+    with (log_dir / "launcher.log").open("ab") as output:
+        return _start(command, environment, output, cwd=cwd)
+
+
+def end_roles(launcher: Child, run_dir: Path) -> None:
+    """Ends the launcher and whatever it started, orphans too; waits until they are gone."""
+    end_family(launcher, child_state.RUN_DIR, str(run_dir))
+
+
+def start_role(script: Path, arguments: Sequence[str], place: Place, run_dir: Path) -> Child:
+    """Starts one role without Paddle's launcher, with the variables that this gives to a role. Its output is ours."""
+    host, _, port = (place.servers if place.kind == "server" else place.workers)[place.index].rpartition(":")
+    role = "PSERVER" if place.kind == "server" else "TRAINER"
+    environment = {
+        **_environment(run_dir),
+        **engine_environment(),
+        child_state.KEPT: "1",
+        "PADDLE_PSERVERS_IP_PORT_LIST": ",".join(place.servers),
+        "PADDLE_TRAINER_ENDPOINTS": ",".join(place.workers),
+        "PADDLE_PORT": port,
+        "PADDLE_ROLE": role,
+        "TRAINING_ROLE": role,
+        "PADDLE_TRAINER_ID": str(place.index if place.kind == "worker" else 0),
+        "PADDLE_TRAINERS_NUM": str(len(place.workers)),
+        "POD_IP": host,
+        "PADDLE_GLOO_RENDEZVOUS": "3",
+        "PADDLE_GLOO_FS_PATH": str(run_dir / "gloo"),
+        "PADDLE_GLOO_HTTP_ENDPOINT": place.gloo,
+    }
+    return _start([sys.executable, "-u", str(script), *arguments], environment)
+
+
+def start_module(module: str, arguments: Sequence[str], *, run_dir: Path, output: Path) -> Child:
+    """Starts `python -m module`; what it prints is appended to `output`."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with output.open("ab") as out:
+        return _start([sys.executable, "-m", module, *arguments], _environment(run_dir), out)
+
+
+def _environment(run_dir: Path) -> dict[str, str]:
+    """A child imports the same code as this process, wherever it starts."""
+    path = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")]))
+    return {**os.environ, child_state.RUN_DIR: str(run_dir), "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+
+
+def _start(
+    command: Sequence[str], environment: Mapping[str, str], output: IO[bytes] | None = None, *, cwd: Path | None = None
+) -> Child:
+    return subprocess.Popen(
+        command,
+        env=dict(environment),
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT if output is not None else None,
+        start_new_session=True,
+        preexec_fn=die_with_parent,
+    )
