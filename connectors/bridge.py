@@ -1,17 +1,16 @@
 """The bridge: mirrors the tree of logs into Kafka, split by split, in schedule order.
 
-The marker log is its only memory. On any doubt about what was committed the producer is dropped, a new one
-is made (which settles or aborts what was open), and the marker log is read again.
+The marker log is its only memory. On any doubt about what was committed the producer is dropped, a new one is created
+(which completes or aborts an open transaction), and the marker log is read again.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import IO, Literal
+from typing import Literal
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
@@ -22,6 +21,7 @@ from streamtrain.connectors.publisher import DeliveryFailed, Publisher, Work
 from streamtrain.connectors.tree import FileState, Tree
 from streamtrain.contracts.marker import Marker, SourceFile
 from streamtrain.errors import BrokerUnavailable, DataError, Fenced, KafkaError, TopicMismatch, TopicReplaced
+from streamtrain.files import sha256
 from streamtrain.kafka import topics
 from streamtrain.kafka.clients import admin, report_waiting, wait_for_cluster
 from streamtrain.kafka.marker_log import MarkerLog
@@ -31,14 +31,14 @@ log = logging.getLogger("streamtrain.bridge")
 
 
 class _Doubt(Exception):
-    """What was committed is not known: start again from the marker log."""
+    """It is not known what was committed: start again from the marker log."""
 
 
 class Bridge:
     """Bridges `config`'s tree into the cluster at `properties` until end_day, or until `stop` is set.
 
-    on_split(marker, seconds) is called after each commit, on_wait(split, reason, seconds) while waiting,
-    on_state(doing) when it begins to do something else.
+    on_split(marker, seconds) is called after each commit, on_wait(split, reason, seconds) while waiting, on_state(step)
+    at each step.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Bridge:
         stop: threading.Event | None = None,
         on_split: Callable[[Marker, float], None] = lambda _marker, _seconds: None,
         on_wait: Callable[[Split, str, float], None] = lambda _split, _reason, _seconds: None,
-        on_state: Callable[[str], None] = lambda _doing: None,
+        on_state: Callable[[str], None] = lambda _step: None,
     ) -> None:
         self._config = config
         self._properties = dict(properties)
@@ -64,7 +64,7 @@ class Bridge:
         self._on_state = on_state
         self._known: int | None = None
         self._ids: topics.TopicIds | None = None
-        self._next_look = 0.0
+        self._next_check = 0.0
 
     def run(self) -> Ledger:
         """Returns when every split of the schedule is bridged, or at `stop`.
@@ -76,14 +76,14 @@ class Bridge:
             retry=retry_if_exception_type(_Doubt),
             wait=wait_exponential_jitter(multiplier=0.5, max=10),
             stop=stop_after_attempt(50),
-            before_sleep=_say_doubt,
+            before_sleep=_log_doubt,
             reraise=True,
         )
         try:
             return attempts(self._session)
         except _Doubt as doubt:
             raise KafkaError(
-                f"the bridge could not settle its transaction: {doubt}", remedy="Look at the broker's log."
+                f"the bridge could not settle its transaction: {doubt}", remedy="Check the broker's log."
             ) from doubt
 
     def _session(self) -> Ledger:
@@ -106,12 +106,12 @@ class Bridge:
             self._known = len(ledger)
             log.info("bridged so far: %d splits", ledger.next_sequence)
             while not self._stop.is_set():
-                self._look_at_bridged(publisher, ledger, ids.samples)
+                self._check_bridged(publisher, ledger, ids.samples)
                 if ledger.next_sequence >= self._config.schedule.total_splits:
                     break
                 split = ledger.split(ledger.next_sequence)
-                status = self._wait_until_ready(split, lambda: self._look_at_bridged(publisher, ledger, ids.samples))
-                if status:
+                status = self._wait_until_ready(split, lambda: self._check_bridged(publisher, ledger, ids.samples))
+                if status is not None:
                     paths = [] if status == "skipped" else [f.path for f in self._tree.files(split)]
                     self._publish(publisher, ledger, split, paths, ids.samples, status=status)
             return ledger
@@ -127,12 +127,12 @@ class Bridge:
             return Ledger.replay(self._config.schedule, markers.to_end())
 
     def _refuse_if_replaced(self) -> None:
-        """Before a new producer fences the others: after a doubt of ours at most one marker, the one in doubt,
-        is new. More of them are another bridge's, which has taken over."""
+        """Before a new producer fences the others. After a doubt at most one marker is new, the one in doubt; more of
+        them are those of another bridge, which has taken over. Raises Fenced then."""
         if self._known is not None and len(self._read_log()) > self._known + 1:
             raise Fenced(
                 f"another bridge has published to {self._names.splits} since this one lost its connection",
-                remedy="It goes on there; this one has changed nothing.",
+                remedy="The other one continues; this one has changed nothing.",
             )
 
     def _publish(
@@ -155,8 +155,8 @@ class Bridge:
         self._known = len(ledger)
         self._on_split(marker, time.monotonic() - begin)
 
-    def _wait_until_ready(self, split: Split, meanwhile: Callable[[], None]) -> Literal["data", "skipped", ""]:
-        """'data', 'skipped', or '' when stopped; probes every data_sleep_second."""
+    def _wait_until_ready(self, split: Split, meanwhile: Callable[[], None]) -> Literal["data", "skipped"] | None:
+        """The status of the split's marker; None when stopped. Checks the split every data_sleep_second."""
         begin = time.monotonic()
         reason = self._config.runner.data_donefile or "its directory"
         while not self._stop.is_set():
@@ -170,12 +170,15 @@ class Bridge:
             self._on_wait(split, f"no {reason}", waited)
             meanwhile()
             self._stop.wait(self._config.runner.data_sleep_second)
-        return ""
+        return None
 
-    def _look_at_bridged(self, publisher: Publisher, ledger: Ledger, topic_id: str) -> None:
-        """Finds files of bridged splits that changed, by stream.changed_split; at most twice a minute."""
+    def _check_bridged(self, publisher: Publisher, ledger: Ledger, topic_id: str) -> None:
+        """Checks whether files of bridged splits changed, as stream.changed_split says; at most twice a minute.
+
+        Raises DataError for a change that is not allowed.
+        """
         policy = self._config.stream.changed_split
-        if policy == "ignore" or time.monotonic() < self._next_look:
+        if policy == "ignore" or time.monotonic() < self._next_check:
             return
         for sequence in list(ledger.splits):
             split = ledger.split(sequence)
@@ -186,20 +189,21 @@ class Bridge:
                 names = ", ".join(self._tree.name(split, f.path) for f in changed[:3])
                 raise DataError(
                     f"split {split.path} changed after it was bridged: {names}",
-                    remedy="Take the change back, or set stream.changed_split to append (new rows only) or ignore.",
+                    remedy="Revert the change, or set stream.changed_split to append (new rows only) or ignore.",
                 )
             self._append(publisher, ledger, split, changed, topic_id)
-        self._next_look = time.monotonic() + 30
+        self._next_check = time.monotonic() + 30
 
     def _differs(self, ledger: Ledger, split: Split, file: FileState) -> bool:
-        """Same size and written later: only its bytes tell. An unchanged one is not looked at again."""
+        """Whether a file's bytes changed. They are compared when its size did not; an unchanged file is not compared
+        again."""
         bridged = ledger.splits[split.sequence]
         before = bridged.files.get(file.path)
         if before is None or before.bytes != file.bytes:
             return True
         with self._tree.open(split, file.path) as raw:
-            now = _digest(raw)
-        if now == before.sha256:
+            current = sha256(raw)
+        if current == before.sha256:
             bridged.timestamp = max(bridged.timestamp, file.modified)
             return False
         return True
@@ -213,8 +217,8 @@ class Bridge:
             grown = next(f for f in changed if f.path == path)
             if path.endswith(".gz") or grown.bytes <= before.bytes:
                 raise DataError(
-                    f"{self._tree.name(split, path)} was rewritten after it was bridged: rows cannot be taken back",
-                    remedy="Restore it; stream.changed_split: append takes new files, and plain files that grew.",
+                    f"{self._tree.name(split, path)} was rewritten after it was bridged: its rows cannot be withdrawn",
+                    remedy="Restore it; stream.changed_split: append accepts new files, and plain files that grew.",
                 )
         log.warning("split %s: %d files are new or grew: appended", split.path, len(changed))
         self._publish(
@@ -223,13 +227,6 @@ class Bridge:
         )  # fmt: skip
 
 
-def _digest(raw: IO[bytes]) -> str:
-    digest = hashlib.sha256()
-    while block := raw.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
-
-
-def _say_doubt(state: RetryCallState) -> None:
+def _log_doubt(state: RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
     log.warning("%s; starting again from the marker log", error)

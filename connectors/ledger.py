@@ -1,4 +1,4 @@
-"""What has been bridged, as the marker log tells it. Pure."""
+"""What has been bridged, replayed from the marker log. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Entry(Protocol):
 
 
 class Listed(Protocol):
-    """A file as it lies in the tree now."""
+    """A file of the tree as it is now."""
 
     @property
     def path(self) -> str: ...
@@ -91,13 +91,12 @@ class Ledger:
     def suspects(self, sequence: int, now: Iterable[L]) -> list[L]:
         """Files of a bridged split that are new, of another size, or written after its marker.
 
-        The last kind may be unchanged: compare their sha256. A file that is gone is no change: logs are
-        cleared away.
+        The last kind may be unchanged: compare their SHA-256. A missing file is not a change: old logs are deleted.
         """
         known = self.splits[sequence]
-        found = []
+        suspects = []
         for file in now:
             before = known.files.get(file.path)
             if before is None or before.bytes != file.bytes or file.modified > known.timestamp:
-                found.append(file)
-        return found
+                suspects.append(file)
+        return suspects

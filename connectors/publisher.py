@@ -19,7 +19,7 @@ from streamtrain.kafka.clients import producer, translate
 from streamtrain.kafka.topics import TopicNames
 from streamtrain.schedule import Split
 
-#: Rows that go to one partition before the next one's turn: the same split always gives the same partitions.
+#: Rows in a row that go to one partition, then to the next: the same split always gives the same partitions.
 CHUNK = 16
 #: Bytes of a rejected line that are kept.
 REJECT_BYTES = 100_000
@@ -42,7 +42,7 @@ class Work:
 
 
 class DeliveryFailed(Exception):
-    """Kafka did not take a message: the whole split must be aborted and tried again."""
+    """Kafka did not accept a message: the split must be aborted and published again."""
 
 
 class _Ranges:
@@ -101,7 +101,7 @@ class Publisher:
         return marker
 
     def _abort(self) -> None:
-        """Best effort: a producer that cannot abort is dropped, and its successor's start aborts for it."""
+        """Best effort: a producer that cannot abort is dropped, and the start of the next one aborts for it."""
         try:
             self._producer.purge()
             self._producer.abort_transaction(10)
@@ -115,7 +115,7 @@ class Publisher:
             raise self._translated(error) from error
 
     def _translated(self, error: ck.KafkaException) -> StreamtrainError:
-        """A fatal error only says that it is one: the producer says which (fenced?) when it cannot abort."""
+        """A fatal error gives no reason; the producer reports it, such as being fenced, when it cannot abort."""
         if error.args[0].code() == ck.KafkaError._FATAL:
             try:
                 self._producer.abort_transaction(10)
@@ -159,7 +159,7 @@ class Publisher:
             raise DataError(
                 f"split {split.path}: {rejected} of {rows + rejected} lines do not parse, more than "
                 f"stream.max_reject_ratio = {work.max_reject_ratio} allows; the first is {example}",
-                remedy="Mend the file, or raise the ratio; nothing of this split was published.",
+                remedy="Correct the file, or raise the ratio; nothing of this split was published.",
             )
         self._flush(sink)
         failpoint("bridge.flushed")
@@ -180,16 +180,16 @@ class Publisher:
             try:
                 self._producer.produce(topic, value, partition=partition, on_delivery=callback, headers=headers)
                 break
-            except BufferError:  # the queue is full: nothing was taken, so asking again is safe
+            except BufferError:  # the queue is full and the message is not in it, so a second try is safe
                 self._drive(self._producer.poll, 0.1)
             except ck.KafkaException as error:
                 raise self._translated(error) from error
         self._drive(self._producer.poll, 0)
 
     def _drive(self, function: Any, seconds: float) -> int:
-        """poll() or flush(). A fatal error comes out of them in the C library's own ways: as a KafkaError that
-        is no exception class, or as a SystemError when a delivery callback ran after it; so all is caught,
-        and the producer is asked what it was."""
+        """poll() or flush(). The C library raises a fatal error in ways of its own: as a KafkaError that is not an
+        exception class, or as a SystemError when a delivery callback ran after it. So everything is caught, and the
+        producer reports what it was."""
         try:
             return int(function(seconds))
         except:  # noqa: E722
@@ -202,7 +202,7 @@ class Publisher:
     def _flush(self, sink: _Ranges) -> None:
         left = self._drive(self._producer.flush, 60)
         if sink.failed is not None:
-            # after a fatal error the messages only say "purged": the producer itself says why (fenced?)
+            # after a fatal error the messages only say "purged": the producer has the reason, such as being fenced
             self._call(self._producer.abort_transaction, 10)
             raise translate(sink.failed, self._what)
         if left:

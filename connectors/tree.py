@@ -28,7 +28,7 @@ class FileState:
 
 
 class _HashingStream:
-    """Passes bytes on, counting and hashing what is read."""
+    """Counts and hashes the bytes that are read through it."""
 
     def __init__(self, raw: IO[bytes]) -> None:
         self._raw = raw
@@ -63,7 +63,7 @@ class SourceReader:
         return self._hashing.sha256.hexdigest()
 
     def skip(self, size: int) -> tuple[str, int]:
-        """Reads `size` bytes of a plain file; returns their sha256 and how many line ends they had."""
+        """Reads `size` bytes of a plain file; returns their SHA-256 and the number of their line ends."""
         lines = 0
         while size > 0:
             block = self._hashing.read(min(size, self.BLOCK))
@@ -96,7 +96,7 @@ class SourceReader:
         except (OSError, EOFError, zlib.error) as error:
             raise DataError(
                 f"{self._path} cannot be read to its end: {error}",
-                remedy="Write the file anew (a cut .gz?), then start again; nothing of its split was published.",
+                remedy="Rewrite the file (is its .gz cut?), then start again; nothing of its split was published.",
             ) from error
         if rest and not skipping:
             yield rest
@@ -114,7 +114,7 @@ class Tree:
         self._donefile = donefile
 
     def check(self) -> None:
-        """Raises ConfigError when the tree's root is not there."""
+        """Raises ConfigError when the tree's root does not exist."""
         if not self._fs.isdir(self._root):
             raise ConfigError(
                 f"runner.train_data_dir: {self._url} is not a directory",
@@ -122,18 +122,15 @@ class Tree:
             )
 
     def is_ready(self, split: Split) -> bool:
-        """Whether the donefile is there or, where none is configured, the directory."""
+        """Whether the split's donefile exists, or its directory where no donefile is configured."""
         self._fs.invalidate_cache()
         directory = f"{self._root}/{split.path}"
         if self._donefile:
             return bool(self._fs.exists(f"{directory}/{self._donefile}"))
         return bool(self._fs.isdir(directory))
 
-    def exists(self, split: Split) -> bool:
-        return bool(self._fs.isdir(f"{self._root}/{split.path}"))
-
     def files(self, split: Split) -> list[FileState]:
-        """The split's files by name; hidden ones (. or _ first) and the donefile are none.
+        """The split's files by name, without hidden ones (. or _ first) and the donefile.
 
         Raises DataError when the directory cannot be read.
         """
@@ -144,14 +141,14 @@ class Tree:
             return []
         except OSError as error:
             raise DataError(f"{self._url}/{split.path} cannot be listed: {error.strerror}") from error
-        found = []
+        files = []
         for entry in entries:
             name = entry["name"].rstrip("/").rsplit("/", 1)[-1]
             if entry["type"] == "file" and name[0] not in "._" and name != self._donefile:
                 modified = entry.get("mtime") or entry.get("created") or 0.0
                 stamp = modified.timestamp() if hasattr(modified, "timestamp") else float(modified)
-                found.append(FileState(name, int(entry["size"]), stamp))
-        return sorted(found, key=lambda f: f.path)
+                files.append(FileState(name, int(entry["size"]), stamp))
+        return sorted(files, key=lambda f: f.path)
 
     def open(self, split: Split, path: str) -> IO[bytes]:
         """Raises DataError naming the file."""

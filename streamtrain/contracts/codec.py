@@ -1,4 +1,4 @@
-"""Avro single-object encoding (Avro 1.11 specification) of our two records, through fastavro.
+"""Avro single-object encoding (Avro 1.11 specification) of the job's two records, through fastavro.
 
 A message is C3 01, the schema's CRC-64-AVRO fingerprint (8 bytes, little-endian), and the body.
 """
@@ -17,7 +17,7 @@ HEADER = 10
 
 
 class DecodeError(ValueError):
-    """A message is not one of ours, or was cut."""
+    """A message has another format, or is cut."""
 
 
 class Schema:
@@ -38,6 +38,7 @@ class Schema:
 
 
 def encode(schema: Schema, record: dict[str, Any]) -> bytes:
+    """The record as a message of that schema."""
     out = BytesIO()
     out.write(schema.prefix)
     fastavro.schemaless_writer(out, schema.parsed, record)

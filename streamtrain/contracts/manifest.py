@@ -1,7 +1,6 @@
-"""manifest.json: what a checkpoint is and where in the stream it stands. Pure.
+"""manifest.json of a checkpoint: its files, and its position in the stream. Pure.
 
-The file is the truth about a job's position; the consumer group's offsets are its witness. Its SHA-256 is
-the checkpoint's digest.
+The file decides a job's position; the consumer group's offsets are its witness. Its SHA-256 is the checkpoint's digest.
 """
 
 from __future__ import annotations
@@ -115,7 +114,7 @@ def digest(data: bytes) -> str:
 
 @dataclass(frozen=True)
 class Witness:
-    """What the consumer group knows of the newest committed checkpoint: metadata of its offsets."""
+    """The metadata of the consumer group's offsets: which checkpoint was committed last."""
 
     day: str
     pass_id: int
@@ -126,7 +125,7 @@ class Witness:
 
     @classmethod
     def decode(cls, text: str | None) -> Witness | None:
-        """None when there is none, or it is somebody else's."""
+        """None when there is no text, or it is not a witness."""
         try:
             return cls(**orjson.loads(text or ""))
         except (orjson.JSONDecodeError, TypeError):

@@ -15,8 +15,8 @@ Status = Literal["data", "empty", "skipped"]
 
 @dataclass(frozen=True)
 class Range:
-    """Rows of one partition. `end_offset` is the last row's offset + 1; control records and aborted rows
-    between take offsets too, so `end_offset - start_offset >= rows`."""
+    """Rows of one partition. `end_offset` is the last row's offset + 1; control records and aborted rows in between
+    have offsets too, so `end_offset - start_offset >= rows`."""
 
     partition: int
     start_offset: int
@@ -26,7 +26,7 @@ class Range:
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A source file as bridged: path below the split's directory, size and sha256 as stored."""
+    """A source file as bridged: path below the split's directory, size in bytes and SHA-256 as stored."""
 
     path: str
     bytes: int

@@ -1,4 +1,4 @@
-"""What a worker is doing, in the words that its state file, `status` and the hang watch share."""
+"""What a worker is doing, in the words that its state file, `status` and the hang detector share."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ WAITING = "waiting for"
 DONE = "done"
 STOPPED = "stopped by a signal"
 
-#: In these a set of roles uses processor time all along; when none of them does, they wait for each other.
+#: In these phases the roles use processor time all along; when no role does, they hang.
 BUSY = frozenset({STARTING, LOADING, READING, PREDICTING, TRAINING})

@@ -29,8 +29,8 @@ class SampleError(ValueError):
 
 @dataclass(frozen=True)
 class SampleBatch:
-    """n rows as columns: labels [n], counts [n] (features a row), slots and feasigns [sum(counts)]; where they
-    were asked for, files [n] and lines [n]."""
+    """n rows as columns: labels [n], counts [n] (features a row), slots and feasigns [sum(counts)]; on request files
+    [n] and lines [n]."""
 
     labels: I64
     counts: I64
@@ -51,7 +51,7 @@ def encode_sample(label: int, file: int, line: int, slots: bytes, feasigns: byte
 class SampleDecoder:
     """Decodes batches; knows this version's schema and those that markers carry.
 
-    Rows written with an older schema are resolved into today's fields.
+    Rows written with another schema are resolved into this version's fields.
     """
 
     def __init__(self, writers: Iterable[str] = ()) -> None:
@@ -61,7 +61,7 @@ class SampleDecoder:
             self.add(text)
 
     def add(self, text: str) -> None:
-        """Learns a writer's schema from its JSON."""
+        """Adds a writer's schema, given as JSON."""
         if text in self._texts:
             return
         self._texts.add(text)

@@ -1,4 +1,4 @@
-"""Files below a local path or any fsspec URL, read whole."""
+"""Files below a local path or any fsspec URL; each is read in one piece."""
 
 from __future__ import annotations
 

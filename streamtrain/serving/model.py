@@ -81,7 +81,7 @@ class Model:
 def evaluate(bundle: Bundle, table: Table, columns: Columns) -> dict[str, npt.NDArray[Any]]:
     """The model's `all_vars` and its target for these rows, by name, [rows, ..].
 
-    For the consistency check: they are computed by another part of Paddle than Model uses, with the whole network.
+    For the consistency check: they are computed by another part of Paddle than Model uses, by the complete network.
     Raises CheckpointError when Paddle refuses it.
     """
     manifest = bundle.manifest

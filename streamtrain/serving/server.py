@@ -130,7 +130,9 @@ class _ModelMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         predictor = self._predictor
         yield CounterMetricFamily("streamtrain_reloads", "Models that replaced the running one.", predictor.reloads)
-        yield CounterMetricFamily("streamtrain_failed_reloads", "Models found damaged.", predictor.failed_reloads)
+        yield CounterMetricFamily(
+            "streamtrain_failed_reloads", "Models that turned out damaged.", predictor.failed_reloads
+        )
         yield GaugeMetricFamily("streamtrain_problems", "Problems that /healthz lists.", len(predictor.problems))
         if report := predictor.consistency:
             yield GaugeMetricFamily("streamtrain_consistency_ok", "1: online and offline agree.", int(report["ok"]))

@@ -9,7 +9,7 @@ from pathlib import Path
 from streamtrain.checkpoint.commit import Committer
 from streamtrain.checkpoint.runs import Run
 from streamtrain.checkpoint.store import CheckpointStore, put_manifest, seal
-from streamtrain.contracts.inference_models import ModelManifest
+from streamtrain.contracts.inference_models import Feed, ModelManifest
 from streamtrain.contracts.manifest import Manifest, ModelRef
 from streamtrain.errors import CheckpointError
 from streamtrain.schedule import PassId, Schedule
@@ -94,11 +94,11 @@ class Trainer:
             kind="full",
             base=None,
             previous=None,
-            checkpoint={"day": of.day, "pass_id": of.pass_id},
+            checkpoint=of,
             keys=len(self.rows),
             deleted=0,
             width=1,
-            feeds=({"slot": 2, "variable": "x"},),
+            feeds=(Feed(2, "x"),),
             target="y",
             variables=(),
             dense=(),

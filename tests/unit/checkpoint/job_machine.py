@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from streamtrain.checkpoint.commit import Committer
 from streamtrain.connectors.ledger import Ledger
-from streamtrain.contracts.inference_models import DONEFILES, DoneLine
+from streamtrain.contracts.inference_models import DONEFILES, decode_valid_donefile
 from streamtrain.contracts.manifest import Witness
 from streamtrain.contracts.marker import Marker, Range
 from streamtrain.errors import CheckpointMissing, Fenced, KafkaError
@@ -322,7 +322,7 @@ class JobMachine(RuleBasedStateMachine):
         found = []
         for name in DONEFILES.values():
             if (self.root / name).exists():
-                for line in DoneLine.read((self.root / name).read_bytes()):
+                for line in decode_valid_donefile((self.root / name).read_bytes()):
                     found.append(str(line.checkpoint))
         return found
 

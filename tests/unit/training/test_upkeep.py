@@ -91,7 +91,7 @@ def test_a_frozen_trainer_uploads_nothing(tmp_path: Path, url: str) -> None:
     assert listed(url) == ["a", "b"]
 
 
-def test_a_model_made_anew_is_unlisted_before_it_is_written_over(tmp_path: Path, url: str) -> None:
+def test_a_recreated_model_is_unlisted_before_it_is_overwritten(tmp_path: Path, url: str) -> None:
     assert Mirror(url, tmp_path, lambda: None).run([line(tmp_path, 0, "a"), line(tmp_path, 1, "b")])
     seen: list[list[str]] = []
     again = Mirror(url, tmp_path, lambda: seen.append(listed(url)))  # what readers see at each step
@@ -103,7 +103,7 @@ def test_a_model_made_anew_is_unlisted_before_it_is_written_over(tmp_path: Path,
     assert listed(url) == ["b2"] and not file_system.exists(f"{root}/{DAY}/inference_model_0")
 
 
-def test_a_store_that_is_away_is_said_and_made_good(tmp_path: Path) -> None:
+def test_an_unreachable_store_is_reported_and_completed_later(tmp_path: Path) -> None:
     """Its folder cannot be made: a file is in the way."""
     run = Run(tmp_path / "checkpoints")
     run.take_over()
@@ -118,15 +118,15 @@ def test_a_store_that_is_away_is_said_and_made_good(tmp_path: Path) -> None:
     keeper.begin(None)
     with pytest.raises(CheckpointError, match=r"serving .* cannot be written"):
         keeper.close()
-    said = reports.read(run.root, reports.UPLOAD)
-    assert said is not None and "cannot be written" in said["problem"]
+    report = reports.read(run.root, reports.UPLOAD)
+    assert report is not None and "cannot be written" in report["problem"]
     blocked.unlink()
     keeper = Upkeep(config, run)
     keeper.begin(None)
     keeper.close()
     assert listed(f"file://{blocked}") == ["a"]
-    said = reports.read(run.root, reports.UPLOAD)
-    assert said is not None and not said["problem"]
+    report = reports.read(run.root, reports.UPLOAD)
+    assert report is not None and report["problem"] == ""
 
 
 def test_a_model_that_somebody_deleted_ends_nothing(tmp_path: Path) -> None:
