@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from streamtrain.contracts import reports
-from tests.jobs.test_mutants import MUTANTS
+from tests.support.paths import MUTANTS
 from tests.support.scene import Scene
 
 pytestmark = [pytest.mark.kafka, pytest.mark.paddle]
