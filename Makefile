@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types layers unit faults soak compose-demo format bench bench-recovery bench-exports bench-serving clean
+.PHONY: help install demo test lint types layers unit jobs faults soak compose-demo format bench bench-recovery bench-exports bench-serving clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -20,7 +20,7 @@ install: $(STAMP)  ## Make .venv with everything in it
 demo: $(STAMP)  ## MovieLens-100K as a stream, killed in the middle, recounted; into demo-run/
 	$(BIN)/streamtrain demo --dir demo-run
 
-test: $(STAMP) lint types layers unit  ## Lint, types, import layers and all tests
+test: $(STAMP) lint types layers unit jobs  ## Lint, types, import layers and all tests: about 12 minutes
 
 lint: $(STAMP)  ## ruff
 	$(BIN)/ruff check .
@@ -32,8 +32,11 @@ types: $(STAMP)  ## mypy, strict
 layers: $(STAMP)  ## import-linter: imports point one way
 	$(BIN)/lint-imports
 
-unit: $(STAMP)  ## All tests, with a real Kafka and real parameter servers
-	$(BIN)/python -m pytest -q --durations=10
+unit: $(STAMP)  ## Tests without Kafka and Paddle: under a minute
+	$(BIN)/python -m pytest -q tests/unit
+
+jobs: $(STAMP)  ## Whole jobs and the fastest faults, with a real Kafka and real parameter servers
+	$(BIN)/python -m pytest -q --durations=10 tests/jobs tests/faults
 
 faults: $(STAMP)  ## Every fault of docs/reliability.md, with 1x1 and 2x2; a table in build/ (half an hour and more)
 	$(BIN)/python -m tests.faults.sweep

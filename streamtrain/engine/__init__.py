@@ -1,2 +1,2 @@
-"""All that imports paddle: models, servers, datasets, saves. Only worker and server processes import
-`streamtrain.engine.engine`; `stats` and `environment` need no paddle."""
+"""All that imports Paddle: models, servers, datasets, saves. Worker and server processes import `engine`, processes
+that serve or compare models import `inference`; `stats`, `tables` and `environment` need no Paddle."""

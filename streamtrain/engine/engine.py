@@ -40,7 +40,7 @@ paddle.disable_signal_handler()  # its own end the process at SIGTERM, before an
 
 
 class Dataset:
-    """A pass's rows in memory. rows: as Paddle counted them. ins_ids: whether each has its id."""
+    """A pass's rows in memory. rows: as Paddle counted them. ins_ids: whether each row has its id."""
 
     def __init__(self, handle: Any, ins_ids: bool) -> None:
         self.handle = handle
@@ -67,7 +67,7 @@ class Engine:
     """
 
     def __init__(self, model_dir: Path, raw_config: Mapping[str, Any], *, exact_delta: bool = True) -> None:
-        """exact_delta: save_touched() gives every key that was touched, else those above the accessor's thresholds."""
+        """exact_delta: save_touched() gives every touched key, else those above the accessor's thresholds."""
         paddle.enable_static()
         paddle.seed(1)
         paddle.static.default_main_program().random_seed = 1
@@ -93,7 +93,7 @@ class Engine:
         self.slots = self._model.slots
 
     def serve(self) -> None:
-        """Serves until it is told to stop or killed."""
+        """Serves until it is stopped or killed."""
         fleet.init_server()
         fleet.run_server()
 
@@ -113,7 +113,7 @@ class Engine:
                     if time.monotonic() > deadline:
                         raise TrainingError(
                             f"server {endpoint} did not listen within {timeout_s:.0f} s: {error}",
-                            remedy="Look at log/serverlog.*.",
+                            remedy="Read log/serverlog.*.",
                         ) from error
                     time.sleep(0.05)
         self._executor = paddle.static.Executor(paddle.CPUPlace())
@@ -150,18 +150,18 @@ class Engine:
     def predict(self, dataset: Dataset, dump: Dump | None = None) -> PassStats:
         """Predicts with the model so far; the tables do not change.
 
-        dump: also writes this worker's rows there. dumps.check_part says whether they are whole: Paddle says nothing
-        of a full disk, nor of variables that it cannot dump.
+        dump: also writes this worker's rows there. dumps.check_part checks that they are complete: Paddle reports
+        neither a full disk nor variables that it cannot dump.
         """
         with self._dumping(dataset, dump):
             self._executor.infer_from_dataset(self._program, dataset.handle, debug=False)
-        return self._take_stats()
+        return self._read_and_clear_stats()
 
     def train(self, dataset: Dataset, dump: Dump | None = None) -> PassStats:
         """Trains once on every row; returns the predictions made on the way. dump: as in predict()."""
         with self._dumping(dataset, dump):
             self._executor.train_from_dataset(self._program, dataset.handle, debug=False)
-        return self._take_stats()
+        return self._read_and_clear_stats()
 
     @contextlib.contextmanager
     def _dumping(self, dataset: Dataset, dump: Dump | None) -> Iterator[None]:
@@ -185,7 +185,7 @@ class Engine:
 
     def variables(self, attribute: str, *, params: bool = False) -> tuple[str, ...]:
         """Names of the variables that StaticModel's `attribute` lists, such as infer_dump_fields, all_vars; none
-        when it has no such attribute. params: dense parameters.
+        when it lacks the attribute. params: dense parameters.
 
         Raises ConfigError for one that cannot be dumped.
         """
@@ -196,10 +196,10 @@ class Engine:
         both = self.all_reduce_sum(np.stack([stats.pos, stats.neg]))
         return PassStats(both[0], both[1])
 
-    def _take_stats(self) -> PassStats:
+    def _read_and_clear_stats(self) -> PassStats:
         """This process's counters, which are then cleared along with all other metrics."""
         scope = paddle.static.global_scope()
-        found = [
+        counters = [
             np.array(scope.find_var(v.name).get_tensor()).ravel().astype(np.int64)
             for v in (self._model.stat_pos, self._model.stat_neg)
         ]
@@ -208,14 +208,14 @@ class Engine:
             if holder is not None and (tensor := holder.get_tensor())._is_initialized():
                 old = np.array(tensor)
                 tensor.set(np.zeros(old.shape, old.dtype), paddle.CPUPlace())
-        return PassStats(found[0], found[1])
+        return PassStats(counters[0], counters[1])
 
     def serving_network(self) -> ServingNetwork:
-        """What inference models run. Raises ConfigError when the model's inference_feed_vars do not say it."""
+        """The network of inference models. Raises ConfigError when the model's inference_feed_vars do not define it."""
         return cut_out(self._model, _runtime().origin_main_programs[0])
 
     def write_network(self, network: ServingNetwork, directory: Path, values: Path) -> None:
-        """model/ and dense/ of an inference model; right after save(values), whose dense values are here then.
+        """model/ and dense/ of an inference model; right after save(values), which leaves the dense values here.
 
         Raises CheckpointError.
         """
@@ -223,16 +223,16 @@ class Engine:
         network.write(directory, files, self._executor)
 
     def write_first_network(self, network: ServingNetwork, directory: Path) -> None:
-        """The same of the parameters as they are in the servers now, nothing having been saved. Worker 0 calls it."""
+        """The same for the parameters as the servers have them now, before any save. Worker 0 calls it."""
         self._pull_dense()
         network.write(directory, {}, self._executor)
 
     def shrink(self, scratch: Path | None) -> int:
-        """A day's end, as PaddleRec has it: decays show and click, deletes keys below the accessor's thresholds,
-        then counts a day more for keys that are not seen. Every worker calls it; worker 0 gives a directory, and gets
-        how many keys were deleted.
+        """A day's end, as PaddleRec has it: decays show and click, deletes keys below the accessor's thresholds, then
+        adds a day to the unseen_days of every key. Every worker calls it; worker 0 gives a directory, and gets the
+        number of deleted keys.
 
-        Paddle counts the days in one mode of saving only: what it writes is thrown away.
+        Paddle counts the days in one save mode only: its files are deleted.
         """
         runtime = _runtime()
         before = self._count_keys() if scratch is not None else 0
@@ -247,8 +247,8 @@ class Engine:
     def save_touched(self, directory: Path | None) -> Path | None:
         """The keys touched since the last call, as Paddle's text; they count as untouched from now on.
 
-        Every worker calls it; worker 0 gives an empty directory and gets that of the part files. Raises
-        CheckpointError when Paddle wrote another number of files than shard_num.
+        Every worker calls it; worker 0 gives an empty directory and gets the directory of the part files. Raises
+        CheckpointError when the number of files is not shard_num.
         """
         _runtime()._save_one_table(tables.SPARSE, str(directory) if directory is not None else "", 1)
         if directory is None:
@@ -262,9 +262,9 @@ class Engine:
         return self._table
 
     def save(self, directory: Path | None) -> Saved:
-        """Every worker calls it; worker 0 writes a checkpoint's files into `directory` (there, empty).
+        """Every worker calls it; worker 0 writes a checkpoint's files into `directory`, which exists and is empty.
 
-        Other workers give None. Raises CheckpointError when what Paddle wrote is not whole.
+        Other workers give None. Raises CheckpointError when what Paddle wrote is incomplete.
         """
         runtime = _runtime()
         keys = 0
@@ -301,8 +301,8 @@ class Engine:
         return tables.count_keys(lambda: _runtime()._worker.print_table_stat(tables.SPARSE, 0, 0))
 
     def load(self, directory: Path, scratch: Path | None) -> int:
-        """Every worker calls it, after connect(), with fresh servers, or with those that it was just saved from: Paddle
-        keeps keys that the files have not. Returns the number of keys there.
+        """Every worker calls it, after connect(), with fresh servers, or with the servers that it was just saved from:
+        Paddle keeps keys that the files lack. Returns the number of keys in the servers.
 
         scratch: on worker 0, a directory on the same file system; None on others.
         Raises CheckpointError when files are missing or Paddle did not load them.
@@ -310,10 +310,10 @@ class Engine:
         try:
             return self._load(directory, scratch)
         except (RuntimeError, ValueError, OSError) as error:
-            said = str(error).strip().splitlines() or [type(error).__name__]
+            lines = str(error).strip().splitlines() or [type(error).__name__]
             raise CheckpointError(
-                f"Paddle could not load {directory}: {said[-1].strip()}",
-                remedy="A server may have failed: look at log/serverlog.*.",
+                f"Paddle could not load {directory}: {lines[-1].strip()}",
+                remedy="A server may have failed: read log/serverlog.*.",
             ) from error
 
     def _load(self, directory: Path, scratch: Path | None) -> int:

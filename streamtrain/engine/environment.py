@@ -1,11 +1,11 @@
-"""Environment variables that servers and workers must have before they start. Needs no paddle."""
+"""Environment variables that servers and workers must have before they start. Needs no Paddle."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 #: What a role sets even when its launcher has set it otherwise: fleetrun turns gloo off, and without it several
-#: workers would not wait for each other and sum nothing up, silently.
+#: workers would neither wait for each other nor sum anything up, and report no error.
 FORCED = frozenset({"PADDLE_WITH_GLOO"})
 
 
@@ -34,6 +34,6 @@ def engine_environment() -> dict[str, str]:
 
 
 def inference_environment() -> dict[str, str]:
-    """What of it a process needs that only predicts."""
+    """The part that a process needs which only predicts."""
     wanted = {"FLAGS_enable_pir_api", "OMP_NUM_THREADS", "GLOG_v", "GLOG_minloglevel", "MKL_DEBUG_CPU_TYPE"}
     return {name: value for name, value in engine_environment().items() if name in wanted}

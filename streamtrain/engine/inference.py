@@ -66,7 +66,7 @@ class Network:
                 self._idle.put(_Runner(first.clone(), names))
         except _PADDLE_ERRORS as error:
             raise CheckpointError(
-                f"Paddle cannot load model/__model__ with dense/__params__: {_said(error)}"
+                f"Paddle cannot load model/__model__ with dense/__params__: {_reason(error)}"
             ) from error
 
     def run(self, vectors: F32, counts: I64) -> F32:
@@ -80,7 +80,7 @@ class Network:
             try:
                 result = runner.dense(vectors) if self.sums else runner.sequences(vectors, counts)
             except _PADDLE_ERRORS as error:
-                raise CheckpointError(f"Paddle cannot run model/__model__: {_said(error)}") from error
+                raise CheckpointError(f"Paddle cannot run model/__model__: {_reason(error)}") from error
         rows = len(vectors) if self.sums else counts.shape[1]
         if result.size != rows:
             raise CheckpointError(f"model/__model__ gives {result.shape} for {rows} rows, not one prediction a row")
@@ -119,8 +119,8 @@ class _Runner:
 
     def _run(self) -> F32:
         self._predictor.run()
-        found: F32 = self._output.copy_to_cpu()
-        return found
+        predictions: F32 = self._output.copy_to_cpu()
+        return predictions
 
 
 class Evaluator:
@@ -148,11 +148,11 @@ class Evaluator:
                 value = np.array(paddle.load(io.BytesIO(data)))
                 self._scope.var(name).get_tensor().set(value, self._place)
         except _PADDLE_ERRORS as error:
-            raise CheckpointError(f"Paddle cannot load model/__model__ with dense/: {_said(error)}") from error
+            raise CheckpointError(f"Paddle cannot load model/__model__ with dense/: {_reason(error)}") from error
 
     def run(self, vectors: F32, counts: I64, variables: Sequence[str]) -> list[npt.NDArray[Any]]:
         """The variables' values, in order. vectors, counts: as Network.run() takes them without `sums`, in the order
-        of `feeds`. Raises CheckpointError for a variable that the program has not."""
+        of `feeds`. Raises CheckpointError for a variable that the program lacks."""
         block = self._program.global_block()
         if missing := [name for name in variables if not block.has_var(name)]:
             raise CheckpointError(f"model/__model__ does not compute {missing[0]!r}")
@@ -162,10 +162,10 @@ class Evaluator:
             feed[name] = paddle.base.create_lod_tensor(vectors[begin:end], [lengths.tolist()], self._place)
             begin = end
         try:
-            found = self._executor.run(self._program, feed=feed, fetch_list=list(variables), scope=self._scope)
+            values = self._executor.run(self._program, feed=feed, fetch_list=list(variables), scope=self._scope)
         except _PADDLE_ERRORS as error:
-            raise CheckpointError(f"Paddle cannot run model/__model__: {_said(error)}") from error
-        return [np.asarray(value) for value in found]
+            raise CheckpointError(f"Paddle cannot run model/__model__: {_reason(error)}") from error
+        return [np.asarray(value) for value in values]
 
 
 def _config(program: bytes, params: bytes) -> Any:
@@ -181,7 +181,7 @@ def _config(program: bytes, params: bytes) -> Any:
     return config
 
 
-def _said(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     """Of Paddle's messages the line that says what is wrong: a C++ stack stands before it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return next((line for line in lines if re.match(r"\w+Error: ", line)), lines[-1] if lines else type(error).__name__)

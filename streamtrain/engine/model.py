@@ -18,7 +18,7 @@ _DUMPED = ("float32", "fp32", "float64", "fp64", "int64")
 class DottedConfig(dict[str, Any]):
     """The config as models see it: `config.get("hyper_parameters.optimizer.learning_rate", default)`.
 
-    Sections can be had as mappings too: `config["hyper_parameters"]`.
+    A section as a mapping: `config["hyper_parameters"]`.
     """
 
     def __init__(self, raw: Mapping[str, Any]) -> None:
@@ -31,10 +31,10 @@ def flatten(value: Any, prefix: str) -> dict[str, Any]:
     """Nested mappings as one, with dotted keys below `prefix`; the leaves only."""
     if not isinstance(value, Mapping):
         return {prefix: value}
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, inner in value.items():
-        found.update(flatten(inner, f"{prefix}.{key}"))
-    return found
+        flat.update(flatten(inner, f"{prefix}.{key}"))
+    return flat
 
 
 @dataclass(frozen=True)
@@ -50,29 +50,29 @@ class Model:
     file: Path
 
     def variables(self, attribute: str, *, params: bool = False) -> tuple[str, ...]:
-        """Names of what the StaticModel's `attribute` lists, variables or names; none when it has no such attribute.
+        """Names of what the StaticModel's `attribute` lists, variables or names; none when it lacks the attribute.
 
         Raises ConfigError for one that Paddle cannot dump: a variable must be [rows, n] of float32, float64 or
         int64, a parameter (params) a dense one.
         """
         block = self.feeds[0].block
-        found = []
+        names = []
         for item in getattr(self.static, attribute, None) or []:
             name = item if isinstance(item, str) else str(item.name)
             where = f"{self.file}: {attribute} names {name}"
             if not block.has_var(name):
-                raise ConfigError(f"{where}, which the network has not", remedy="Take it off the list.")
+                raise ConfigError(f"{where}, which the network lacks", remedy="Remove it from the list.")
             variable = block.var(name)
             if params and not variable.persistable:
-                raise ConfigError(f"{where}, which is no parameter", remedy="Take it off the list.")
+                raise ConfigError(f"{where}, which is not a parameter", remedy="Remove it from the list.")
             kind = str(variable.dtype).lower()
             if not params and (len(variable.shape) != 2 or not kind.endswith(_DUMPED)):
                 raise ConfigError(
                     f"{where}, which is {kind} of shape {list(variable.shape)}",
-                    remedy="Paddle dumps float32, float64 or int64 of shape [rows, n]: take it off the list.",
+                    remedy="Paddle dumps float32, float64 or int64 of shape [rows, n]: remove it from the list.",
                 )
-            found.append(name)
-        return tuple(found)
+            names.append(name)
+        return tuple(names)
 
 
 def load_model(model_dir: Path, config: DottedConfig) -> Model:
@@ -97,17 +97,17 @@ def load_model(model_dir: Path, config: DottedConfig) -> Model:
     _name_slots(feeds)
     for name in ("metric_list", "thread_stat_var_names", "inference_feed_vars", "inference_target_var"):
         if not hasattr(static, name):
-            raise ConfigError(f"{file}: StaticModel.net() sets no attribute {name}")
+            raise ConfigError(f"{file}: StaticModel.net() does not set the attribute {name}")
     counters = [v for v in static.metric_list if v.name in set(static.thread_stat_var_names)]
     # paddle.static.auc gives batch_stat_pos, batch_stat_neg, stat_pos, stat_neg; only the last two are counters
     auc = [v for v in counters if "int64" in str(v.dtype).lower()]
     if len(auc) < 2:
-        raise ConfigError(f"{file}: thread_stat_var_names names no stat_pos and stat_neg of paddle.static.auc")
+        raise ConfigError(f"{file}: thread_stat_var_names lacks stat_pos and stat_neg of paddle.static.auc")
     return Model(static, feeds, slots, auc[0], auc[1], list(static.metric_list), file)
 
 
 def _name_slots(feeds: list[Any]) -> None:
-    """Each key's slot for the table's text: sparse_embedding's own argument for it gets lost (Paddle 3.0.0)."""
+    """Sets each key's slot for the table's text: Paddle 3.0.0 drops sparse_embedding's own argument for it."""
     names = {feed.name for feed in feeds[2:]}
     for op in feeds[0].block.program.global_block().ops:
         if op.type == "lookup_table" and op.input("Ids")[0] in names:
@@ -119,5 +119,5 @@ def _slots(feeds: list[Any], file: Path) -> Iterator[int]:
         raise ConfigError(f"{file}: create_feeds() must give show, click and the slots, it gives {len(feeds)}")
     for feed in feeds[2:]:
         if not feed.name.isdigit():
-            raise ConfigError(f"{file}: feed {feed.name!r} is no slot: a slot's name is its number")
+            raise ConfigError(f"{file}: feed {feed.name!r} is not a slot: a slot's name is its number")
         yield int(feed.name)

@@ -1,4 +1,4 @@
-"""Networks as serialized programs (protobuf), looked at and rewritten before Paddle runs them."""
+"""Networks as serialized programs (protobuf), examined and rewritten before Paddle runs them."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Folded:
 
 
 def parse(program: bytes) -> Any:
-    """Raises ValueError when the bytes are no program: Paddle itself would end the process."""
+    """Raises ValueError when the bytes are not a program: Paddle itself would end the process."""
     try:
         description = framework_pb2.ProgramDesc.FromString(program)
     except DecodeError as error:
-        raise ValueError("it is no serialized program") from error
+        raise ValueError("it is not a serialized program") from error
     if not description.blocks or not description.blocks[0].ops:
         raise ValueError("it is an empty program")
     return description
@@ -35,11 +35,11 @@ def parse(program: bytes) -> Any:
 
 @lru_cache(maxsize=2)  # a job's models have one network: a reload need not hold the interpreter's lock for it again
 def fold(program: bytes, feeds: tuple[str, ...]) -> Folded | None:
-    """The network without its first step, where that is: sum every feed by row, concatenate the sums.
+    """The network without its first step, when that is to sum every feed by row and concatenate the sums.
 
-    That is what most click-through-rate models do. Summed while the rows are gathered, one dense feed takes the
-    place of hundreds with LoD, whose setting alone costs more than the network with a row or two. None when the
-    network is of another form: it is then fed as it is. Raises ValueError as `parse`.
+    Most click-through-rate models begin so. When rows are summed while they are gathered, one dense feed replaces
+    hundreds with LoD; setting those alone costs more than the network does with a row or two. None when the network has
+    another form: it is then fed as it is. Raises ValueError as parse() does.
     """
     description = parse(program)
     if len(description.blocks) != 1:
@@ -104,7 +104,7 @@ def _output(op: Any, parameter: str) -> str:
 
 
 def _only(ops: list[Any] | None, kind: str) -> Any:
-    """The reader, when there is one alone and it is of this kind."""
+    """The reader, when there is exactly one and it is of this kind."""
     return ops[0] if ops and len(ops) == 1 and ops[0].type == kind else None
 
 

@@ -1,4 +1,4 @@
-"""The network that serving runs: from the slots' embeddings to the prediction, cut out of the trainer's program.
+"""The network that serving runs: from the slots' embeddings to the prediction, pruned out of the trainer's program.
 
 model/__model__      the Program, serialized
 dense/<var_name>     a parameter, binary
@@ -46,7 +46,7 @@ class ServingNetwork:
             for name in self.parameters:
                 if name in values:
                     link(values[name], dense / name)
-                else:  # not the optimizer's: never changes, is in no table
+                else:  # a parameter that the optimizer does not change is in no table
                     paddle.save(block.var(name).get_value(), str(dense / name), use_binary_format=True)
             paddle.static.save_vars(
                 executor, str(dense), self.program, vars=[block.var(n) for n in self.parameters], filename=params.name
@@ -64,29 +64,29 @@ def cut_out(model: Model, program: Any) -> ServingNetwork:
     """
     feeds = list(model.static.inference_feed_vars)
     target = model.static.inference_target_var
-    found = {}
+    by_slot = {}
     for feed in feeds:
         slot = _slot_of(program, feed.name)
-        if slot is None or slot not in model.slots or slot in found:
+        if slot is None or slot not in model.slots or slot in by_slot:
             raise ConfigError(
                 f"static_model.py: inference_feed_vars has {feed.name}, which is not the embedding of one slot",
-                remedy="Give the outputs of sparse_embedding, one a slot, or set stream.inference_model: none.",
+                remedy="List the outputs of sparse_embedding, one a slot, or set stream.inference_model: none.",
             )
-        found[slot] = feed
-    if missing := [slot for slot in model.slots if slot not in found]:
+        by_slot[slot] = feed
+    if missing := [slot for slot in model.slots if slot not in by_slot]:
         raise ConfigError(
-            f"static_model.py: inference_feed_vars has no embedding of slot {missing[0]}",
-            remedy="Give all of them, or set stream.inference_model: none.",
+            f"static_model.py: inference_feed_vars lacks the embedding of slot {missing[0]}",
+            remedy="List all of them, or set stream.inference_model: none.",
         )
     block = program.global_block()
     named = [v if isinstance(v, str) else v.name for v in getattr(model.static, "all_vars", [])]
-    ordered = [block.var(found[slot].name) for slot in model.slots]
+    ordered = [block.var(by_slot[slot].name) for slot in model.slots]
     pruned = paddle.static.normalize_program(program, ordered, [block.var(target.name)])
     inner = pruned.global_block()
     computed = {name for op in inner.ops for name in op.output_arg_names}
     return ServingNetwork(
         program=pruned,
-        feeds=tuple((slot, found[slot].name) for slot in model.slots),
+        feeds=tuple((slot, by_slot[slot].name) for slot in model.slots),
         target=target.name,
         variables=tuple(n for n in dict.fromkeys(named) if n in computed and inner.has_var(n)),
         parameters=tuple(

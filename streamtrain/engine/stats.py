@@ -1,4 +1,4 @@
-"""What a pass's predictions were, as counts. Needs no paddle."""
+"""A pass's predictions, as counts. Needs no Paddle."""
 
 from __future__ import annotations
 

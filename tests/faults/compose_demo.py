@@ -24,8 +24,8 @@ from typing import Any
 import yaml
 
 from streamtrain.demo.run import prepare as prepare_demo
-from tests.faults.cases import free_port
 from tests.support.paths import COMPOSE_FILE, ROOT
+from tests.support.ports import free_port
 
 ROLES = ("server-0", "server-1", "worker-0", "worker-1")
 VICTIMS = ("bridge", "worker-1", "server-1", "kafka")

@@ -16,7 +16,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from streamtrain.kafka.embedded import EmbeddedBroker
-from tests.faults.cases import CASES, Case, Ground, Outcome
+from tests.faults.cases import CASES
+from tests.faults.ground import Case, Ground, Outcome
 from tests.support.scene import can_mount
 
 TOPOLOGIES = ((1, 1), (2, 2))
@@ -24,7 +25,7 @@ TOPOLOGIES = ((1, 1), (2, 2))
 
 @dataclass
 class Line:
-    """One row of the table. lost, duplicated: None when the case ended in a failure."""
+    """One row of the table. lost, duplicated: as the case's recounts have measured them; None without a recount."""
 
     row: str
     fault: str
@@ -39,7 +40,7 @@ class Line:
 
 
 def missing(case: Case) -> str:
-    """What the case needs and this machine has not; '' when nothing."""
+    """What the case needs and this machine lacks; '' when nothing."""
     if case.needs == "tmpfs" and not can_mount():
         return "a tmpfs cannot be mounted here"
     if case.needs == "strace" and shutil.which("strace") is None:
@@ -47,10 +48,13 @@ def missing(case: Case) -> str:
     return ""
 
 
-def run_case(case: Case, folder: Path, kafka: dict[str, str], servers: int, workers: int) -> Outcome:
-    """Raises AssertionError (or whatever went wrong) when it does not hold."""
+def make_ground(folder: Path, kafka: dict[str, str], servers: int, workers: int) -> Ground:
     folder.mkdir(parents=True, exist_ok=True)
-    ground = Ground(folder, kafka, f"f{os.getpid()}-{time.time_ns() % 10**9}", servers, workers)
+    return Ground(folder, kafka, f"f{os.getpid()}-{time.time_ns() % 10**9}", servers, workers)
+
+
+def run_case(case: Case, ground: Ground) -> Outcome:
+    """Raises AssertionError, or whatever went wrong, when the outcome is not what it must be."""
     try:
         return case.run(ground)
     finally:
@@ -79,7 +83,7 @@ def main() -> int:
                     continue
                 line = _run(case, Path(top) / f"{case.id}-{topology}", broker, servers, workers, topology)
                 lines.append(line)
-                print(_said(line), flush=True)
+                print(summary(line), flush=True)
     arguments.build.mkdir(parents=True, exist_ok=True)
     total = time.monotonic() - begin
     (arguments.build / "faults.md").write_text(markdown(lines, total))
@@ -94,10 +98,10 @@ def _run(case: Case, folder: Path, broker: EmbeddedBroker, servers: int, workers
     if why := missing(case):
         line.outcome = f"not run: {why}"
         return line
+    ground = make_ground(folder, {"bootstrap.servers": broker.bootstrap}, servers, workers)
     try:
-        outcome = run_case(case, folder, {"bootstrap.servers": broker.bootstrap}, servers, workers)
+        outcome = run_case(case, ground)
         line.ok, line.outcome, line.recoveries, line.kills = True, outcome.text, outcome.recoveries, outcome.kills
-        line.lost = line.duplicated = 0  # a case that ends well has recounted, or has changed nothing
         shutil.rmtree(folder, ignore_errors=True)
     except Exception as error:
         line.outcome = f"{type(error).__name__}: {str(error)[:300]}"
@@ -105,11 +109,13 @@ def _run(case: Case, folder: Path, broker: EmbeddedBroker, servers: int, workers
         kept = Path(tempfile.mkdtemp(prefix="streamtrain-failed-"))
         shutil.copytree(folder, kept / "case", ignore_dangling_symlinks=True, dirs_exist_ok=True)
         print(f"its folder: {kept}", file=sys.stderr)
+    if (figures := ground.figures()) is not None:
+        line.lost, line.duplicated = figures.lost, figures.duplicated
     line.seconds = time.monotonic() - begin
     return line
 
 
-def _said(line: Line) -> str:
+def summary(line: Line) -> str:
     state = "ok    " if line.ok else "FAILED"
     return f"{state} {line.row:>3} {line.fault} [{line.topology}] {line.seconds:.0f} s: {line.outcome}"
 

@@ -8,18 +8,11 @@ import pytest
 
 from streamtrain.contracts import reports
 from streamtrain.proof.job import recount_job
+from tests.support.models import set_accessor
 from tests.support.models_reader import checkpoint_keys, keys_in, overlay, read_all
 from tests.support.scene import SPLITS, Scene
 
 pytestmark = [pytest.mark.kafka, pytest.mark.paddle]
-
-
-def set_accessor(scene: Scene, **values: float) -> None:
-    text = scene.config.path.read_text()
-    for key, value in values.items():
-        before = next(line for line in text.splitlines() if line.strip().startswith(f"{key}:"))
-        text = text.replace(before, f"{before.partition(':')[0]}: {value}")
-    scene.config.path.write_text(text)
 
 
 def test_base_and_increments_are_the_full_one(tmp_path: Path, kafka: dict[str, str], job: str) -> None:

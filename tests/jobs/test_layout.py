@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.jobs.test_dumps import model_that_dumps
-from tests.jobs.test_inference_models import set_accessor
+from tests.support.cli import run as streamtrain
 from tests.support.layout_reader import SlotDNN, read_row
+from tests.support.models import model_that_dumps, set_accessor
 from tests.support.models_reader import Model, checkpoint_keys, overlay, read_all
 from tests.support.paths import ROOT
 from tests.support.scene import SPLITS, Scene
-from tests.unit.cli.test_main import run as streamtrain
 
 pytestmark = [pytest.mark.kafka, pytest.mark.paddle]
 

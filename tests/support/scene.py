@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,14 @@ from tests.support.paths import ROLE_SCRIPT
 
 SPLITS = ("20240101/0000", "20240101/0600", "20240101/1200", "20240101/1800")
 ROWS = 150
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a recount measured: rows too few and rows too many."""
+
+    lost: int
+    duplicated: int
 
 
 class Scene:
@@ -60,11 +69,29 @@ class Scene:
             for day in range(days):
                 lines = rows(ROWS + number, seed=10 * day + number) if number != 2 else []
                 write_split(folder / "data", split.replace("20240101", f"2024010{day + 1}"), lines)
+        self.measured: list[Figures] = []  # by each recount, in order
         self._processes: list[subprocess.Popen[bytes]] = []
         self._fired = folder / "fired"
         self._fired.mkdir(exist_ok=True)
 
+    # the tree of logs
+
+    def hold(self, *splits: str) -> None:
+        """Takes their donefiles away: the bridge waits for them."""
+        for split in splits:
+            (self.folder / "data" / split / "data.done").unlink()
+
+    def release(self, *splits: str) -> None:
+        for split in splits:
+            (self.folder / "data" / split / "data.done").touch()
+
     # processes
+
+    def run_to_pass(self, passes: int, seconds: float = 90) -> Process:
+        """`streamtrain run`, up to the moment when that many passes are trained."""
+        run = self.start("run")
+        run.wait_for(lambda: self.passes() == passes, seconds)
+        return run
 
     def start(
         self, *arguments: str, failpoints: str = "", once: bool = True, name: str = "", cwd: Path | None = None
@@ -192,18 +219,19 @@ class Scene:
         return self.recount()
 
     def recount(self) -> Recount:
-        """All passes once, in order, rows predicted == trained == markers'; every key's show as in the files."""
+        """Asserts that all passes were trained once, in order, with the markers' rows; show is as in the files."""
         records = Journal(self.config.model_save_path).read()
         schedule = self.config.schedule
         assert [r.of for r in records] == [schedule.pass_at(i) for i in range(schedule.total_passes)]
         if not self.config.embedded:
             assert sum(r.rows for r in records) == sum(e.marker.rows for e in self.markers())
-        found = recount_job(self.config)
-        assert found.ok, found.to_json()
-        assert found.rows == sum(r.rows for r in records)
+        recount = recount_job(self.config)
+        self.measured.append(Figures(recount.lost, recount.duplicated))
+        assert recount.ok, recount.to_json()
+        assert recount.rows == sum(r.rows for r in records)
         self._check_models()
         assert str(self.folder) not in str(self.leftovers()), self.leftovers()
-        return found
+        return recount
 
     def _check_models(self) -> None:
         """Inference models are whole, and the newest chain of them is the newest checkpoint, key by key."""
@@ -217,7 +245,7 @@ class Scene:
                     assert overlay(before, incremental) == after.keys
 
     def recount_topic(self) -> None:
-        """The rows that the markers name are those of the files, key by key: for faults of the bridge alone."""
+        """Asserts that the rows that the markers name are the files', key by key: for faults of the bridge alone."""
         entries = self.markers()
         sequences = [e.marker.sequence for e in entries if e.marker.revision == 0]
         assert sequences == list(range(self.config.schedule.total_splits))
@@ -225,16 +253,17 @@ class Scene:
         ranges = {p: [r for e in entries for r in e.marker.ranges if r.partition == p] for p in partitions}
         reader = RangeReader(self.config.kafka(), f"{self.job}.samples", "test", dict.fromkeys(partitions, 0))
         decoder = SampleDecoder()
-        found: Counter[int] = Counter()
+        in_topic: Counter[int] = Counter()
         for records in reader.read(ranges):
             batch = decoder.decode([value for _, _, value in records])
-            found.update(batch.feasigns.tolist())
+            in_topic.update(batch.feasigns.tolist())
         reader.close()
-        expected: Counter[int] = Counter()
+        in_files: Counter[int] = Counter()
         for file in sorted((self.folder / "data").glob("*/*/part-*")):
             for line in file.read_text().splitlines():
-                expected.update(int(p.split(":")[0]) for p in line.split() if not p.endswith(":1"))
-        assert found == expected
+                in_files.update(int(p.split(":")[0]) for p in line.split() if not p.endswith(":1"))
+        self.measured.append(Figures((in_files - in_topic).total(), (in_topic - in_files).total()))
+        assert in_topic == in_files
 
 
 class Process:

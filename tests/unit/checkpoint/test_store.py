@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from streamtrain.checkpoint.journal import Journal, PassRecord, pack, unpack
 from streamtrain.checkpoint.runs import Run
-from streamtrain.checkpoint.store import CheckpointStore, put_manifest, seal
-from streamtrain.contracts.manifest import FileEntry, Manifest, Witness
+from streamtrain.contracts.manifest import Manifest, Witness
 from streamtrain.engine.stats import PassStats
 from streamtrain.errors import Fenced
 from streamtrain.schedule import PassId
+from tests.support.checkpoints import save, taken_over
 
 counts = st.lists(st.integers(0, 5), min_size=6, max_size=6).map(lambda x: np.array(x, np.int64))
 
@@ -24,43 +24,6 @@ def test_auc_is_the_chance_that_a_click_ranks_higher(pos: np.ndarray, neg: np.nd
     auc = PassStats(pos, neg).auc
     assert auc == pytest.approx(sum(pairs) / len(pairs)) if pairs else np.isnan(auc)
     assert all((a == b).all() for a, b in zip(unpack(pack(pos, neg)), (pos, neg), strict=True))
-
-
-def manifest(of: PassId, files: tuple[FileEntry, ...]) -> Manifest:
-    return Manifest(
-        "job",
-        of.day,
-        of.pass_id,
-        7,
-        {"0": 5},
-        "a",
-        "b",
-        "c",
-        1,
-        10,
-        3,
-        {},
-        "f",
-        "p",
-        "2024-01-01T00:00:00+00:00",
-        files,
-    )
-
-
-def taken_over(root: Path) -> CheckpointStore:
-    run = Run(root)
-    run.take_over()
-    return CheckpointStore(root, run)
-
-
-def save(store: CheckpointStore, of: PassId, text: str = "rows") -> Path:
-    staged = store.stage(of)
-    (staged / "embedding.shard").mkdir()
-    (staged / "embedding.shard" / "part-0.txt").write_text(text)
-    put_manifest(staged, manifest(of, seal(staged)))
-    path = store.publish(staged, of)
-    store.append_donefile(of, 1)
-    return path
 
 
 def test_what_is_damaged_is_named(tmp_path: Path) -> None:

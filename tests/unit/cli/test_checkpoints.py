@@ -13,8 +13,8 @@ from streamtrain.contracts.manifest import ModelRef
 from streamtrain.contracts.table_text import parse_line
 from streamtrain.engine.tables import TableFormat
 from streamtrain.errors import CheckpointError
+from tests.support.cli import run_here as run
 from tests.support.jobs import write_config
-from tests.unit.cli.test_main import run
 
 LONG = "7 3 2 0.5 9.604 1.5 0.25 0.1 1 2 3 4 5 6 7 8e-05 0.3"
 SHORT = f"{2**64 - 1} 2 0 0 1 1 -0.5 0"

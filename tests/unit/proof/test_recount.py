@@ -1,8 +1,6 @@
-"""The checker sees each kind of wrong. What decay and deletion do to it is in test_recount_days.py."""
+"""The checker sees each kind of wrong. What decay and deletion do to it is in test_days.py."""
 
 import gzip
-import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -10,6 +8,7 @@ import pytest
 from streamtrain.demo.generate import generate
 from streamtrain.errors import CheckpointError
 from streamtrain.proof.recount import Recount, recount
+from tests.support.checkpoints import write_checkpoint
 
 SLOTS = (2, 3)
 
@@ -24,23 +23,9 @@ def tree(root: Path) -> None:
     (root / "20240102/0000/part-0").write_text("1:1 8:2\n")  # after the checkpoint
 
 
-def checkpoint(
-    root: Path, shows: Mapping[int, tuple[float, float]], rows: int = 4, *, day: str = "20240101", pass_id: int = 2,
-    **manifest: object,
-) -> None:  # fmt: skip
-    """shows: (show, click) by key."""
-    folder = root / day / str(pass_id)
-    shard = folder / "embedding.shard"
-    shard.mkdir(parents=True)
-    (folder / "manifest.json").write_text(json.dumps({"rows": rows, **manifest}))
-    for part in range(2):
-        lines = [f"{k} 2 0 0 {s} {c} 0.1 0.1\n" for k, (s, c) in shows.items() if k % 2 == part]
-        (shard / f"part-{part}.txt").write_text("".join(lines))
-
-
 def check(tmp_path: Path, shows: dict[int, tuple[int, int]], rows: int = 4) -> Recount:
     tree(tmp_path / "data")
-    checkpoint(tmp_path / "model", shows, rows)
+    write_checkpoint(tmp_path / "model", shows, rows)
     return recount(
         tmp_path / "data", tmp_path / "model", split_interval=720, split_per_pass=1, start_day="20240101",
         slots=SLOTS, donefile="data.done",
@@ -78,7 +63,7 @@ def test_wrong(tmp_path: Path, shows: dict[int, tuple[int, int]], rows: int, wro
 )
 def test_a_damaged_table(tmp_path: Path, line: str) -> None:
     tree(tmp_path / "data")
-    checkpoint(tmp_path / "model", RIGHT)
+    write_checkpoint(tmp_path / "model", RIGHT)
     with (tmp_path / "model/20240101/2/embedding.shard/part-1.txt").open("a") as part:
         part.write(f"{line}\n")
     with pytest.raises(CheckpointError):
@@ -88,7 +73,7 @@ def test_a_damaged_table(tmp_path: Path, line: str) -> None:
 
 def test_a_key_that_stands_twice(tmp_path: Path) -> None:
     tree(tmp_path / "data")
-    checkpoint(tmp_path / "model", RIGHT)
+    write_checkpoint(tmp_path / "model", RIGHT)
     part = tmp_path / "model/20240101/2/embedding.shard/part-1.txt"
     part.write_text(part.read_text() + "7 2 0 0 2 1 0.1 0.1\n")
     found = recount(tmp_path / "data", tmp_path / "model", split_interval=720, split_per_pass=1,

@@ -8,7 +8,7 @@ import pytest
 from streamtrain.errors import ConfigError, Fenced, PeerLost
 from streamtrain.runtime import rendezvous as module
 from streamtrain.runtime.rendezvous import Addresses, Rendezvous, join, receive, send
-from tests.faults.cases import free_port_pair
+from tests.support.ports import free_port_pair
 
 Agent = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 

@@ -18,8 +18,8 @@ from streamtrain.errors import CheckpointError, Fenced
 from streamtrain.schedule import PassId
 from streamtrain.training.mirror import Mirror
 from streamtrain.training.upkeep import Upkeep
+from tests.support.checkpoints import save, taken_over
 from tests.support.jobs import write_config
-from tests.unit.checkpoint.test_store import save, taken_over
 
 DAY = "20240101"
 

@@ -1,0 +1,91 @@
+"""What Paddle's own tables do at a day's end, against the recount."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from streamtrain.config import load_config
+from streamtrain.proof.days import ShrinkRule
+from streamtrain.proof.job import recount_job
+from tests.support.jobs import SLOTS, rows, write_config, write_split
+from tests.support.roles import run_roles
+
+pytestmark = pytest.mark.paddle
+F = np.float32
+PASSES = ("0000", "1200")
+RULE = ShrinkRule()
+
+
+def day(number: int) -> str:
+    return f"202401{number + 1:02d}"
+
+
+def test_the_defaults_are_paddles() -> None:
+    code = (
+        "from paddle.distributed.fleet.proto.the_one_ps_pb2 import CtrAccessorParameter as P; import json; p = P()\n"
+        f"print(json.dumps({{n: getattr(p, n) for n in {list(asdict(RULE))}}}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {n: F(v) for n, v in json.loads(done.stdout).items()} == {n: F(v) for n, v in asdict(RULE).items()}
+
+
+def multislot(lines: Sequence[str]) -> str:
+    """As the feed gives rows to Paddle: show, click, then the slots 2 to 5."""
+    found = []
+    for line in lines:
+        pairs = [tuple(map(int, token.split(":"))) for token in line.split()]
+        slots = [[f for f, s in pairs if s == slot] or [0] for slot in (1, *range(2, SLOTS + 2))]
+        found.append("1 1 " + " ".join(f"{len(its)} {' '.join(map(str, its))}" for its in slots))
+    return "".join(f"{line}\n" for line in found)
+
+
+def test_real_shrinks(tmp_path: Path) -> None:
+    """Paddle's own table over two days and a half, with a restart between, against the recount."""
+    config = write_config(tmp_path, "j", {"bootstrap.servers": "127.0.0.1:1"})
+    rates = {"show_click_decay_rate": 0.9, "delete_threshold": 0.8, "delete_after_unseen_days": 0.0}
+    config.raw["table_parameters"]["embedding"]["accessor"]["ctr_accessor_param"].update(rates)
+    config.path.write_text(yaml.safe_dump(config.raw))
+    config = load_config(config.path)
+    steps: list[list[str]] = []
+    saved: list[Path] = []
+    count = 0
+    for number in range(5):
+        lines = rows(60 - 10 * number, seed=number, vocabulary=20 + 20 * number)
+        count += len(lines)
+        write_split(tmp_path / "data", f"{day(number // 2)}/{PASSES[number % 2]}", lines)
+        (tmp_path / f"pass-{number}").write_text(multislot(lines))
+        steps.append(["train", str(tmp_path / f"pass-{number}")])
+        if number % 2:
+            steps.append(["shrink"])
+        if number in (1, 3, 4):
+            saved.append(config.model_save_path / day(number // 2) / str(number % 2 + 1))
+            steps.append(["save", str(saved[-1])])
+            manifest = {"rows": count, "shrinks": (number + 1) // 2}
+            saved[-1].parent.mkdir(parents=True, exist_ok=True)
+            saved[-1].with_suffix(".json").write_text(json.dumps(manifest))
+    cut = steps.index(["save", str(saved[0])]) + 1
+    for name, part, servers in (("one", steps[:cut], 2), ("two", [["load", str(saved[0])], *steps[cut:]], 1)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(part))
+        arguments = [str(config.path), str(tmp_path / f"{name}.json")]
+        run_roles("steps_role.py", arguments, tmp_path, tmp_path / f"{name}.done", servers, servers)
+    tables = []
+    for checkpoint in saved:  # the newest one counts: manifests come one after the other
+        checkpoint.with_suffix(".json").rename(checkpoint / "manifest.json")
+        found = recount_job(config)
+        assert found.ok and found.checkpoint == str(checkpoint) and found.sharp == found.keys, found
+        tables.append(found)
+    assert [t.shrinks for t in tables] == [1, 2, 2] and tables[0].deleted > 10 < tables[1].deleted - tables[0].deleted
+    assert 0 < tables[2].tolerance < 1e-4
+    source = tmp_path / "data" / day(2) / PASSES[0] / "part-0"
+    text = source.read_text()
+    for wrong, changed in (("lost", text + text[: text.index("\n") + 1]), ("duplicated", text[text.index("\n") + 1 :])):
+        source.write_text(changed)
+        found = recount_job(config)
+        assert not found.ok and getattr(found, wrong) > 0
