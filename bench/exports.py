@@ -72,7 +72,7 @@ def line(record: PassRecord, touched: int) -> dict[str, float | int | str]:
         return round(sum(found), 2) if found else "-"
 
     return {
-        "pass": str(record.of),
+        "pass": str(record.id),
         "touched keys": touched,
         "incremental: Paddle's saving": seconds("paddle_touched"),
         "incremental: ours": seconds("export_incremental"),

@@ -116,19 +116,19 @@ class Schedule:
         days, k = divmod(index, self.passes_a_day)
         return PassId(format_day(parse_day(self.start_day) + timedelta(days=days)), k + 1)
 
-    def pass_index(self, of: PassId) -> int:
+    def pass_index(self, pass_id: PassId) -> int:
         """The inverse of pass_at."""
-        days = (parse_day(of.day) - parse_day(self.start_day)).days
-        return days * self.passes_a_day + of.pass_id - 1
+        days = (parse_day(pass_id.day) - parse_day(self.start_day)).days
+        return days * self.passes_a_day + pass_id.pass_id - 1
 
-    def last_sequence(self, of: PassId) -> int:
+    def last_sequence(self, pass_id: PassId) -> int:
         """The sequence of the split that completes a pass."""
-        return (self.pass_index(of) + 1) * self.split_per_pass - 1
+        return (self.pass_index(pass_id) + 1) * self.split_per_pass - 1
 
     def ends_at(self, sequence: int) -> str:
         """When the split with that sequence ends, ISO 8601 without a zone: the logs' own clock."""
         after = self.split(sequence + 1)
         return f"{parse_day(after.day).isoformat()}T{after.time[:2]}:{after.time[2:]}:00"
 
-    def is_day_end(self, of: PassId) -> bool:
-        return of.pass_id == self.passes_a_day
+    def is_day_end(self, pass_id: PassId) -> bool:
+        return pass_id.pass_id == self.passes_a_day

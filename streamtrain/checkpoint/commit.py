@@ -98,13 +98,13 @@ class Committer:
             if problem is None:
                 chosen = checkpoint
                 break
-            log.error("checkpoint %s is SKIPPED: %s", checkpoint.of, problem)
-            if witness is not None and checkpoint.of == witness.of:
+            log.error("checkpoint %s is SKIPPED: %s", checkpoint.id, problem)
+            if witness is not None and checkpoint.id == witness.id:
                 witness = None  # the checkpoint is on disk, but damaged: an older one may do
-        if witness is not None and (chosen is None or chosen.of < witness.of):
-            newest = f"nothing newer than {chosen.of}" if chosen else "no checkpoint"
+        if witness is not None and (chosen is None or chosen.id < witness.id):
+            newest = f"nothing newer than {chosen.id}" if chosen else "no checkpoint"
             raise CheckpointMissing(
-                f"group {self._job} has committed checkpoint {witness.of} (marker log offset {offset}), but "
+                f"group {self._job} has committed checkpoint {witness.id} (marker log offset {offset}), but "
                 f"{self._run.root} has {newest}",
                 remedy="Restore that directory or correct runner.model_save_path; to start anew use a new stream.job.",
             )
@@ -115,8 +115,8 @@ class Committer:
         if chosen is not None and manifest is not None:
             if witness is None or witness.digest != chosen.digest or offset != manifest.marker_offset:
                 self._roll_forward(manifest, chosen.digest)
-            self._store.append_donefile(chosen.of, int(time.time()))
-        self._models.settle(chosen.of if chosen else None, manifest.models if manifest else ())
+            self._store.append_donefile(chosen.id, int(time.time()))
+        self._models.settle(chosen.id if chosen else None, manifest.models if manifest else ())
         failpoint("restore.chosen")
         return chosen
 
@@ -131,11 +131,11 @@ class Committer:
         failpoint("commit.fenced")
         for model, directory in staged_models.items():
             self._models.publish(directory, model)
-        path = self._store.publish(staged, manifest.of)
+        path = self._store.publish(staged, manifest.id)
         failpoint("commit.renamed")
         self._commit(manifest, digest)
         failpoint("commit.committed")
-        self._store.append_donefile(manifest.of, int(time.time()))
+        self._store.append_donefile(manifest.id, int(time.time()))
         if manifest.models:
             self._models.list_in_donefiles(manifest.models)
         failpoint("commit.done")
@@ -145,7 +145,7 @@ class Committer:
         log.warning(
             "checkpoint %s: the group's offsets are not the checkpoint's (a crash before their commit, or a reset by "
             "hand); the checkpoint is valid, the offsets are rolled forward to it",
-            manifest.of,
+            manifest.id,
         )
         self._fence(manifest, digest)
         self._commit(manifest, digest)
@@ -160,7 +160,7 @@ class Committer:
             self._fence(manifest, digest)
             if not self._offsets.commit():
                 raise KafkaError(
-                    f"the broker aborted the commit of checkpoint {manifest.of} twice",
+                    f"the broker aborted the commit of checkpoint {manifest.id} twice",
                     remedy="The checkpoint is in place; a restart commits it. Check the broker's log.",
                 )
 
@@ -188,7 +188,7 @@ class Committer:
 def check_topics(manifest: Manifest, topics: JobTopics) -> None:
     """Raises OtherCluster, TopicReplaced, PartitionsChanged or StateMismatch when the manifest is not of `topics`."""
     remedy = "start a new stream.job with a new runner.model_save_path."
-    checkpoint = f"checkpoint {manifest.of}"
+    checkpoint = f"checkpoint {manifest.id}"
     names = topics.names
     if manifest.job != names.job:
         raise StateMismatch(
@@ -226,6 +226,6 @@ def refuse_lost_topics(store: CheckpointStore, existing: Collection[str], names:
     missing = [n for n in (names.samples, names.splits) if n not in existing]
     if manifests and manifests[-1].job == names.job and missing:
         raise TopicReplaced(
-            f"topic {missing[0]} does not exist, but checkpoint {manifests[-1].of} in {store.root} was made with it",
+            f"topic {missing[0]} does not exist, but checkpoint {manifests[-1].id} in {store.root} was made with it",
             remedy="It was deleted: restore it, or start a new stream.job with a new runner.model_save_path.",
         )

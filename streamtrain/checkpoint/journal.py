@@ -59,7 +59,7 @@ class PassRecord:
             return None
 
     @property
-    def of(self) -> PassId:
+    def id(self) -> PassId:
         return PassId(self.day, self.pass_id)
 
 
@@ -113,8 +113,8 @@ class Journal:
         record: that of `newest`, in case a crash came before it was appended.
         Raises Fenced when a newer trainer has taken over the store, CheckpointError.
         """
-        kept = [r for r in self.read() if newest is not None and r.of <= newest]
-        if record is not None and record.of == newest and (not kept or kept[-1].of != newest):
+        kept = [r for r in self.read() if newest is not None and r.id <= newest]
+        if record is not None and record.id == newest and (not kept or kept[-1].id != newest):
             kept.append(record)
         run.replace(self._path, b"".join(orjson.dumps(asdict(r)) + b"\n" for r in kept))
         self._out = self._path.open("ab", buffering=0)

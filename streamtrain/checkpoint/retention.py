@@ -34,7 +34,7 @@ def old_checkpoints(
     one that the trainer stands on: a damaged one keeps no other from being kept. needed: kept in any case."""
     ordered = sorted(found)
     older = ordered[: -max(keep.count, LEAST_CHECKPOINTS)]
-    return [of for of, made in older if now - made >= keep.seconds and of not in needed]
+    return [pass_id for pass_id, made in older if now - made >= keep.seconds and pass_id not in needed]
 
 
 def old_models(lines: Sequence[DoneLine], keep: Keep, now: float, grace_s: float = GRACE_S) -> list[DoneLine]:

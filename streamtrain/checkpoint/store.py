@@ -30,7 +30,7 @@ class Checkpoint:
     nothing."""
 
     path: Path
-    of: PassId
+    id: PassId
     manifest: Manifest | None
     digest: str
     problem: str | None
@@ -53,18 +53,18 @@ class CheckpointStore:
         for path in self.root.glob("*/*"):
             if re.fullmatch(r"\d{8}", path.parent.name) and path.name.isdigit() and path.is_dir():
                 checkpoints.append(self._read(path, PassId(path.parent.name, int(path.name))))
-        return sorted(checkpoints, key=lambda c: c.of)
+        return sorted(checkpoints, key=lambda c: c.id)
 
     @staticmethod
-    def _read(path: Path, of: PassId) -> Checkpoint:
+    def _read(path: Path, pass_id: PassId) -> Checkpoint:
         try:
             data = (path / NAME).read_bytes()
             manifest = Manifest.decode(data)
         except (OSError, ValueError) as error:
-            return Checkpoint(path, of, None, "", f"{path / NAME}: {error}")
-        if manifest.of != of:
-            return Checkpoint(path, of, None, "", f"{path / NAME} is that of {manifest.of}")
-        return Checkpoint(path, of, manifest, digest(data), None)
+            return Checkpoint(path, pass_id, None, "", f"{path / NAME}: {error}")
+        if manifest.id != pass_id:
+            return Checkpoint(path, pass_id, None, "", f"{path / NAME} is that of {manifest.id}")
+        return Checkpoint(path, pass_id, manifest, digest(data), None)
 
     @staticmethod
     def verify(checkpoint: Checkpoint) -> str | None:
@@ -91,22 +91,22 @@ class CheckpointStore:
         for checkpoint in reversed(self.list()):
             yield checkpoint, self.verify(checkpoint)
 
-    def path(self, of: PassId) -> Path:
-        return self.root / of.day / str(of.pass_id)
+    def path(self, pass_id: PassId) -> Path:
+        return self.root / pass_id.day / str(pass_id.pass_id)
 
-    def stage(self, of: PassId) -> Path:
+    def stage(self, pass_id: PassId) -> Path:
         """An empty directory to save into."""
-        path = self.run.empty(f"{of.day}-{of.pass_id}")
+        path = self.run.empty(f"{pass_id.day}-{pass_id.pass_id}")
         failpoint("save.staged")
         return path
 
-    def publish(self, staged: Path, of: PassId) -> Path:
+    def publish(self, staged: Path, pass_id: PassId) -> Path:
         """Renames the staged directory to {day}/{pass_id}: the commit point."""
-        return self.run.publish(staged, self.path(of))
+        return self.run.publish(staged, self.path(pass_id))
 
-    def remove(self, of: PassId) -> bool:
+    def remove(self, pass_id: PassId) -> bool:
         """Deletes a checkpoint's directory. False when it was not there."""
-        return self.run.remove(self.path(of))
+        return self.run.remove(self.path(pass_id))
 
     def drop_from_donefile(self, removed: Collection[PassId]) -> None:
         """Takes their lines out of donefile.txt."""
@@ -117,7 +117,7 @@ class CheckpointStore:
         if kept != lines:
             self.run.replace(path, "".join(kept).encode())
 
-    def append_donefile(self, of: PassId, base_key: int) -> None:
+    def append_donefile(self, pass_id: PassId, base_key: int) -> None:
         """A line `day, base key, path, pass_id, 0` in donefile.txt, by atomic replace; once a checkpoint.
 
         Lines of later passes (of a history that a restart has discarded) are dropped.
@@ -128,9 +128,9 @@ class CheckpointStore:
             lines = path.read_text().splitlines() if path.exists() else []
         for line in lines:
             columns = line.split("\t")
-            if len(columns) == 5 and columns[3].isdigit() and PassId(columns[0], int(columns[3])) < of:
+            if len(columns) == 5 and columns[3].isdigit() and PassId(columns[0], int(columns[3])) < pass_id:
                 kept.append(line)
-        kept.append(f"{of.day}\t{base_key}\t{self.path(of)}\t{of.pass_id}\t0")
+        kept.append(f"{pass_id.day}\t{base_key}\t{self.path(pass_id)}\t{pass_id.pass_id}\t0")
         self.run.replace(path, ("\n".join(kept) + "\n").encode())
 
 

@@ -27,8 +27,8 @@ def _rows(config: ConfigOption, *, verify: bool) -> list[dict[str, Any]]:
         problem = store.verify(checkpoint) if verify else checkpoint.problem
         found.append(
             {
-                "day": checkpoint.of.day,
-                "pass_id": checkpoint.of.pass_id,
+                "day": checkpoint.id.day,
+                "pass_id": checkpoint.id.pass_id,
                 "path": str(checkpoint.path),
                 "rows": manifest.rows if manifest else None,
                 "keys": manifest.keys if manifest else None,
@@ -81,7 +81,7 @@ def verify(config: ConfigOption, json: JsonOption = False) -> None:
 def show(
     config: ConfigOption,
     feasigns: Annotated[list[str], typer.Argument(metavar="FEASIGN...", help="Keys of the sparse table.")],
-    of: Annotated[
+    pass_name: Annotated[
         str, typer.Option("--pass", metavar="DAY/PASS_ID", help="Which checkpoint; by default the newest.")
     ] = "",
     json: JsonOption = False,
@@ -94,15 +94,15 @@ def show(
     from streamtrain.config import load_config
 
     keys = [_feasign(text) for text in feasigns]
-    checkpoint = _chosen(CheckpointStore(load_config(config).model_save_path), of)
+    checkpoint = _chosen(CheckpointStore(load_config(config).model_save_path), pass_name)
     found = find_keys(checkpoint.path, keys)
     absent = [key for key in keys if key not in found]
     if json:
         rows = [asdict(found[key]) for key in keys if key in found]
-        print_json({"checkpoint": str(checkpoint.path), "pass": str(checkpoint.of), "keys": rows, "absent": absent})
+        print_json({"checkpoint": str(checkpoint.path), "pass": str(checkpoint.id), "keys": rows, "absent": absent})
     else:
         table = _table("key", "slot", "show", "click", "unseen days", "delta score", "embed_w", "embedx")
-        table.title = f"checkpoint {checkpoint.of}"
+        table.title = f"checkpoint {checkpoint.id}"
         for key in keys:
             if (state := found.get(key)) is None:
                 table.add_row(str(key), "absent")
@@ -123,19 +123,20 @@ def _feasign(text: str) -> int:
     return int(text)
 
 
-def _chosen(store: CheckpointStore, of: str) -> Checkpoint:
+def _chosen(store: CheckpointStore, pass_name: str) -> Checkpoint:
     """The checkpoint of that pass, '' for the newest with a readable manifest."""
     import re
 
     from streamtrain.errors import CheckpointError, ConfigError
 
-    if of and not re.fullmatch(r"\d{8}/\d+", of):
-        raise ConfigError(f"--pass {of}: it is no pass", remedy="Name one as DAY/PASS_ID, 20240131/2.")
+    if pass_name and not re.fullmatch(r"\d{8}/\d+", pass_name):
+        raise ConfigError(f"--pass {pass_name}: it is not a pass", remedy="Name one as DAY/PASS_ID, 20240131/2.")
     for checkpoint in reversed(store.list()):
-        if of == str(checkpoint.of) or (not of and checkpoint.manifest is not None):
+        if pass_name == str(checkpoint.id) or (not pass_name and checkpoint.manifest is not None):
             return checkpoint
     raise CheckpointError(
-        f"{store.root} has no checkpoint {of}".rstrip(), remedy="`streamtrain checkpoints list` says which there are."
+        f"{store.root} has no checkpoint {pass_name}".rstrip(),
+        remedy="`streamtrain checkpoints list` says which there are.",
     )
 
 

@@ -66,5 +66,5 @@ class PassPrinter:
         """Passes after the newest checkpoint are trained again: they are shown again."""
         self._console.print(f"restart {count}: {reason}", style="yellow")
         saved = [r for r in self._journal.read() if r.checkpoint_seconds is not None]
-        newest = saved[-1].of if saved else None
+        newest = saved[-1].id if saved else None
         self._seen = {k for k in self._seen if newest is not None and k <= (newest.day, newest.pass_id)}

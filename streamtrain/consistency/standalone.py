@@ -46,8 +46,8 @@ def check_consistency(config: JobConfig, rows: int, tolerance: float) -> Consist
                 out.write(line)
                 written += 1
         if not written:
-            raise DataError(f"{config.data_dir} has no rows up to pass {checkpoint.of}")
-        log.info("%d rows of the logs up to pass %s are computed", written, checkpoint.of)
+            raise DataError(f"{config.data_dir} has no rows up to pass {checkpoint.id}")
+        log.info("%d rows of the logs up to pass %s are computed", written, checkpoint.id)
         run_roles(config, checkpoint.path, folder)
         digest = checkpoint.manifest.models[-1].digest
         return compare(store.root, digest, folder / "sample.txt", folder / "dump", tolerance)
@@ -56,7 +56,7 @@ def check_consistency(config: JobConfig, rows: int, tolerance: float) -> Consist
 def _newest(store: CheckpointStore) -> Checkpoint:
     for checkpoint, problem in store.newest_first():
         if problem is not None:
-            log.warning("checkpoint %s is skipped: %s", checkpoint.of, problem)
+            log.warning("checkpoint %s is skipped: %s", checkpoint.id, problem)
         elif checkpoint.manifest is not None and checkpoint.manifest.models:
             return checkpoint
     raise CheckpointError(
@@ -72,7 +72,7 @@ def sample_lines(config: JobConfig, checkpoint: Checkpoint, rows: int) -> Iterat
     parse = line_parser(config.stream.format, config.slots, reject_unknown=config.stream.unknown_slot == "reject")
     writer = MultiSlotWriter(config.slots)
     remaining = rows
-    for sequence in range(schedule.last_sequence(checkpoint.of), -1, -1):
+    for sequence in range(schedule.last_sequence(checkpoint.id), -1, -1):
         split = schedule.split(sequence)
         for number, file in enumerate(tree.files(split)):
             name = tree.name(split, file.path)

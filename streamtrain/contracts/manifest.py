@@ -93,7 +93,7 @@ class Manifest:
     format: int = FORMAT
 
     @property
-    def of(self) -> PassId:
+    def id(self) -> PassId:
         return PassId(self.day, self.pass_id)
 
     def encode(self) -> bytes:
@@ -132,5 +132,5 @@ class Witness:
             return None
 
     @property
-    def of(self) -> PassId:
+    def id(self) -> PassId:
         return PassId(self.day, self.pass_id)

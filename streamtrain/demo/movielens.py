@@ -40,20 +40,20 @@ class Slot:
     """A slot of the rows: its number, and the attributes whose values, crossed, are its features."""
 
     number: int
-    of: tuple[str, ...]
+    names: tuple[str, ...]
 
     @property
     def name(self) -> str:
-        return " x ".join(self.of)
+        return " x ".join(self.names)
 
     def values(self, attributes: Attributes) -> list[str]:
-        return [" ".join(parts) for parts in product(*(attributes[name] for name in self.of))]
+        return [" ".join(parts) for parts in product(*(attributes[name] for name in self.names))]
 
 
 #: Slot 1 is the label. `age` and `decade` are tens of years.
 SLOTS: tuple[Slot, ...] = tuple(
-    Slot(number, of)
-    for number, of in enumerate(
+    Slot(number, names)
+    for number, names in enumerate(
         (
             ("user",),
             ("item",),

@@ -119,7 +119,7 @@ class Feed:
         own = {p: r for p, r in plan.ranges.items() if partition_owner(p, self._workers) == self._worker}
         ids = RowIds(plan.markers) if self._with_ids else None
         rows = 0
-        with self._spool.writer(f"{plan.of.day}-{plan.of.pass_id}.txt") as (file, out):
+        with self._spool.writer(f"{plan.id.day}-{plan.id.pass_id}.txt") as (file, out):
             for records in self._reader.read(own, self._closed.is_set):
                 try:
                     batch = self._decoder.decode([value for _, _, value in records], places=self._with_ids)
@@ -135,7 +135,7 @@ class Feed:
         expected = plan.rows_of(self._worker, self._workers)
         if rows != expected and not self._closed.is_set():
             raise DataError(
-                f"pass {plan.of}: {rows} rows were read, the markers say {expected}",
+                f"pass {plan.id}: {rows} rows were read, the markers say {expected}",
                 remedy="The pass was not trained; check what wrote into the topic.",
             )
         failpoint("feed.spooled")

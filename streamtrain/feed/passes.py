@@ -22,7 +22,7 @@ class PassPlan:
     ranges: per partition, in log order. rows: of all workers together.
     """
 
-    of: PassId
+    id: PassId
     end_offset: int
     markers: tuple[Marker, ...]
     ranges: dict[int, tuple[Range, ...]]
@@ -81,12 +81,12 @@ class PassBuilder:
                 remedy="split_interval and start_day of a job must not change: restore them, or use a new stream.job.",
             )
         self._markers.append(marker)
-        of = self.schedule.pass_at(self.index)
-        if marker.revision or marker.sequence != self.schedule.last_sequence(of):
+        pass_id = self.schedule.pass_at(self.index)
+        if marker.revision or marker.sequence != self.schedule.last_sequence(pass_id):
             return None
         markers, self._markers = tuple(self._markers), []
         self.index += 1
-        return PassPlan(of, offset + 1, markers, _ranges(markers), sum(m.rows for m in markers))
+        return PassPlan(pass_id, offset + 1, markers, _ranges(markers), sum(m.rows for m in markers))
 
 
 def _ranges(markers: Sequence[Marker]) -> dict[int, tuple[Range, ...]]:

@@ -107,7 +107,7 @@ def recount(
     clicked: Counter[int] = Counter()
     wanted = frozenset(slots)
     for number, split in enumerate(splits, 1):
-        for file in files(data_dir / split.path, donefile) if split.of not in newest.untrained else ():
+        for file in files(data_dir / split.path, donefile) if split.pass_id not in newest.untrained else ():
             for line in lines(file):
                 try:
                     label, keys = row_of(line, line_format, slots, wanted, parse, reject_unknown)
@@ -170,7 +170,7 @@ class _Split:
     """path: day/HHMM. of: its pass, day/pass_id. ends_day: whether it is the last of its day."""
 
     path: str
-    of: str
+    pass_id: str
     ends_day: bool
 
 
@@ -179,8 +179,8 @@ def _splits(start: str, newest: _Newest, interval: int, per_pass: int) -> Iterat
     end = datetime.strptime(newest.day, "%Y%m%d") + timedelta(minutes=interval * per_pass * newest.pass_id)
     while at < end:
         minute = at.hour * 60 + at.minute
-        of = f"{at:%Y%m%d}/{minute // (interval * per_pass) + 1}"
-        yield _Split(f"{at:%Y%m%d/%H%M}", of, minute + interval >= _MINUTES_A_DAY)
+        pass_id = f"{at:%Y%m%d}/{minute // (interval * per_pass) + 1}"
+        yield _Split(f"{at:%Y%m%d/%H%M}", pass_id, minute + interval >= _MINUTES_A_DAY)
         at += timedelta(minutes=interval)
 
 

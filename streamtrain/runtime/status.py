@@ -101,7 +101,7 @@ def job_status(config: JobConfig, properties: Mapping[str, str]) -> JobStatus:
     root = config.model_save_path
     records = Journal(root).read()
     last = records[-1] if records else None
-    trained_splits = schedule.last_sequence(last.of) + 1 if last else 0
+    trained_splits = schedule.last_sequence(last.id) + 1 if last else 0
     with MarkerLog(properties, TopicNames(config.stream.job).splits, f"{config.stream.job}.status") as log:
         markers = [entry.marker for entry in log.to_end()]
     splits = [m for m in markers if m.revision == 0]
@@ -120,7 +120,7 @@ def job_status(config: JobConfig, properties: Mapping[str, str]) -> JobStatus:
             of_splits=schedule.total_splits,
         ),
         trained=Trained(
-            pass_id=str(last.of) if last else None,
+            pass_id=str(last.id) if last else None,
             passes=len(records),
             rows=trained_rows,
             of_passes=schedule.total_passes,
@@ -132,7 +132,7 @@ def job_status(config: JobConfig, properties: Mapping[str, str]) -> JobStatus:
             passes=max(0, len(splits) // schedule.split_per_pass - len(records)),
             rows=max(0, rows - trained_rows),
         ),
-        checkpoint=Saved(str(newest.of), newest.rows, newest.keys, newest.created) if newest else None,
+        checkpoint=Saved(str(newest.id), newest.rows, newest.keys, newest.created) if newest else None,
         inference_model=models[-1].values if models else None,
         consistency=reports.read(root, reports.CONSISTENCY),
         upload=reports.read(root, reports.UPLOAD) if config.models_url is not None else None,

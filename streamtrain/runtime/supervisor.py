@@ -106,7 +106,7 @@ class Supervisor:
             self._stop.wait(pause_before_restart(fruitless))
 
     def _furthest(self) -> PassId | None:
-        return max((r.of for r in Journal(self._config.model_save_path).read()), default=None)
+        return max((r.id for r in Journal(self._config.model_save_path).read()), default=None)
 
     def kill(self) -> list[int]:
         """SIGKILL to the launcher and all roles, as a machine's failure would; returns their ids."""

@@ -67,7 +67,7 @@ class PassDumps:
             return
         first = self._engine.index == 0
         run = secrets.randbits(31) if first else 0
-        place = (plan.of.day, plan.of.pass_id)
+        place = (plan.id.day, plan.id.pass_id)
         if first:
             self._check_newest()
             kind.folder.stage(*place, run)
@@ -84,13 +84,13 @@ class PassDumps:
         dumped = self._sum(rows_here)
         if dumped != rows:
             raise TrainingError(
-                f"pass {plan.of}: {dump.directory} has {dumped} rows, the pass has {rows}",
+                f"pass {plan.id}: {dump.directory} has {dumped} rows, the pass has {rows}",
                 remedy=f"Is the disk of {kind.folder.key} full? Nothing of this pass was saved.",
             )
         if first:
             self._check_newest()
             path = kind.folder.publish(*place, run, files_of(plan.markers))
-            log.info("pass %s: %d rows dumped to %s", plan.of, rows, path)
+            log.info("pass %s: %d rows dumped to %s", plan.id, rows, path)
 
     def _sum(self, value: int) -> int:
         return int(self._engine.all_reduce_sum(np.array([value], np.int64))[0])

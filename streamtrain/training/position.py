@@ -10,7 +10,7 @@ from streamtrain.schedule import Schedule
 
 
 @dataclass
-class Progress:
+class Position:
     """Where in the stream the model in the servers is.
 
     pass_index: of the next pass. offsets: where it begins, by partition; None before a restore. saved: whether the
@@ -29,7 +29,7 @@ class Progress:
     saved: bool = True
 
     @classmethod
-    def of_manifest(cls, manifest: Manifest, pass_index: int) -> Progress:
+    def of_manifest(cls, manifest: Manifest, pass_index: int) -> Position:
         offsets = {int(p): o for p, o in manifest.offsets.items()}
         return cls(
             pass_index, manifest.marker_offset, offsets, manifest.rows, manifest.shrinks, manifest.deletions,
@@ -46,6 +46,6 @@ class Progress:
         if trained:
             self.rows += plan.rows
         else:
-            self.untrained = (*self.untrained, str(plan.of))
-        self.event_time = schedule.ends_at(schedule.last_sequence(plan.of))
+            self.untrained = (*self.untrained, str(plan.id))
+        self.event_time = schedule.ends_at(schedule.last_sequence(plan.id))
         self.saved = False

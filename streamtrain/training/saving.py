@@ -32,7 +32,7 @@ from streamtrain.kafka.topics import JobTopics
 from streamtrain.schedule import PassId
 from streamtrain.timings import Timings
 from streamtrain.training.exporter import Exporter, ModelState, SavedTables
-from streamtrain.training.position import Progress
+from streamtrain.training.position import Position
 from streamtrain.training.upkeep import Upkeep
 
 if TYPE_CHECKING:
@@ -114,24 +114,24 @@ class Saver:
         if self._consistency is not None:
             self._consistency.poll()
 
-    def save(self, record: PassRecord, progress: Progress) -> PassRecord:
+    def save(self, record: PassRecord, position: Position) -> PassRecord:
         """Saves and commits; returns the record with the seconds that it took, by part.
 
         Raises Fenced, CheckpointError, KafkaError: the checkpoints before are in place then.
         """
         begin = time.monotonic()
         timings = Timings()
-        day_end = self._config.schedule.is_day_end(record.of)
+        day_end = self._config.schedule.is_day_end(record.id)
         self._engine.barrier()
         due = self._models_due(record)
         if day_end:
             with timings("paddle_shrink"):
-                self._shrink(progress)
+                self._shrink(position)
         touched = None
         if due:
             with timings("paddle_touched"):
                 touched = self._exporter.save_touched(due)
-        staged = self._store.stage(record.of) if self._commit is not None else None
+        staged = self._store.stage(record.id) if self._commit is not None else None
         saved = self._engine.save(staged)
         failpoint("save.written")
         timings.update(saved.timings)
@@ -141,28 +141,28 @@ class Saver:
         if self._commit is not None and staged is not None:
             record = replace(record, ended=time.time(), checkpoint_seconds=time.monotonic() - begin)
             metrics = {"predict_auc": record.predict_auc, "train_auc": record.train_auc}
-            state = ModelState(progress.rows, progress.shrinks, progress.deletions, progress.event_time, metrics)
-            tables = SavedTables(record.of, staged, touched, state)
-            manifest = self._manifest(self._commit.topics, record, progress, saved.keys)
+            state = ModelState(position.rows, position.shrinks, position.deletions, position.event_time, metrics)
+            tables = SavedTables(record.id, staged, touched, state)
+            manifest = self._manifest(self._commit.topics, record, position, saved.keys)
             self._publish(self._commit.committer, manifest, tables, due, timings)
             parts = ", ".join(f"{part} {seconds:.2f}" for part, seconds in timings.items())
-            log.info("pass %s: checkpoint saved, %.1f s (%s)", record.of, time.monotonic() - begin, parts)
+            log.info("pass %s: checkpoint saved, %.1f s (%s)", record.id, time.monotonic() - begin, parts)
         self._engine.barrier()
-        progress.saved = True
+        position.saved = True
         return replace(record, checkpoint_seconds=time.monotonic() - begin, checkpoint_parts=dict(timings))
 
     def _models_due(self, record: PassRecord) -> list[DueModel]:
         """No model for a pass that the gate withholds: serving keeps the model that it has."""
-        due = self._exporter.due(record.of)
+        due = self._exporter.due(record.id)
         if due and record.withheld:
-            log.error("pass %s: its inference model is WITHHELD: %s", record.of, record.withheld)
+            log.error("pass %s: its inference model is WITHHELD: %s", record.id, record.withheld)
             return []
         return due
 
-    def _shrink(self, progress: Progress) -> None:
+    def _shrink(self, position: Position) -> None:
         scratch = self._run.empty("shrink") if self._upkeep is not None else None
-        progress.deletions += self._engine.shrink(scratch)
-        progress.shrinks += 1
+        position.deletions += self._engine.shrink(scratch)
+        position.shrinks += 1
         failpoint("day.shrunk")
 
     def _reload(self, staged: Path | None, saved_keys: int) -> None:
@@ -193,28 +193,28 @@ class Saver:
         for model in exported.models:
             log.info("pass %s: inference model %s published", tables.id, self._models.path(model))
 
-    def _manifest(self, topics: JobTopics, record: PassRecord, progress: Progress, keys: int) -> Manifest:
+    def _manifest(self, topics: JobTopics, record: PassRecord, position: Position, keys: int) -> Manifest:
         """Without files, models and chain."""
         return Manifest(
             job=self._config.stream.job,
             day=record.day,
             pass_id=record.pass_id,
-            marker_offset=progress.marker_offset,
-            offsets={str(p): o for p, o in sorted((progress.offsets or {}).items())},
+            marker_offset=position.marker_offset,
+            offsets={str(p): o for p, o in sorted((position.offsets or {}).items())},
             samples_topic_id=topics.samples_topic_id,
             splits_topic_id=topics.splits_topic_id,
             cluster_id=topics.cluster_id,
             partitions=topics.partitions,
-            rows=progress.rows,
+            rows=position.rows,
             keys=keys,
             metrics=asdict(record),
             config_sha256=self._config.sha256,
             program=f"streamtrain {__version__}",
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             files=(),
-            shrinks=progress.shrinks,
-            deletions=progress.deletions,
-            late_rows=progress.late_rows,
-            untrained=progress.untrained,
-            event_time=progress.event_time,
+            shrinks=position.shrinks,
+            deletions=position.deletions,
+            late_rows=position.late_rows,
+            untrained=position.untrained,
+            event_time=position.event_time,
         )

@@ -29,7 +29,7 @@ from streamtrain.kafka.transactions import KafkaOffsetLog
 from streamtrain.schedule import PassId
 from streamtrain.training.gate import Gate, Verdict
 from streamtrain.training.pass_dumps import PassDumps
-from streamtrain.training.position import Progress
+from streamtrain.training.position import Position
 from streamtrain.training.saving import Saver
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Trainer:
         self._store = CheckpointStore(config.model_save_path, self._run)
         self._dumps = PassDumps(config, engine, self._run.check_newest)
         self._journal = Journal(config.model_save_path)
-        self._progress = Progress()
+        self._position = Position()
         self._saver = Saver(config, engine, self._run, self._journal)
         self._gate = Gate(config.stream.gate) if config.stream.gate is not None else None
         self._committer: Committer | None = None  # worker 0's
@@ -96,10 +96,10 @@ class Trainer:
         try:
             while (data := self._next_pass(feed)) is not None:
                 record = self._predict_and_train(data)
-                if self._saver.is_due(data.plan.of):
+                if self._saver.is_due(data.plan.id):
                     record = self._save(record)
                 self._add_to_journal(record)
-            if record is not None and not self._progress.saved:
+            if record is not None and not self._position.saved:
                 self._save(record)
             self._saver.close()
         finally:
@@ -121,15 +121,15 @@ class Trainer:
         chosen = self._committer.restore() if self._committer is not None else None
         self._phase(phases.LOADING)
         schedule = self._config.schedule
-        number = schedule.pass_index(chosen.of) + 1 if chosen is not None else 0
+        number = schedule.pass_index(chosen.id) + 1 if chosen is not None else 0
         if self._engine.workers > 1:
             number = int(self._engine.all_reduce_sum(np.array([number], np.int64))[0])
         if self._committer is not None:
             newest = PassRecord.of_manifest(chosen.manifest) if chosen and chosen.manifest else None
-            self._journal.roll_back(chosen.of if chosen else None, self._run, newest)
+            self._journal.roll_back(chosen.id if chosen else None, self._run, newest)
         if not number:
             log.info("last model: none found, starting from nothing")
-            self._progress = Progress(offsets=dict.fromkeys(range(topics.partitions), 0))
+            self._position = Position(offsets=dict.fromkeys(range(topics.partitions), 0))
             return None
         pass_id = schedule.pass_at(number - 1)
         checkpoint = chosen or self._find(pass_id)
@@ -143,14 +143,14 @@ class Trainer:
             raise CheckpointError(f"{checkpoint.path}: {keys} keys were loaded, its manifest says {manifest.keys}")
         log.info("last model: %s loaded, %d keys, %.1f s", pass_id, keys, time.monotonic() - begin)
         failpoint("restore.loaded")
-        self._progress = Progress.of_manifest(manifest, number)
+        self._position = Position.of_manifest(manifest, number)
         if self._gate is not None and self._committer is not None:
             self._gate.recall((r.predict_auc, r.rows) for r in self._journal.read())
         return manifest
 
     def _find(self, pass_id: PassId) -> Checkpoint:
         for checkpoint in self._store.list():
-            if checkpoint.of == pass_id:
+            if checkpoint.id == pass_id:
                 return checkpoint
         raise CheckpointError(
             f"worker {self._engine.index} does not see checkpoint {pass_id} in {self._store.root}",
@@ -166,7 +166,7 @@ class Trainer:
             topic_id=topics.samples_topic_id,
             schedule=self._config.schedule,
             slots=self._engine.slots,
-            start=FeedStart(self._progress.pass_index, self._progress.marker_offset, self._progress.offsets or {}),
+            start=FeedStart(self._position.pass_index, self._position.marker_offset, self._position.offsets or {}),
             worker=self._engine.index,
             workers=self._engine.workers,
             spool=self._config.spool_dir,
@@ -180,7 +180,7 @@ class Trainer:
         """
         begin = time.monotonic()
         next_report = 0.0
-        pass_id = self._config.schedule.pass_at(self._progress.pass_index)
+        pass_id = self._config.schedule.pass_at(self._position.pass_index)
         while True:
             ready = feed.ready(0.3)
             flags = np.array([ready, self._stop.is_set()], np.int64)
@@ -201,7 +201,7 @@ class Trainer:
     def _predict_and_train(self, data: PassData) -> PassRecord:
         """Predicts the pass with the model so far, then trains on it; counts the rows at each step."""
         plan = data.plan
-        log.info("pass %s: %d rows, %d of them here", plan.of, plan.rows, data.rows)
+        log.info("pass %s: %d rows, %d of them here", plan.id, plan.rows, data.rows)
         begin = time.monotonic()
         self._phase(phases.READING)
         dataset = self._engine.read([data.file], ins_ids=self._dumps.any) if data.rows else None
@@ -216,7 +216,7 @@ class Trainer:
                 predicted = self._engine.predict(dataset, dump) if dataset is not None else PassStats.empty()
                 self._check_rows(plan, "predicted", data.rows, predicted.rows)
             predicted = self._engine.global_stats(predicted)
-            log.info("pass %s: predict AUC %.6f", plan.of, predicted.auc)
+            log.info("pass %s: predict AUC %.6f", plan.id, predicted.auc)
             failpoint("pass.predicted")
             halfway = time.monotonic()
             verdict = self._judge(plan, predicted)
@@ -227,8 +227,8 @@ class Trainer:
                 trained = self._engine.train(dataset, dump) if dataset is not None and train else PassStats.empty()
                 self._check_rows(plan, "trained", data.rows if train else 0, trained.rows)
             trained = self._engine.global_stats(trained)
-            log.info("pass %s: train AUC %.6f", plan.of, trained.auc)
-            self._saver.sample_rows(plan.of, data.file, ins_ids=self._dumps.any)
+            log.info("pass %s: train AUC %.6f", plan.id, trained.auc)
+            self._saver.sample_rows(plan.id, data.file, ins_ids=self._dumps.any)
         finally:
             if dataset is not None:
                 dataset.release()
@@ -236,10 +236,10 @@ class Trainer:
         self._check_rows(plan, "predicted by all workers", plan.rows, predicted.rows)
         self._check_rows(plan, "trained by all workers", plan.rows if train else 0, trained.rows)
         failpoint("pass.trained")
-        self._progress.advance(plan, self._config.schedule, trained=train)
+        self._position.advance(plan, self._config.schedule, trained=train)
         end = time.monotonic()
         return PassRecord(
-            plan.of.day, plan.of.pass_id, plan.rows, _or_none(predicted.auc), _or_none(trained.auc),
+            plan.id.day, plan.id.pass_id, plan.rows, _or_none(predicted.auc), _or_none(trained.auc),
             seconds=end - begin, read_seconds=started - begin, predict_seconds=halfway - started,
             train_seconds=end - halfway, predict_histogram=pack(predicted.pos, predicted.neg),
             gate=verdict.out_of_bounds or "", trained=train, withheld=verdict.withheld or "",
@@ -255,7 +255,7 @@ class Trainer:
         out, withhold = (bool(flag) for flag in self._engine.all_reduce_sum(flags))
         train = not out or config.train
         if reason is not None:
-            log.error("pass %s is OUT OF BOUNDS: %s; it is %s", plan.of, reason, "trained" if train else "NOT TRAINED")
+            log.error("pass %s is OUT OF BOUNDS: %s; it is %s", plan.id, reason, "trained" if train else "NOT TRAINED")
         return Verdict(
             (reason or "out of bounds") if out else None,
             (self._gate.last or "out of bounds") if withhold and not config.export else None,
@@ -266,13 +266,13 @@ class Trainer:
     def _check_rows(plan: PassPlan, what: str, expected: int, actual: int) -> None:
         if expected != actual:
             raise TrainingError(
-                f"pass {plan.of}: {actual} rows were {what}, there are {expected}",
+                f"pass {plan.id}: {actual} rows were {what}, there are {expected}",
                 remedy="Nothing of this pass was saved; a restart trains it again from the last checkpoint.",
             )
 
     def _save(self, record: PassRecord) -> PassRecord:
         self._phase(phases.SAVING)
-        return self._saver.save(record, self._progress)
+        return self._saver.save(record, self._position)
 
     def _add_to_journal(self, record: PassRecord) -> None:
         self._saver.poll()

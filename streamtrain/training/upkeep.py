@@ -43,9 +43,9 @@ class Upkeep:
 
         When a damaged checkpoint was skipped, nothing is swept: it may still be repaired by hand.
         """
-        if self._keep_models and newest is not None and all(c.of <= newest.of for c in self._store.list()):
+        if self._keep_models and newest is not None and all(c.id <= newest.id for c in self._store.list()):
             self._models.sweep(newest.models)
-        self.run(newest.of if newest is not None else None)
+        self.run(newest.id if newest is not None else None)
 
     def run(self, newest: PassId | None) -> None:
         """Deletes at once, uploads in a thread. Raises Fenced, CheckpointError.
@@ -82,9 +82,9 @@ class Upkeep:
         made: dict[PassId, float] = {}
         with_models: list[PassId] = []
         for checkpoint in self._store.list():
-            if checkpoint.manifest is not None and checkpoint.of <= newest:
-                made[checkpoint.of] = datetime.fromisoformat(checkpoint.manifest.created).timestamp()
-                with_models += [checkpoint.of] if checkpoint.manifest.models else []
+            if checkpoint.manifest is not None and checkpoint.id <= newest:
+                made[checkpoint.id] = datetime.fromisoformat(checkpoint.manifest.created).timestamp()
+                with_models += [checkpoint.id] if checkpoint.manifest.models else []
         old = old_checkpoints(list(made.items()), keep, now, with_models[-1:])
         if old:
             self._store.drop_from_donefile(old)

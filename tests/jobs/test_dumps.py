@@ -56,9 +56,11 @@ def test_every_row_once_though_killed(
     labels = labels_of(scene)
     assert len(labels[f"{SPLITS[1][:8]}/2"]) == 151 + 20
     infer = dict(dumped(tmp_path / "infer_dump_data"))
-    assert {of: {i: int(v["click"][0]) for i, v in here.items()} for of, here in infer.items()} == labels
+    assert {pass_id: {i: int(v["click"][0]) for i, v in here.items()} for pass_id, here in infer.items()} == labels
     train = dict(dumped(tmp_path / "train_dump_data"))
-    assert {of: set(here) for of, here in train.items()} == {of: set(here) for of, here in labels.items()}
+    assert {pass_id: set(here) for pass_id, here in train.items()} == {
+        pass_id: set(here) for pass_id, here in labels.items()
+    }
     predicted = [v for here in (*infer.values(), *train.values()) for row in here.values() for v in [row[PREDICTED]]]
     assert len(predicted) == 2 * (150 + 171 + 153)
     assert all(v.shape == (1,) and 0 < v[0] < 1 for v in predicted)

@@ -66,7 +66,7 @@ def make_job(tmp_path: Path, job: str, kafka: dict[str, str], size: int, **strea
 
 def passes_once_in_order(config: JobConfig) -> bool:
     records = Journal(config.model_save_path).read()
-    return [r.of for r in records] == [config.schedule.pass_at(i) for i in range(config.schedule.total_passes)]
+    return [r.id for r in records] == [config.schedule.pass_at(i) for i in range(config.schedule.total_passes)]
 
 
 def test_two_servers_two_workers_killed_and_stopped(tmp_path: Path, kafka: dict[str, str], job: str) -> None:
@@ -83,7 +83,7 @@ def test_two_servers_two_workers_killed_and_stopped(tmp_path: Path, kafka: dict[
     assert "restart 1" in finish(first)
     assert not roles(config)
     saved = CheckpointStore(config.model_save_path).list()
-    assert str(saved[-1].of) == f"{DAYS[2]}/1"
+    assert str(saved[-1].id) == f"{DAYS[2]}/1"
     assert recount_job(config).ok
 
     (tmp_path / "data" / DAYS[2] / "1200" / "data.done").touch()

@@ -10,11 +10,11 @@ from streamtrain.contracts.manifest import FileEntry, Manifest
 from streamtrain.schedule import PassId
 
 
-def manifest(of: PassId, files: tuple[FileEntry, ...]) -> Manifest:
+def manifest(pass_id: PassId, files: tuple[FileEntry, ...]) -> Manifest:
     return Manifest(
         "job",
-        of.day,
-        of.pass_id,
+        pass_id.day,
+        pass_id.pass_id,
         7,
         {"0": 5},
         "a",
@@ -37,13 +37,13 @@ def taken_over(root: Path) -> CheckpointStore:
     return CheckpointStore(root, run)
 
 
-def save(store: CheckpointStore, of: PassId, text: str = "rows") -> Path:
-    staged = store.stage(of)
+def save(store: CheckpointStore, pass_id: PassId, text: str = "rows") -> Path:
+    staged = store.stage(pass_id)
     (staged / "embedding.shard").mkdir()
     (staged / "embedding.shard" / "part-0.txt").write_text(text)
-    put_manifest(staged, manifest(of, seal(staged)))
-    path = store.publish(staged, of)
-    store.append_donefile(of, 1)
+    put_manifest(staged, manifest(pass_id, seal(staged)))
+    path = store.publish(staged, pass_id)
+    store.append_donefile(pass_id, 1)
     return path
 
 

@@ -184,7 +184,7 @@ class Scene:
         return len(Journal(self.config.model_save_path).read())
 
     def checkpoints(self) -> list[str]:
-        return [str(c.of) for c in CheckpointStore(self.config.model_save_path).list()]
+        return [str(c.id) for c in CheckpointStore(self.config.model_save_path).list()]
 
     def trained_after(self, moment: float) -> float | None:
         """Seconds from `moment` to the first row trained after it, by the journal."""
@@ -222,7 +222,7 @@ class Scene:
         """Asserts that all passes were trained once, in order, with the markers' rows; show is as in the files."""
         records = Journal(self.config.model_save_path).read()
         schedule = self.config.schedule
-        assert [r.of for r in records] == [schedule.pass_at(i) for i in range(schedule.total_passes)]
+        assert [r.id for r in records] == [schedule.pass_at(i) for i in range(schedule.total_passes)]
         if not self.config.embedded:
             assert sum(r.rows for r in records) == sum(e.marker.rows for e in self.markers())
         recount = recount_job(self.config)

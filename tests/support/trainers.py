@@ -13,7 +13,7 @@ from streamtrain.contracts.inference_models import Feed, ModelManifest
 from streamtrain.contracts.manifest import Manifest, ModelRef
 from streamtrain.errors import CheckpointError
 from streamtrain.schedule import PassId, Schedule
-from streamtrain.training.position import Progress
+from streamtrain.training.position import Position
 from tests.support.crashes import reached
 from tests.support.offset_log import Group, ListOffsetLog
 
@@ -33,7 +33,7 @@ class Trainer:
         log = ListOffsetLog(group, self.run.check_newest, reached)
         self.committer = committer(group.topics, self.run, log)
         self.rows: list[int] = []
-        self.position = Progress(offsets=dict.fromkeys(range(group.topics.partitions), 0))
+        self.position = Position(offsets=dict.fromkeys(range(group.topics.partitions), 0))
         self.last: PassId | None = None
         self.digest: str | None = None
 
@@ -43,9 +43,9 @@ class Trainer:
         chosen = self.committer.restore()
         if chosen is not None and chosen.manifest is not None:
             self.rows = json.loads((chosen.path / ROWS).read_text())
-            self.last = chosen.manifest.of
+            self.last = chosen.manifest.id
             number = self._schedule.pass_index(self.last) + 1
-            self.position = Progress.of_manifest(chosen.manifest, number)
+            self.position = Position.of_manifest(chosen.manifest, number)
             self.digest = chosen.digest
 
     def save(self, *, with_model: bool) -> None:
@@ -57,16 +57,16 @@ class Trainer:
             self.run.check_newest()  # as the real trainer does: a newer one has cleared its files
             raise
 
-    def _save(self, of: PassId, *, with_model: bool) -> None:
-        staged = self.store.stage(of)
+    def _save(self, pass_id: PassId, *, with_model: bool) -> None:
+        staged = self.store.stage(pass_id)
         (staged / ROWS).write_text(json.dumps(self.rows))
         files = seal(staged)
-        models = self._stage_model(of) if with_model else {}
+        models = self._stage_model(pass_id) if with_model else {}
         topics = self._group.topics
         manifest = Manifest(
             job=topics.names.job,
-            day=of.day,
-            pass_id=of.pass_id,
+            day=pass_id.day,
+            pass_id=pass_id.pass_id,
             marker_offset=self.position.marker_offset,
             offsets={str(p): o for p, o in (self.position.offsets or {}).items()},
             samples_topic_id=topics.samples_topic_id,
@@ -84,17 +84,17 @@ class Trainer:
         )
         self.committer.publish(staged, manifest, models)
 
-    def _stage_model(self, of: PassId) -> dict[ModelRef, Path]:
-        path = self.run.empty(f"model-{of.day}-{of.pass_id}")
+    def _stage_model(self, pass_id: PassId) -> dict[ModelRef, Path]:
+        path = self.run.empty(f"model-{pass_id.day}-{pass_id.pass_id}")
         (path / ROWS).write_text(json.dumps(self.rows))
         manifest = ModelManifest(
             job=self._group.topics.names.job,
-            day=of.day,
-            pass_id=of.pass_id,
+            day=pass_id.day,
+            pass_id=pass_id.pass_id,
             kind="full",
             base=None,
             previous=None,
-            checkpoint=of,
+            checkpoint=pass_id,
             keys=len(self.rows),
             deleted=0,
             width=1,
@@ -111,7 +111,7 @@ class Trainer:
             config_sha256="",
             files=seal(path),
         )
-        return {ModelRef(of.day, of.pass_id, put_manifest(path, manifest)): path}
+        return {ModelRef(pass_id.day, pass_id.pass_id, put_manifest(path, manifest)): path}
 
 
 def seen_by_others(root: Path) -> dict[str, bytes]:

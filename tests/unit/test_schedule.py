@@ -28,12 +28,12 @@ def test_sequence_is_the_inverse_of_split(schedule: Schedule, data: st.DataObjec
 @given(schedules(), st.data())
 def test_each_split_is_in_exactly_one_pass(schedule: Schedule, data: st.DataObject) -> None:
     index = data.draw(st.integers(0, schedule.total_passes - 1))
-    of = schedule.pass_at(index)
-    assert schedule.pass_index(of) == index
-    last = schedule.last_sequence(of)
-    assert {schedule.split(s).day for s in range(last - schedule.split_per_pass + 1, last + 1)} == {of.day}
+    pass_id = schedule.pass_at(index)
+    assert schedule.pass_index(pass_id) == index
+    last = schedule.last_sequence(pass_id)
+    assert {schedule.split(s).day for s in range(last - schedule.split_per_pass + 1, last + 1)} == {pass_id.day}
     assert schedule.total_passes * schedule.split_per_pass == schedule.total_splits
-    assert schedule.is_day_end(of) == (schedule.split(last + 1).day != of.day)
+    assert schedule.is_day_end(pass_id) == (schedule.split(last + 1).day != pass_id.day)
 
 
 def test_names_as_paddlerec_has_them() -> None:

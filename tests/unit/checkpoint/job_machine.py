@@ -144,7 +144,7 @@ class JobMachine(RuleBasedStateMachine):
         assert all(p == plan for p in plans)
         if plan is None:
             return
-        assert plan.of == SCHEDULE.pass_at(trainer.position.pass_index)
+        assert plan.id == SCHEDULE.pass_at(trainer.position.pass_index)
         before = dict(trainer.position.offsets or {})
         for worker in range(self.workers):
             read = [
@@ -159,7 +159,7 @@ class JobMachine(RuleBasedStateMachine):
             trainer.rows += read
         trainer.position.advance(plan, SCHEDULE, trained=True)
         assert all((trainer.position.offsets or {})[p] >= before[p] for p in PARTITIONS)
-        trainer.last = plan.of
+        trainer.last = plan.id
 
     def next_plan(self, builder: PassBuilder) -> PassPlan | None:
         for entry in self.log:

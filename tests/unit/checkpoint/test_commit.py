@@ -62,7 +62,7 @@ def check_restart(root: Path, group: Group) -> PassId:
     assert trainer.last is not None
     offset, text = group.committed[LOG]
     witness = Witness.decode(text)
-    assert witness is not None and (witness.of, witness.digest) == (trainer.last, trainer.digest)
+    assert witness is not None and (witness.id, witness.digest) == (trainer.last, trainer.digest)
     assert offset == trainer.position.marker_offset
     lines = (root / "donefile.txt").read_text().splitlines()
     assert f"{trainer.last.day}\t" in lines[-1] and lines[-1].split("\t")[3] == str(trainer.last.pass_id)

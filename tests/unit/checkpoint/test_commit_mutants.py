@@ -16,7 +16,7 @@ from tests.unit.checkpoint.job_machine import JobMachine
 FENCE = """        self._fence(manifest, digest)
         failpoint("commit.fenced")
 """
-RENAME = """        path = self._store.publish(staged, manifest.of)
+RENAME = """        path = self._store.publish(staged, manifest.id)
         failpoint("commit.renamed")
 """
 COMMIT = """        self._commit(manifest, digest)
@@ -30,10 +30,10 @@ ROLL_FORWARD = """                self._roll_forward(manifest, chosen.digest)
 ABORTED = """        if not self._offsets.commit():
             self._fence(manifest, digest)
 """
-WITNESS = "        if witness is not None and (chosen is None or chosen.of < witness.of):"
-SETTLE = """        self._models.settle(chosen.of if chosen else None, manifest.models if manifest else ())
+WITNESS = "        if witness is not None and (chosen is None or chosen.id < witness.id):"
+SETTLE = """        self._models.settle(chosen.id if chosen else None, manifest.models if manifest else ())
 """
-APPEND = """            self._store.append_donefile(chosen.of, int(time.time()))
+APPEND = """            self._store.append_donefile(chosen.id, int(time.time()))
 """
 #: name: (what is taken out of the source, what is put in its place), pair by pair.
 MUTANTS: dict[str, list[tuple[str, str]]] = {

@@ -25,10 +25,10 @@ def line(number: int, kind: Kind, base: int | None, published: float) -> DoneLin
 def test_checkpoints(made: list[float], count: int, seconds: float, now: float) -> None:
     found = [(PassId("20240101", n + 1), at) for n, at in enumerate(made)]
     gone = old_checkpoints(found, Keep(count, seconds), now)
-    kept = [of for of, _ in found if of not in gone]
-    assert kept[-2:] == [of for of, _ in found][-2:] and len(kept) >= min(count, len(found))
-    for of, at in found:
-        assert (of in gone) == (of not in [x for x, _ in found][-max(count, 2) :] and now - at >= seconds)
+    kept = [pass_id for pass_id, _ in found if pass_id not in gone]
+    assert kept[-2:] == [pass_id for pass_id, _ in found][-2:] and len(kept) >= min(count, len(found))
+    for pass_id, at in found:
+        assert (pass_id in gone) == (pass_id not in [x for x, _ in found][-max(count, 2) :] and now - at >= seconds)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=20), st.integers(1, 4), st.floats(0, 50), st.floats(0, 50))
@@ -62,19 +62,19 @@ def test_a_replaced_model_stays_for_its_readers() -> None:
 )  # fmt: skip
 def test_due(mode: str, frequency: int, per_pass: int, index: int, has_base: bool) -> None:
     schedule = Schedule(120, per_pass, "20240101", "20240103")
-    of = schedule.pass_at(index)
-    due = due_models(mode, frequency, of, schedule, has_base=has_base)
+    pass_id = schedule.pass_at(index)
+    due = due_models(mode, frequency, pass_id, schedule, has_base=has_base)
     daily = [x for x in due if x.id.pass_id == 0]
     within = [x for x in due if x.id.pass_id]
     assert len({x.id for x in due}) == len(due)
     if mode == "none":
         assert not due
-    assert bool(daily) == (mode in ("both", "full") and schedule.is_day_end(of))
-    assert all(x.kind == "full" and x.id.day > of.day for x in daily)
-    assert within in ([], [DueModel(of, "full")], [DueModel(of, "incremental")])
+    assert bool(daily) == (mode in ("both", "full") and schedule.is_day_end(pass_id))
+    assert all(x.kind == "full" and x.id.day > pass_id.day for x in daily)
+    assert within in ([], [DueModel(pass_id, "full")], [DueModel(pass_id, "incremental")])
     if within and mode != "full":
         assert within[0].kind == ("incremental" if has_base else "full")
-    if frequency and of.pass_id % frequency == 0 and mode != "none":
+    if frequency and pass_id.pass_id % frequency == 0 and mode != "none":
         assert due
 
 

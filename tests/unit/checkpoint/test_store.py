@@ -29,7 +29,7 @@ def test_auc_is_the_chance_that_a_click_ranks_higher(pos: np.ndarray, neg: np.nd
 def test_what_is_damaged_is_named(tmp_path: Path) -> None:
     store = taken_over(tmp_path / "model")
     first, second, third = (save(store, PassId("20240101", i)) for i in (2, 9, 10))
-    assert [c.of.pass_id for c in store.list()] == [2, 9, 10]  # by number, not by name
+    assert [c.id.pass_id for c in store.list()] == [2, 9, 10]  # by number, not by name
     part = third / "embedding.shard" / "part-0.txt"
     part.write_text("rowz")
     (second / "manifest.json").write_bytes(b"{")
@@ -54,9 +54,9 @@ def test_a_pass_trained_again_replaces_what_came_after(tmp_path: Path) -> None:
 
 
 def test_manifest_and_witness_come_back(tmp_path: Path) -> None:
-    of = PassId("20240101", 1)
+    pass_id = PassId("20240101", 1)
     store = taken_over(tmp_path)
-    path = save(store, of)
+    path = save(store, pass_id)
     data = (path / "manifest.json").read_bytes()
     assert Manifest.decode(data).encode() == data
     witness = Witness("20240101", 1, "d")
@@ -78,9 +78,9 @@ def test_the_journal_forgets_passes_that_are_trained_again(tmp_path: Path) -> No
     journal.roll_back(PassId("20240101", 2), run)
     assert [r.pass_id for r in journal.read()] == [1, 2]
     lost = PassRecord("20240101", 3, 5, 0.5, None, 1, 0, 0.5, 0.5)  # a crash between the rename and its line
-    journal.roll_back(lost.of, run, lost)
+    journal.roll_back(lost.id, run, lost)
     assert [r.pass_id for r in journal.read()] == [1, 2, 3]
-    journal.roll_back(lost.of, run, lost)
+    journal.roll_back(lost.id, run, lost)
     assert [r.pass_id for r in journal.read()] == [1, 2, 3]
     journal.roll_back(None, run)
     assert journal.read() == []

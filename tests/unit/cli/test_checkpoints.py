@@ -25,16 +25,16 @@ COLUMNS = tuple(
 )
 
 
-def write_table(config: JobConfig, of: str, parts: list[list[str]]) -> Path:
+def write_table(config: JobConfig, pass_id: str, parts: list[list[str]]) -> Path:
     """A checkpoint by hand: its table with the .meta that checkpoints have, and the least manifest."""
-    path = config.model_save_path / of
+    path = config.model_save_path / pass_id
     shard = path / "embedding.shard"
     shard.mkdir(parents=True)
     table = TableFormat(config.raw["table_parameters"]["embedding"])
     for number, lines in enumerate(parts):
         (shard / f"part-{number}.txt").write_text("".join(f"{line}\n" for line in lines))
         (shard / f"part-{number}.meta").write_bytes(table.meta(len(lines)))
-    day, _, pass_id = of.partition("/")
+    day, _, pass_id = pass_id.partition("/")
     names = ("job", "samples_topic_id", "splits_topic_id", "cluster_id", "config_sha256", "program", "created")
     manifest: dict[str, Any] = {**dict.fromkeys(names, ""), "day": day, "pass_id": int(pass_id), "format": 1}
     manifest |= {**dict.fromkeys(("marker_offset", "partitions", "rows", "keys"), 0), "offsets": {}, "metrics": {}}

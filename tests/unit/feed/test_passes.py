@@ -48,7 +48,7 @@ def plans(log: list[tuple[int, Marker]], index: int = 0, start: int = 0) -> list
 @given(logs())
 def test_every_row_is_in_one_pass_and_a_restart_plans_the_same(log: list[tuple[int, Marker]]) -> None:
     whole = plans(log)
-    assert [p.of for p in whole] == [SCHEDULE.pass_at(i) for i in range(SCHEDULE.total_passes)]
+    assert [p.id for p in whole] == [SCHEDULE.pass_at(i) for i in range(SCHEDULE.total_passes)]
     planned = [(p, r.start_offset, r.end_offset) for plan in whole for p, rs in plan.ranges.items() for r in rs]
     published = [(r.partition, r.start_offset, r.end_offset) for _, m in log for r in m.ranges]
     assert sorted(planned) == sorted(published)

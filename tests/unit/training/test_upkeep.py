@@ -29,7 +29,7 @@ def upkeep(folder: Path, store: CheckpointStore, **stream: object) -> Upkeep:
 
 
 def names(store: CheckpointStore) -> list[int]:
-    return [c.of.pass_id for c in store.list()]
+    return [c.id.pass_id for c in store.list()]
 
 
 def test_what_was_restored_stays_beside_damaged_newer_ones(tmp_path: Path) -> None:
