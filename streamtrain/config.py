@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from streamtrain.errors import ConfigError
 from streamtrain.schedule import Schedule, parse_day
 
-#: Keys of PaddleRec's runner that have no meaning here: named once, never refused.
+#: Keys of PaddleRec's runner that have no effect here: reported once, never refused.
 NO_EFFECT = frozenset(
     {
         "use_gpu", "shuffle_thread_num", "preload_thread_num", "reader_type", "pipe_command",
@@ -33,7 +33,7 @@ NO_EFFECT = frozenset(
         "infer_load_path", "infer_start_epoch", "infer_end_epoch", "geo_step", "thread_num",
     }
 )  # fmt: skip
-#: What a shell does not take as part of a word.
+#: Characters that a shell does not treat as part of a word.
 SHELL = re.compile(r"[^\w./+,:@%=-]")
 SECRET = re.compile(r"password|secret|token|key\.pem|passwd", re.IGNORECASE)
 
@@ -92,7 +92,7 @@ class KeepConfig(BaseModel):
 
 
 class GateConfig(BaseModel):
-    """Bounds of a pass's predict AUC, and what becomes of a pass out of bounds."""
+    """Bounds of a pass's predict AUC, and what happens to a pass out of bounds."""
 
     model_config = ConfigDict(extra="forbid", strict=False)
 
@@ -105,7 +105,7 @@ class GateConfig(BaseModel):
 
 
 class StreamConfig(BaseModel):
-    """The `stream:` section: what PaddleRec's file does not know."""
+    """The `stream:` section: keys that PaddleRec lacks."""
 
     model_config = ConfigDict(extra="forbid", strict=False)
 
@@ -124,7 +124,7 @@ class StreamConfig(BaseModel):
         None, description="the model's slots; by default 2 .. hyper_parameters.slot_num + 1"
     )
     unknown_slot: Literal["ignore", "reject"] = Field(
-        "ignore", description="a slot that the model has not: drop the feature, as PaddleRec, or the line"
+        "ignore", description="a slot that the model lacks: drop the feature, as PaddleRec, or the line"
     )
     max_reject_ratio: float = Field(0.01, ge=0, le=1, description="rejected lines a split, at most")
     missing_split: Literal["wait", "skip"] = Field("wait", description="what to do when a split is not there")
@@ -134,7 +134,7 @@ class StreamConfig(BaseModel):
     )
     broker_dir: str = Field(".streamtrain/kafka", description="folder of the embedded Kafka")
     spool_dir: str = Field(".streamtrain/spool", description="folder for the passes being trained")
-    state_dir: str = Field(".streamtrain/state", description="folder where each part says what it is doing")
+    state_dir: str = Field(".streamtrain/state", description="folder where each part reports what it is doing")
     checkpoint_dir: str = Field(
         ".streamtrain/checkpoints", description="folder of the checkpoints when model_save_path is a URL"
     )
@@ -175,11 +175,17 @@ class StreamConfig(BaseModel):
         return value
 
 
-class _UniqueLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice, and reads 5e-6 as a number as YAML 1.2 does."""
+#: Numbers that YAML 1.2 knows and YAML 1.1 (PyYAML) reads as text: an exponent without a point or without a sign.
+_EXPONENT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+")
+_TEXT_TAG = "tag:yaml.org,2002:str"
+_FLOAT_TAG = "tag:yaml.org,2002:float"
 
 
-def _unique_mapping(loader: _UniqueLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+class _ConfigLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice, and reads 5e-6, 1e9 and 1.5e3 as numbers, as YAML 1.2 does."""
+
+
+def _unique_mapping(loader: _ConfigLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
         key = loader.construct_object(key_node)
@@ -190,7 +196,31 @@ def _unique_mapping(loader: _UniqueLoader, node: yaml.MappingNode) -> dict[Any, 
     return dict(loader.construct_pairs(node, deep=True))
 
 
-_UniqueLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
+_ConfigLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
+_ConfigLoader.add_implicit_resolver(_FLOAT_TAG, re.compile(f"(?:{_EXPONENT.pattern})$"), list("-+.0123456789"))
+
+
+def _read_yaml(text: str) -> Any:
+    """Raises yaml.YAMLError."""
+    loader = _ConfigLoader(text)
+    try:
+        root = loader.get_single_node()
+        if root is None:
+            return None
+        _keep_kafka_text(root)
+        return loader.construct_document(root)
+    finally:
+        loader.dispose()
+
+
+def _keep_kafka_text(root: yaml.Node) -> None:
+    """librdkafka takes text: a password 12e5 below `kafka:` is no number."""
+    sections = root.value if isinstance(root, yaml.MappingNode) else []
+    for name, section in sections:
+        if name.value == "kafka" and isinstance(section, yaml.MappingNode):
+            for _, value in section.value:
+                if value.tag == _FLOAT_TAG and _EXPONENT.fullmatch(value.value):
+                    value.tag = _TEXT_TAG
 
 
 def _expand(value: Any, key: str) -> str:
@@ -205,10 +235,11 @@ def _expand(value: Any, key: str) -> str:
 
 
 class JobConfig:
-    """A job's whole config.
+    """A job's whole config, from load_config().
 
-    `raw` is the file as read: models see it by dotted keys. Relative paths are taken from the current
-    directory first if they exist there, as PaddleRec has them, else from the config's folder.
+    path: of the file. raw: the file as read; models see it by dotted keys. runner, stream: the sections with their
+    defaults. schedule: the job's splits and passes. A relative path of the config starts at the config's folder.
+    Raises ConfigError that names every key that is wrong.
     """
 
     def __init__(self, path: Path, raw: Mapping[str, Any]) -> None:
@@ -233,7 +264,7 @@ class JobConfig:
         if isinstance(stream, StreamConfig) and stream.consistency_rows and stream.inference_keys == "thresholds":
             problems.append(
                 "stream.consistency_rows: the trainer computes with all keys, stream.inference_keys: thresholds leaves "
-                "some out of inference models, so the two differ; take one of them out"
+                "some out of inference models, so the two differ; remove one of them"
             )
         if isinstance(runner, RunnerConfig) and isinstance(stream, StreamConfig):
             problems.extend(self._shell_problems(runner, stream))
@@ -247,18 +278,18 @@ class JobConfig:
         self._kafka: dict[str, Any] | None = dict(kafka) if kafka else None
 
     def _shell_problems(self, runner: RunnerConfig, stream: StreamConfig) -> Iterator[str]:
-        """Paddle hands these paths to a shell as they are: blanks and the shell's own characters would break
-        saves and loads, or run as commands."""
+        """Paddle passes these paths to a shell unquoted: blanks and the shell's own characters would break saves and
+        loads, or run as commands."""
         saved = {"runner.model_save_path": runner.model_save_path}
         if "://" in runner.model_save_path:
             saved = {"stream.checkpoint_dir": stream.checkpoint_dir}
         for key, value in {**saved, "stream.spool_dir": stream.spool_dir, **_dump_dirs(runner)}.items():
             path = str(self.resolve(value))
-            if found := SHELL.search(path):
-                yield f"{key}: {path} has the character {found[0]!r}, which Paddle's saving cannot take"
+            if character := SHELL.search(path):
+                yield f"{key}: {path} has the character {character[0]!r}, which Paddle's saving cannot handle"
 
     def _dump_problems(self, runner: RunnerConfig, stream: StreamConfig) -> Iterator[str]:
-        """A dump replaces what has its name: it must not be another thing's."""
+        """A dump replaces the directory of its name: that must not be another part's."""
         taken = {
             self.resolve(value): key
             for key, value in (("runner.model_save_path", runner.model_save_path),
@@ -320,13 +351,13 @@ class JobConfig:
 
     @property
     def slots(self) -> tuple[int, ...]:
-        """The model's sparse slots in feed order. Raises ConfigError when nothing says them."""
+        """The model's sparse slots in feed order. Raises ConfigError when no key defines them."""
         if self.stream.slots is not None:
             return tuple(self.stream.slots)
         count = (self.raw.get("hyper_parameters") or {}).get("slot_num")
         if not isinstance(count, int) or count < 1:
             raise ConfigError(
-                f"{self.path}: neither stream.slots nor hyper_parameters.slot_num says which slots there are",
+                f"{self.path}: neither stream.slots nor hyper_parameters.slot_num defines the slots",
                 remedy="Set one of them.",
             )
         return tuple(range(2, count + 2))
@@ -339,7 +370,7 @@ class JobConfig:
 
     @property
     def sha256(self) -> str:
-        """Of masked(), in hex: what manifests say of the config that they were made with."""
+        """Of masked(), in hex: manifests record it."""
         raw = orjson.dumps(self.masked(), option=orjson.OPT_SORT_KEYS, default=str)
         return hashlib.sha256(raw).hexdigest()
 
@@ -357,12 +388,12 @@ class JobConfig:
 
 def _dump_dirs(runner: RunnerConfig) -> dict[str, str]:
     """The folders of the dumps that are on, by key."""
-    found = {}
+    folders = {}
     if runner.need_train_dump:
-        found["runner.train_dump_fields_dir"] = runner.train_dump_fields_dir
+        folders["runner.train_dump_fields_dir"] = runner.train_dump_fields_dir
     if runner.need_infer_dump:
-        found["runner.infer_dump_fields_dir"] = runner.infer_dump_fields_dir
-    return found
+        folders["runner.infer_dump_fields_dir"] = runner.infer_dump_fields_dir
+    return folders
 
 
 def _suggest(key: str, known: Iterator[str] | list[str]) -> str:
@@ -419,7 +450,7 @@ def load_config(path: str | Path) -> JobConfig:
     path = Path(path).absolute()
     try:
         text = path.read_bytes().decode("utf-8")
-        raw = yaml.load(text, Loader=_UniqueLoader)
+        raw = _read_yaml(text)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}", remedy="Give the config with -m.") from error
     except UnicodeDecodeError as error:
@@ -428,7 +459,7 @@ def load_config(path: str | Path) -> JobConfig:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
         what = getattr(error, "problem", None) or str(error)
-        remedy = "Use spaces, not tabs, to indent." if "\\t" in what else "Mend the YAML."
+        remedy = "Use spaces, not tabs, to indent." if "\\t" in what else "Correct the YAML."
         raise ConfigError(f"{where}: {what}", remedy=remedy) from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} is not a mapping of sections", remedy="See docs/config.md.")

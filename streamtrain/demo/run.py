@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
@@ -25,60 +25,28 @@ from streamtrain.proof.recount import Recount
 from streamtrain.runtime.pipeline import Pipeline
 
 SPLIT_INTERVAL = 360  # minutes: the ratings come a few hundred a day
-ADAGRAD: dict[str, Any] = {
-    "name": "SparseAdaGradSGDRule",
-    "adagrad": {
-        "learning_rate": 0.2,
-        "initial_g2sum": 0.03,
-        "initial_range": 0.001,
-        "weight_bounds": [-10.0, 10.0],
-    },
-}
-CONFIG: dict[str, Any] = {
+#: What the demo changes of models/slot_dnn/config_online.yaml.
+CHANGES: dict[str, Any] = {
     "runner": {
-        "train_data_dir": "data",
         "model_save_path": "model",
-        "data_donefile": "data.done",
-        "data_sleep_second": 1,
         "split_interval": SPLIT_INTERVAL,
         "split_per_pass": 1440 // SPLIT_INTERVAL,
-        "checkpoint_per_pass": 1,
         "train_batch_size": 4,
         "save_delta_frequency": 1,
+        "model_dir": "slot_dnn",
     },
-    "hyper_parameters": {
-        "optimizer": {"class": "Adam", "learning_rate": 0.001, "strategy": "async"},
-        "dict_dim": 1000000,
-        "emb_dim": 9,
-        "layer_sizes": [],
-        "weight_std": 0.3,
-    },
-    "table_parameters": {
-        "embedding": {
-            "table_class": "MemorySparseTable",
-            "shard_num": 10,
-            "accessor": {
-                "accessor_class": "SparseAccessor",
-                "fea_dim": 11,
-                "embedx_dim": 8,
-                "embedx_threshold": 0,
-                "embed_sgd_param": ADAGRAD,
-                "embedx_sgd_param": deepcopy(ADAGRAD),  # YAML would write an alias for the same object
-                "ctr_accessor_param": {
-                    "nonclk_coeff": 0.1,
-                    "click_coeff": 1.0,
-                    "base_threshold": 0.0,
-                    "delta_threshold": 0.05,
-                    "delta_keep_days": 16.0,
-                    "show_click_decay_rate": 1.0,
-                    "delete_threshold": 0.0,
-                    "delete_after_unseen_days": 3000.0,
-                    "ssd_unseenday_threshold": 1,
-                },
-            },
-        }
-    },
+    "hyper_parameters": {"layer_sizes": [], "weight_std": 0.3},
+    "stream": {"job": "movielens", "partitions": 2, "consistency_rows": 500, "consistency_every": 10},
 }
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of `base` with the changes in its place, mapping by mapping; a list is replaced as a whole."""
+    result = deepcopy(dict(base))
+    for key, value in changes.items():
+        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = merged(result[key], value) if both else deepcopy(value)
+    return result
 
 
 def prepare(directory: Path, days: int) -> JobConfig:
@@ -99,17 +67,10 @@ def prepare(directory: Path, days: int) -> JobConfig:
     )
     model = model_source()
     shutil.copytree(model, directory / "slot_dnn", ignore=shutil.ignore_patterns("__pycache__", "*.yaml", "log"))
-    config = {
-        **CONFIG,
-        "runner": {
-            **CONFIG["runner"],
-            "start_day": tree.first_day,
-            "end_day": tree.last_day,
-            "model_dir": "slot_dnn",
-        },
-        "hyper_parameters": {**CONFIG["hyper_parameters"], "slot_num": len(tree.slots)},
-        "stream": {"job": "movielens", "partitions": 2, "consistency_rows": 500, "consistency_every": 10},
-    }
+    base = yaml.safe_load((model / "config_online.yaml").read_text())
+    days_of_tree = {"start_day": tree.first_day, "end_day": tree.last_day}
+    of_data = {"runner": days_of_tree, "hyper_parameters": {"slot_num": len(tree.slots)}}
+    config = merged(merged(base, CHANGES), of_data)
     path = directory / "config_online.yaml"
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     return load_config(path)

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from streamtrain.config import JobConfig, load_config
+from streamtrain.demo.run import merged
 from tests.support.paths import MODEL
 
 SLOTS = 4
@@ -33,57 +34,26 @@ def write_split(data: Path, split: str, lines: list[str], *, file: str = "part-0
 
 
 def write_config(folder: Path, job: str, kafka: dict[str, str], **changes: Any) -> JobConfig:
-    """changes: section=dict, merged over the defaults here."""
-    adagrad = {"learning_rate": 0.1, "initial_g2sum": 1.0, "initial_range": 0.001, "weight_bounds": [-10.0, 10.0]}
-    rule = {"name": "SparseAdaGradSGDRule", "adagrad": adagrad}
-    config: dict[str, Any] = {
+    """changes: section=dict, merged over the defaults here, which change models/slot_dnn's config."""
+    rule = {"adagrad": {"learning_rate": 0.1, "initial_g2sum": 1.0}}
+    defaults = {
         "runner": {
-            "train_data_dir": "data",
             "model_save_path": "model",
             "model_dir": str(MODEL),
-            "data_donefile": "data.done",
             "data_sleep_second": 0.2,
             "split_interval": 720,
             "split_per_pass": 1,
             "start_day": "20240101",
             "end_day": "20240102",
-            "checkpoint_per_pass": 1,
-            "train_batch_size": 32,
         },
-        "hyper_parameters": {
-            "optimizer": {"class": "Adam", "learning_rate": 0.001},
-            "emb_dim": 9,
-            "slot_num": SLOTS,
-            "layer_sizes": [8],
-        },
+        "hyper_parameters": {"slot_num": SLOTS, "layer_sizes": [8]},
         "table_parameters": {
-            "embedding": {
-                "table_class": "MemorySparseTable",
-                "shard_num": 4,
-                "accessor": {
-                    "accessor_class": "SparseAccessor",
-                    "fea_dim": 11,
-                    "embedx_dim": 8,
-                    "embedx_threshold": 0,
-                    "embed_sgd_param": rule,
-                    "embedx_sgd_param": rule,
-                    "ctr_accessor_param": {
-                        "nonclk_coeff": 0.1,
-                        "click_coeff": 1.0,
-                        "base_threshold": 0.0,
-                        "delta_threshold": 0.05,
-                        "delta_keep_days": 16.0,
-                        "show_click_decay_rate": 1.0,
-                        "delete_threshold": 0.0,
-                        "delete_after_unseen_days": 3000.0,
-                        "ssd_unseenday_threshold": 1,
-                    },
-                },
-            }
+            "embedding": {"shard_num": 4, "accessor": {"embed_sgd_param": rule, "embedx_sgd_param": rule}}
         },
         "stream": {"job": job, "partitions": 2},
-        "kafka": dict(kafka),
     }
+    config = merged(yaml.safe_load((MODEL / "config_online.yaml").read_text()), defaults)
+    config["kafka"] = dict(kafka)
     for section, values in changes.items():
         config[section] = {**config[section], **values}
     (folder / "data").mkdir(parents=True, exist_ok=True)

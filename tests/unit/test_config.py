@@ -1,8 +1,10 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from streamtrain.config import JobConfig, load_config
+from streamtrain.config import JobConfig, _read_yaml, load_config
 from streamtrain.errors import ConfigError
 from tests.support.jobs import write_config
 
@@ -91,3 +93,38 @@ def test_a_path_that_a_shell_would_take_apart_is_refused(name: str, tmp_path: Pa
 def test_a_check_that_thresholds_would_always_turn_red_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"stream.consistency_rows: .* stream.inference_keys: thresholds"):
         write_config(tmp_path, "job", {}, stream={"consistency_rows": 5, "inference_keys": "thresholds"})
+
+
+def number_in(tmp_path: Path, text: str) -> object:
+    config = load(tmp_path, GOOD.replace("learning_rate: 5e-6", f"learning_rate: {text}"))
+    value: object = config.raw["hyper_parameters"]["optimizer"]["learning_rate"]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("5e-6", 5e-6), ("1e-4", 1e-4), ("1e9", 1e9), ("98e-2", 0.98), ("5e3", 5e3), ("1.5e3", 1500.0), (".5e1", 5.0),
+     ("-2E+3", -2000.0), ("1.e2", 100.0), ("0.1", 0.1)],
+)  # fmt: skip
+def test_numbers_with_an_exponent_are_numbers(tmp_path: Path, text: str, value: float) -> None:
+    found = number_in(tmp_path, text)
+    assert isinstance(found, float) and found == value
+
+
+@pytest.mark.parametrize("text", ['"1e5"', "'5e-6'", "1e5x", "e5", "1e", "5e-", "x1e5", "1 e5", "1e5.0"])
+def test_other_text_stays_text(tmp_path: Path, text: str) -> None:
+    assert number_in(tmp_path, text) == text.strip("\"'")
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False), st.sampled_from(["e", "E"]))
+def test_every_float_is_read_back(value: float, letter: str) -> None:
+    """As Python prints it, and with an exponent always."""
+    for text in (repr(value), f"{value:.17e}".replace("e", letter), f"{value:.17e}".replace("e+", "e")):
+        found = _read_yaml(f"x: {text}")["x"]
+        assert isinstance(found, float) and found == value
+
+
+@pytest.mark.parametrize("text", ["12e5", "1e5", "5e-6", "1.50e3"])
+def test_kafka_gets_such_text_as_written(tmp_path: Path, text: str) -> None:
+    config = load(tmp_path, GOOD + f"kafka:\n  bootstrap.servers: h:9092\n  sasl.password: {text}\n")
+    assert config.kafka()["sasl.password"] == text
