@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types layers unit jobs faults soak compose-demo format bench bench-recovery bench-exports bench-serving clean
+.PHONY: help install demo test lint types layers unit jobs faults soak wheel-demo compose-demo format bench bench-recovery bench-exports bench-serving clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,15 @@ faults: $(STAMP)  ## Every fault of docs/reliability.md, with 1x1 and 2x2; a tab
 MINUTES ?= 30
 soak: $(STAMP)  ## Random kills for MINUTES=30, then a recount
 	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES)
+
+wheel-demo:  ## A wheel out of a clean clone, in an empty environment, runs the demo (5 days); into build/wheel-demo
+	rm -rf build/wheel-demo && mkdir -p build/wheel-demo
+	git clone --quiet . build/wheel-demo/clone
+	$(PYTHON) -m venv build/wheel-demo/venv
+	build/wheel-demo/venv/bin/python -m pip wheel --quiet --no-deps -w build/wheel-demo/wheels build/wheel-demo/clone
+	build/wheel-demo/venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		"$$(ls build/wheel-demo/wheels/*.whl)[demo]"
+	cd build/wheel-demo && venv/bin/streamtrain demo --days 5 --dir demo
 
 compose-demo: $(STAMP)  ## The demo in docker compose, four containers crashed, recounted (needs docker and root)
 	$(BIN)/python -m tests.faults.compose_demo
