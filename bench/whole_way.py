@@ -98,7 +98,7 @@ def floor(config: JobConfig, text: Path) -> float:
             if len(marks) == wanted:
                 return sum(int(m[1]) for m in marks[1:]) / (float(marks[-1][2]) - float(marks[0][2]))
             if launcher.poll() is not None:
-                raise SystemExit(f"the floor's roles ended early: look at {log}")
+                raise SystemExit(f"the floor's roles ended early: read {log}")
             time.sleep(0.5)
     finally:
         launcher.send_signal(signal.SIGTERM)

@@ -50,7 +50,7 @@ class RunnerConfig(BaseModel):
     end_day: str = Field(description="last day, YYYYMMDD, inclusive")
     checkpoint_per_pass: int = Field(ge=1, description="passes between two checkpoints")
     data_donefile: str = Field("", description="file that marks a finished split; empty: none")
-    data_sleep_second: float = Field(10, gt=0, description="seconds between two looks for a split")
+    data_sleep_second: float = Field(10, gt=0, description="seconds between two checks for a split")
     model_save_path: str = Field(
         "output_model",
         description="where checkpoints and inference models go; an fsspec URL: inference models alone, uploaded",
@@ -214,7 +214,7 @@ def _read_yaml(text: str) -> Any:
 
 
 def _keep_kafka_text(root: yaml.Node) -> None:
-    """librdkafka takes text: a password 12e5 below `kafka:` is no number."""
+    """librdkafka takes text: a password 12e5 below `kafka:` is not a number."""
     sections = root.value if isinstance(root, yaml.MappingNode) else []
     for name, section in sections:
         if name.value == "kafka" and isinstance(section, yaml.MappingNode):

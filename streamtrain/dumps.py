@@ -1,13 +1,12 @@
-"""Dumps: what the model computed for every row, a line a row, as Paddle writes it and as it is read back.
+"""Dumps: what the model computed for every row, a line a row: as Paddle writes them, and read back.
 
-A pass's dump appears by one rename, whole. Until then it lies beside its place, under a name that begins with a dot
+A pass's dump appears complete, by one rename. Until then it is beside its place, under a name that begins with a dot
 and is its run's own. `part-WWW-00000` is worker WWW's.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from streamtrain import files
 from streamtrain.errors import ConfigError, DataError, DiskError, TrainingError
 from streamtrain.failpoints import failpoint
 
@@ -26,8 +26,8 @@ FILES = "_files"
 
 @dataclass(frozen=True)
 class Dump:
-    """What one call of predict or train writes into `directory`: of every row the variables `fields`, each
-    [rows, n]; of every batch the parameters `params`."""
+    """What one call of predict or train writes into `directory`: for each row the variables `fields`, each [rows, n];
+    for each batch the parameters `params`."""
 
     directory: Path
     fields: tuple[str, ...]
@@ -35,9 +35,9 @@ class Dump:
 
 
 def read_dump(directory: Path) -> Iterator[tuple[str, dict[str, npt.NDArray[np.float32]]]]:
-    """Every row of a dump: its ins_id, and its values by variable, [n] each. Lines of parameters are passed over.
+    """Every row of a dump: its ins_id, and its values by variable, float32 [n] each. Lines of parameters are skipped.
 
-    Raises DataError naming the file and the line for one that is not whole.
+    Raises DataError naming the file and the line for one that is not complete.
     """
     for path in sorted(directory.glob("part-*")):
         with path.open("rb") as lines:
@@ -51,13 +51,13 @@ def read_dump(directory: Path) -> Iterator[tuple[str, dict[str, npt.NDArray[np.f
                         {name.decode(): np.array([float(x) for x in values], np.float32) for name, values in fields},
                     )
                 except ValueError as error:
-                    raise DataError(f"{path}, line {number} is no whole row of a dump: {error}") from error
+                    raise DataError(f"{path}, line {number} is not a complete row of a dump: {error}") from error
 
 
 def check_part(dump: Dump, worker: int) -> int:
-    """Reads what `worker` has dumped, brings it to the disk, and returns how many rows it has.
+    """Reads what `worker` has dumped, brings it to the disk, and returns its number of rows.
 
-    Raises TrainingError for a line that is not whole, ConfigError for a variable that Paddle did not write.
+    Raises TrainingError for a line that is not complete, ConfigError for a variable that Paddle did not write.
     """
     rows = 0
     params: set[bytes] = set()
@@ -75,7 +75,7 @@ def check_part(dump: Dump, worker: int) -> int:
                         raise ValueError("it has other variables than the rows before")
                 except ValueError as error:
                     raise TrainingError(
-                        f"{path}, line {number}: a row was not dumped whole: {error}",
+                        f"{path}, line {number}: a row was not dumped completely: {error}",
                         remedy="Is the disk full? Nothing of this pass was saved.",
                     ) from error
                 rows += 1
@@ -86,31 +86,31 @@ def check_part(dump: Dump, worker: int) -> int:
 
 
 def _refuse_missing(dump: Dump, missing: set[bytes], *, sure: bool) -> None:
-    """Paddle passes over what it cannot dump without a word; from the first row on, then."""
+    """Paddle leaves out what it cannot dump, without an error; from the first row on."""
     if missing and sure:
         names = ", ".join(sorted(name.decode() for name in missing))
         raise ConfigError(
             f"Paddle does not dump {names} of the model into {dump.directory}",
             remedy="Fields of a dump are variables of shape [rows, n] that predicting or training computes, and "
-            "params dense parameters: take it off the model's lists.",
+            "params dense parameters: remove it from the model's lists.",
         )
 
 
 def _parse(line: bytes) -> tuple[bytes, list[tuple[bytes, list[bytes]]]]:
-    """ins_id, and each variable with its values. Raises ValueError when the line is not whole."""
+    """ins_id, and each variable with its values. Raises ValueError when the line is not complete."""
     if not line.endswith(b"\n"):
         raise ValueError("its end is missing")
     ins_id, *fields = line[:-1].split(b"\t")
     if not ins_id or not fields or fields[0]:
         raise ValueError("it does not begin with an ins_id and two tabs")
-    found = []
+    variables = []
     for field in fields[1:]:
         name, length, text = field.rsplit(b":", 2)
         values = text.split(b",") if text else []
         if len(values) != int(length):
             raise ValueError(f"{name.decode('utf-8', 'replace')} has {len(values)} of {int(length)} values")
-        found.append((name, values))
-    return ins_id, found
+        variables.append((name, values))
+    return ins_id, variables
 
 
 class DumpFolder:
@@ -124,11 +124,11 @@ class DumpFolder:
         self.key = key
 
     def staging(self, day: str, pass_id: int, run: int) -> Path:
-        """Where the run numbered so dumps the pass."""
+        """Where the run of that number dumps the pass."""
         return self.root / day / f".{pass_id}-{run}"
 
     def stage(self, day: str, pass_id: int, run: int) -> Path:
-        """Makes it, empty; what runs before have left of this pass is removed."""
+        """Makes that directory, empty; what earlier runs have left of this pass is removed."""
         staged = self.staging(day, pass_id, run)
         with self._refusals():
             staged.parent.mkdir(parents=True, exist_ok=True)
@@ -137,45 +137,35 @@ class DumpFolder:
             staged.mkdir()
         return staged
 
-    def publish(self, day: str, pass_id: int, run: int, files: Iterable[tuple[str, str]]) -> Path:
-        """Gives it its name; the dump that had it before is removed.
+    def publish(self, day: str, pass_id: int, run: int, sources: Iterable[tuple[str, str]]) -> Path:
+        """Renames the staged dump into place; the dump that had the name before is removed.
 
-        files: an ins_id's beginning, up to the file's number, and that file's path.
+        sources: the beginning of the ins_ids of a file, up to the file's number, and that file's path.
         """
         staged = self.staging(day, pass_id, run)
         place = staged.parent / str(pass_id)
         aside = staged.parent / f".{pass_id}-{run}-before"
         with self._refusals():
             with (staged / FILES).open("w", encoding="utf-8") as out:
-                out.writelines(f"{beginning}\t{path}\n" for beginning, path in files)
+                out.writelines(f"{beginning}\t{path}\n" for beginning, path in sources)
                 out.flush()
                 os.fsync(out.fileno())
-            _fsync(staged)
+            files.fsync(staged)
             with contextlib.suppress(FileNotFoundError):
                 place.rename(aside)
                 failpoint("dump.aside")
             staged.rename(place)
-            _fsync(place.parent)
+            files.fsync(place.parent)
             if aside.exists():
                 shutil.rmtree(aside)
         return place
 
-    @contextlib.contextmanager
-    def _refusals(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            raise DiskError(
-                f"{error.filename or self.root} ({self.key}) cannot be written: {error.strerror}",
-                remedy=f"{'Free some space' if full else 'Look at its rights'}, or set {self.key}; "
-                "nothing of the pass was saved.",
-            ) from error
-
-
-def _fsync(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    def _refusals(self) -> contextlib.AbstractContextManager[None]:
+        untouched = "nothing of the pass was saved."
+        return files.refusals(
+            DiskError,
+            self.root,
+            f"({self.key}) cannot be written",
+            remedy=f"Check its permissions, or set {self.key}; {untouched}",
+            full=f"Free some space, or set {self.key}; {untouched}",
+        )

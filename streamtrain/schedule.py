@@ -16,7 +16,7 @@ MINUTES_A_DAY = 1440
 
 
 def parse_day(text: str) -> date:
-    """`20190720` as a date. Raises ValueError when it is none."""
+    """`20190720` as a date. Raises ValueError for text that is not a day."""
     if not re.fullmatch(r"\d{8}", text):
         raise ValueError(f"{text!r} is not a day of the form YYYYMMDD")
     return date(int(text[:4]), int(text[4:6]), int(text[6:]))
@@ -99,7 +99,7 @@ class Schedule:
         return Split(sequence, format_day(day), f"{minutes // 60:02d}{minutes % 60:02d}")
 
     def sequence(self, day: str, time: str) -> int:
-        """The sequence of the split day/time. Raises ValueError when it is no split of this schedule."""
+        """The sequence of the split day/time. Raises ValueError when the schedule has no such split."""
         minutes = int(time[:2]) * 60 + int(time[2:])
         if minutes % self.split_interval:
             raise ValueError(f"{time} is not the start of a split of {self.split_interval} minutes")

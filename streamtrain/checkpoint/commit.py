@@ -106,7 +106,8 @@ class Committer:
             raise CheckpointMissing(
                 f"group {self._job} has committed checkpoint {witness.id} (marker log offset {offset}), but "
                 f"{self._run.root} has {newest}",
-                remedy="Restore that directory or correct runner.model_save_path; to start anew use a new stream.job.",
+                remedy="Restore that directory or correct runner.model_save_path; to start from nothing use a new "
+                "stream.job.",
             )
         manifest = chosen.manifest if chosen is not None else None
         if manifest is not None:

@@ -30,8 +30,8 @@ class Keep:
 def old_checkpoints(
     found: Sequence[tuple[PassId, float]], keep: Keep, now: float, needed: Collection[PassId] = ()
 ) -> list[PassId]:
-    """Those to delete, oldest first. found: (pass, when it was made, seconds since 1970), of whole ones up to the
-    one that the trainer stands on: a damaged one keeps no other from being kept. needed: kept in any case."""
+    """Those to delete, oldest first. found: (pass, when it was made, seconds since 1970), of valid checkpoints up to
+    the restored one. A damaged checkpoint does not count against `keep.count`. needed: kept in any case."""
     ordered = sorted(found)
     older = ordered[: -max(keep.count, LEAST_CHECKPOINTS)]
     return [pass_id for pass_id, made in older if now - made >= keep.seconds and pass_id not in needed]

@@ -31,4 +31,4 @@ def command(
         typer.echo(f"Kafka is up: bootstrap.servers {broker.bootstrap}, data in {folder}")
         while not stop.wait(0.5):
             if not broker.alive():
-                raise KafkaError("the broker ended by itself", remedy=f"Look at {folder}/log/server.log.")
+                raise KafkaError("the broker ended by itself", remedy=f"Read {folder}/log/server.log.")

@@ -119,7 +119,7 @@ def _feasign(text: str) -> int:
     from streamtrain.errors import ConfigError
 
     if not (text.isascii() and text.isdigit() and int(text) < 1 << 64):
-        raise ConfigError(f"{text!r} is no feasign", remedy="A feasign is a whole number from 0 to 2^64 - 1.")
+        raise ConfigError(f"{text!r} is not a feasign", remedy="A feasign is a whole number from 0 to 2^64 - 1.")
     return int(text)
 
 
@@ -136,7 +136,7 @@ def _chosen(store: CheckpointStore, pass_name: str) -> Checkpoint:
             return checkpoint
     raise CheckpointError(
         f"{store.root} has no checkpoint {pass_name}".rstrip(),
-        remedy="`streamtrain checkpoints list` says which there are.",
+        remedy="`streamtrain checkpoints list` lists them.",
     )
 
 
@@ -170,7 +170,7 @@ def models(config: ConfigOption, json: JsonOption = False) -> None:
 
 
 def _table(*names: str) -> Table:
-    """A table that breaks what does not fit and leaves nothing out."""
+    """A table that wraps what does not fit."""
     from rich import box
     from rich.table import Column, Table
 
@@ -178,7 +178,7 @@ def _table(*names: str) -> Table:
 
 
 def _print_table(table: Table) -> None:
-    """As wide as the terminal; 120 columns for what is no terminal."""
+    """As wide as the terminal; 120 columns where there is no terminal."""
     import sys
 
     from rich.console import Console

@@ -39,8 +39,8 @@ def command(
                 difference.ins_id if difference.absolute else "", style="red" if red else None,
             )  # fmt: skip
         Console().print(table)
-        said = "agree" if found.ok else "DIFFER"
-        typer.echo(f"online and offline {said}: largest relative difference {found.worst.relative:.3g}, "
+        verdict = "agree" if found.ok else "DIFFER"
+        typer.echo(f"online and offline {verdict}: largest relative difference {found.worst.relative:.3g}, "
                    f"tolerance {found.tolerance:g}")  # fmt: skip
         if not found.ok and job.stream.inference_keys == "thresholds":
             typer.echo("keys that stream.inference_keys: thresholds leaves out of the model count as differences")

@@ -18,7 +18,7 @@ def command(
     model: ModelOption = None,
     host: str = typer.Option("127.0.0.1", help="Address to listen at."),
     port: int = typer.Option(8000, min=0, max=65535, help="0: a free one, which is printed."),
-    refresh_seconds: float = typer.Option(5.0, min=0.05, help="Between two looks for a newer model."),
+    refresh_seconds: float = typer.Option(5.0, min=0.05, help="Between two checks for a newer model."),
 ) -> None:
     """Serve predictions over HTTP, with the freshest inference model, until SIGTERM or Ctrl-C."""
     source = model_source(config, model)

@@ -1,5 +1,5 @@
 """The trainer's side of the consistency check: a sample of a pass's rows, what the worker computes of them right after
-an inference model was made, and a process that compares both. Training goes on meanwhile.
+an inference model was made, and a process that compares both. Training continues meanwhile.
 
 The result is in `consistency.json` below model_save_path, for `status` and for serving's metrics.
 """
@@ -89,7 +89,7 @@ class ConsistencyCheck:
             return
         try:
             self._dump(self._folder / "dump")
-        except (StreamtrainError, OSError) as error:  # of the check alone: the training goes on
+        except (StreamtrainError, OSError) as error:  # of the check alone: the training continues
             self._forget()
             self._publish({"ok": False, "error": str(error)})
 

@@ -158,11 +158,11 @@ def write_tree(
     if days < 0:
         raise ConfigError(f"days: {days} is negative", remedy="Give 0 for all days.")
     if not donefile or Path(donefile).name != donefile:
-        raise ConfigError(f"donefile: {donefile!r} is no file name", remedy="Give a name such as data.done.")
+        raise ConfigError(f"donefile: {donefile!r} is not a file name", remedy="Give a name such as data.done.")
     users, items = _users(source / USERS), _items(source / ITEMS)
     ratings = _ratings(source / RATINGS, users, items)
     if not ratings:
-        raise DataError(f"{source / RATINGS} has no ratings", remedy="Delete the cache, fetch it anew.")
+        raise DataError(f"{source / RATINGS} has no ratings", remedy="Delete the cache and fetch it again.")
     first, last = _moment(ratings[0].time).date(), _moment(ratings[-1].time).date()
     available = (last - first).days + 1
     if days > available:
@@ -185,7 +185,7 @@ def write_tree(
 
 
 class _Keys(dict[tuple[int, str], int]):
-    """Remembers feasigns: hashing 1.6 million values anew would be most of the time."""
+    """Remembers feasigns: hashing 1.6 million values again would take most of the time."""
 
     def __missing__(self, key: tuple[int, str]) -> int:
         value = self[key] = feasign(*key)
@@ -230,7 +230,7 @@ def _records(path: Path, columns: int) -> Iterator[tuple[int, list[str]]]:
                 if len(fields) < columns:
                     raise DataError(
                         f"{path}, line {reader.line_num}: {len(fields)} columns, not {columns}",
-                        remedy="Delete the cache, fetch it anew.",
+                        remedy="Delete the cache and fetch it again.",
                     )
                 yield reader.line_num, fields
     except (OSError, UnicodeDecodeError) as error:
@@ -238,7 +238,7 @@ def _records(path: Path, columns: int) -> Iterator[tuple[int, list[str]]]:
 
 
 def _bad(path: Path, line: int, error: Exception) -> DataError:
-    return DataError(f"{path}, line {line}: {error}", remedy="Delete the cache, fetch it anew.")
+    return DataError(f"{path}, line {line}: {error}", remedy="Delete the cache and fetch it again.")
 
 
 def _users(path: Path) -> dict[int, Attributes]:

@@ -72,7 +72,7 @@ class Network:
     def run(self, vectors: F32, counts: I64) -> F32:
         """Predictions, [rows].
 
-        With `sums`: vectors are the sums, [rows, slots * width]; counts are not looked at. Else vectors lie slot by
+        With `sums`: vectors are the sums, [rows, slots * width]; counts are ignored. Else vectors lie slot by
         slot, in each row by row, [n, width], and counts, [slots, rows], says how many each row has.
         Raises CheckpointError when Paddle fails.
         """
@@ -140,7 +140,7 @@ class Evaluator:
             parse(program)
             self._program = paddle.static.deserialize_program(program)
             block = self._program.global_block()
-            # the Executor then feeds by name; in the file the feeds stand in any order, numbered by `col`
+            # the Executor then feeds by name; in the file the feeds have any order, numbered by `col`
             for index in reversed(range(len(block.ops))):
                 if block.ops[index].type in ("feed", "fetch"):
                     block._remove_op(index)
@@ -182,6 +182,6 @@ def _config(program: bytes, params: bytes) -> Any:
 
 
 def _reason(error: BaseException) -> str:
-    """Of Paddle's messages the line that says what is wrong: a C++ stack stands before it."""
+    """The line of Paddle's message that names the problem: a C++ stack comes before it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return next((line for line in lines if re.match(r"\w+Error: ", line)), lines[-1] if lines else type(error).__name__)

@@ -93,7 +93,7 @@ def arrange_sparse(raw: Path, directory: Path, table: TableFormat, expected: int
     if total != expected:
         raise CheckpointError(
             f"Paddle saved {total} keys, the servers hold {expected}",
-            remedy="Is the disk of runner.model_save_path full? Look at log/serverlog.*.",
+            remedy="Is the disk of runner.model_save_path full? Read log/serverlog.*.",
         )
 
 
@@ -103,7 +103,7 @@ def check_parts(raw: Path, table: TableFormat) -> list[Path]:
     if len(parts) != table.shard_num:
         raise CheckpointError(
             f"Paddle saved {len(parts)} part files of the sparse table, shard_num is {table.shard_num}",
-            remedy="Is the disk of runner.model_save_path full? Or a server failed: look at log/serverlog.*.",
+            remedy="Is the disk of runner.model_save_path full? Or a server failed: read log/serverlog.*.",
         )
     return parts
 
@@ -119,7 +119,7 @@ class DenseCheck:
         if not parts:
             raise CheckpointError(
                 "Paddle saved no dense table",
-                remedy="Is the disk of runner.model_save_path full? Or a server failed: look at log/serverlog.*.",
+                remedy="Is the disk of runner.model_save_path full? Or a server failed: read log/serverlog.*.",
             )
         self._checks = {
             part: subprocess.Popen(
@@ -132,12 +132,12 @@ class DenseCheck:
         """Moves the files to .dense/. Raises CheckpointError when one was cut, as by a full disk: Paddle says
         nothing then."""
         for part, check in self._checks.items():
-            said = check.communicate()[1].decode("utf-8", "replace").strip().splitlines()
+            lines = check.communicate()[1].decode("utf-8", "replace").strip().splitlines()
             if check.returncode not in (0, 2):  # 2: a warning, of the variable GZIP
-                why = said[-1] if said else "gzip -t failed"
+                why = lines[-1] if lines else "gzip -t failed"
                 raise CheckpointError(
-                    f"Paddle did not save {part.name} of the dense table whole: {why}",
-                    remedy="Is the disk of runner.model_save_path full? Look at log/serverlog.*.",
+                    f"Paddle did not save {part.name} of the dense table completely: {why}",
+                    remedy="Is the disk of runner.model_save_path full? Read log/serverlog.*.",
                 )
         self._raw.rename(directory / DENSE_DIR)
 
@@ -198,7 +198,7 @@ def count_keys(print_stat: Any) -> int:
             deadline = time.monotonic() + PRINT_S
             # the answer's own thread prints it, now and then after print_stat has returned
             while not found and time.monotonic() < deadline:
-                ctypes.CDLL(None).fflush(None)  # C++'s output stands in stdio's buffer
+                ctypes.CDLL(None).fflush(None)  # C++'s output is in stdio's buffer
                 found = re.findall(rb"feasign size: (\d+),", os.pread(out.fileno(), 1 << 20, 0))
                 if not found:
                     time.sleep(0.002)

@@ -126,7 +126,7 @@ class Feed:
                 except SampleError as error:
                     partition, offset, _ = records[error.index]
                     raise DataError(
-                        f"topic {self._samples}, partition {partition}, offset {offset} is no row: {error.reason}",
+                        f"topic {self._samples}, partition {partition}, offset {offset} is not a row: {error.reason}",
                         remedy="Something else wrote into the topic; the pass was not trained.",
                     ) from error
                 out.write(self._writer.text(batch, ids.encode(records, batch) if ids is not None else None))

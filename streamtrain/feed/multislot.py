@@ -25,7 +25,7 @@ class MultiSlotWriter:
         self._index[np.array(slots, np.int64)] = np.arange(len(slots))
 
     def text(self, batch: SampleBatch, ins_ids: Sequence[bytes] | None = None) -> bytes:
-        """One line a row, each ended by a newline. Rows' features may stand in any order of slots.
+        """One line a row, each ended by a newline. Rows' features may have any order of slots.
 
         ins_ids: one a row, without blanks; they go before their rows, as `1 <id> `.
 

@@ -78,7 +78,7 @@ class MarkerLog:
     def poll(self, timeout_s: float) -> LogEntry | Literal[_End.END] | None:
         """The next marker; None when the time is over; END when the end of the log was reached.
 
-        Raises DataError for a message that is no marker, RetentionPassed when the offset is not there,
+        Raises DataError for a message that is not a marker, RetentionPassed when the offset is gone,
         BrokerUnavailable and KafkaError of the client.
         """
         message = self._consumer.poll(timeout_s)
@@ -107,7 +107,7 @@ class MarkerLog:
             marker = Marker.decode(message.value() or b"")
         except DecodeError as problem:
             raise DataError(
-                f"topic {self._topic}, partition 0, offset {message.offset()} is no marker: {problem}",
+                f"topic {self._topic}, partition 0, offset {message.offset()} is not a marker: {problem}",
                 remedy="Something else wrote into the marker log; give this job a name of its own (stream.job).",
             ) from problem
         return LogEntry(message.offset(), marker, message.timestamp()[1] / 1000)

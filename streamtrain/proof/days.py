@@ -147,7 +147,7 @@ class Histories:
 def lookup(
     among: npt.NDArray[np.uint64], keys: npt.NDArray[np.uint64]
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
-    """Where each of `keys` first stands in the sorted array, and whether it does at all."""
+    """The first place of each of `keys` in the sorted array, and whether it is there."""
     at = np.searchsorted(among, keys)
     if not len(among):
         return at, np.zeros(len(keys), np.bool_)

@@ -275,10 +275,10 @@ def _table(shard: Path) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float64]
                 clicks.append(float(columns[5]))
             except (ValueError, IndexError, OverflowError) as error:
                 raise CheckpointError(
-                    f"{part}, line {number}: {line[:60]!r} is no line of the table",
+                    f"{part}, line {number}: {line[:60]!r} is not a line of the table",
                     remedy="The checkpoint is damaged: `streamtrain checkpoints verify` says more.",
                 ) from error
     if not (np.isfinite(shows).all() and np.isfinite(clicks).all()):
-        raise CheckpointError(f"{shard} has a show or click that is no number", remedy="Take an older checkpoint.")
+        raise CheckpointError(f"{shard} has a show or click that is not a number", remedy="Use an older checkpoint.")
     order = np.argsort(np.array(keys, np.uint64), kind="stable")
     return np.array(keys, np.uint64)[order], np.array(shows)[order], np.array(clicks)[order]

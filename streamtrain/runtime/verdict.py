@@ -43,7 +43,7 @@ class Verdict:
 
 
 def judge(observed: Observed, servers: int, workers: int) -> Verdict | None:
-    """None while the run of `servers` and `workers` roles goes on as it should."""
+    """None while the run of `servers` and `workers` roles runs as it should."""
     states = observed.states
     if failed := [s for s in states if s.state == "failed"]:
         first = min(failed, key=lambda s: s.time)

@@ -38,7 +38,7 @@ class Gate:
     def judge(self, auc: float, rows: int) -> str | None:
         """Why a pass is out of bounds; None for one within them, whose AUC counts for the mean from now on.
 
-        auc: NaN when there is none (no clicks, no rows). Like a pass with too few rows, it is not judged: None.
+        auc: NaN for a pass without clicks or without rows. Like a pass with too few rows, it is not judged: None.
         """
         if math.isnan(auc) or rows < self._config.min_rows:
             return None

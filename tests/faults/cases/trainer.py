@@ -35,7 +35,7 @@ def undecodable(ground: Ground) -> Outcome:
     writer.commit_transaction(30)
     trainer = scene.start("train")
     assert trainer.end() == errors.DataError.exit_code
-    assert f"topic {names.samples}, partition 0, offset 0 is no row" in trainer.output
+    assert f"topic {names.samples}, partition 0, offset 0 is not a row" in trainer.output
     assert scene.checkpoints() == [] and scene.passes() == 0
     return Outcome("the pass failed before training, naming topic, partition, offset")
 

@@ -12,6 +12,7 @@ import pytest
 
 from streamtrain.runtime import child_state, launch
 from streamtrain.runtime.launch import Place
+from tests.support.processes import is_zombie, until
 
 SHOW = """import json, os, sys
 shown = {"arguments": sys.argv[1:], "environment": dict(os.environ), "session": os.getsid(0), "pid": os.getpid()}
@@ -68,4 +69,4 @@ def test_children_die_with_their_parent(script: Path, tmp_path: Path) -> None:
         pid = int(running.stdout.readline())
         running.kill()
         running.stdout.read()  # ends when the child, which holds it too, has ended
-    assert not Path(f"/proc/{pid}").exists() or "zombie" in Path(f"/proc/{pid}/status").read_text()
+    until(lambda: is_zombie(pid))
