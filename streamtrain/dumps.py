@@ -69,9 +69,9 @@ def check_part(dump: Dump, worker: int) -> int:
                     params.add(line[1 : line.find(b")")].split(b",", 2)[-1])
                     continue
                 try:
-                    found = [name for name, _ in _parse(line)[1]]
-                    if found != wanted:
-                        _refuse_missing(dump, set(wanted) - set(found), sure=not rows)
+                    names = [name for name, _ in _parse(line)[1]]
+                    if names != wanted:
+                        _refuse_missing(dump, set(wanted) - set(names), sure=not rows)
                         raise ValueError("it has other variables than the rows before")
                 except ValueError as error:
                     raise TrainingError(

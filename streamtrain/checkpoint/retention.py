@@ -28,11 +28,11 @@ class Keep:
 
 
 def old_checkpoints(
-    found: Sequence[tuple[PassId, float]], keep: Keep, now: float, needed: Collection[PassId] = ()
+    made: Sequence[tuple[PassId, float]], keep: Keep, now: float, needed: Collection[PassId] = ()
 ) -> list[PassId]:
-    """Those to delete, oldest first. found: (pass, when it was made, seconds since 1970), of valid checkpoints up to
+    """Those to delete, oldest first. made: (pass, when it was made, seconds since 1970), of valid checkpoints up to
     the restored one. A damaged checkpoint does not count against `keep.count`. needed: kept in any case."""
-    ordered = sorted(found)
+    ordered = sorted(made)
     older = ordered[: -max(keep.count, LEAST_CHECKPOINTS)]
     return [pass_id for pass_id, made in older if now - made >= keep.seconds and pass_id not in needed]
 

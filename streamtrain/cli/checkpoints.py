@@ -21,11 +21,11 @@ def _rows(config: ConfigOption, *, verify: bool) -> list[dict[str, Any]]:
     from streamtrain.config import load_config
 
     store = CheckpointStore(load_config(config).model_save_path)
-    found = []
+    rows = []
     for checkpoint in store.list():
         manifest = checkpoint.manifest
         problem = store.verify(checkpoint) if verify else checkpoint.problem
-        found.append(
+        rows.append(
             {
                 "day": checkpoint.id.day,
                 "pass_id": checkpoint.id.pass_id,
@@ -38,7 +38,7 @@ def _rows(config: ConfigOption, *, verify: bool) -> list[dict[str, Any]]:
                 "problem": problem or "",
             }
         )
-    return found
+    return rows
 
 
 def _print(rows: list[dict[str, Any]], *, json: bool) -> None:
@@ -95,16 +95,16 @@ def show(
 
     keys = [_feasign(text) for text in feasigns]
     checkpoint = _chosen(CheckpointStore(load_config(config).model_save_path), pass_name)
-    found = find_keys(checkpoint.path, keys)
-    absent = [key for key in keys if key not in found]
+    states = find_keys(checkpoint.path, keys)
+    absent = [key for key in keys if key not in states]
     if json:
-        rows = [asdict(found[key]) for key in keys if key in found]
+        rows = [asdict(states[key]) for key in keys if key in states]
         print_json({"checkpoint": str(checkpoint.path), "pass": str(checkpoint.id), "keys": rows, "absent": absent})
     else:
         table = _table("key", "slot", "show", "click", "unseen days", "delta score", "embed_w", "embedx")
         table.title = f"checkpoint {checkpoint.id}"
         for key in keys:
-            if (state := found.get(key)) is None:
+            if (state := states.get(key)) is None:
                 table.add_row(str(key), "absent")
                 continue
             numbers = (state.show, state.click, state.unseen_days, state.delta_score, state.embed_w)

@@ -26,23 +26,23 @@ def command(
     from streamtrain.consistency.standalone import check_consistency
 
     job = load_config(config)
-    found = check_consistency(job, rows, tolerance if tolerance is not None else job.stream.consistency_tolerance)
+    result = check_consistency(job, rows, tolerance if tolerance is not None else job.stream.consistency_tolerance)
     if json:
-        print_json(found.to_json())
+        print_json(result.to_json())
     else:
-        title = f"{found.model}, {found.rows:,} rows"
+        title = f"{result.model}, {result.rows:,} rows"
         table = Table("variable", "largest difference", "relative", "in row", title=title)
-        for difference in found.variables:
-            red = difference.relative > found.tolerance
+        for difference in result.variables:
+            red = difference.relative > result.tolerance
             table.add_row(
                 difference.variable, f"{difference.absolute:.3g}", f"{difference.relative:.3g}",
                 difference.ins_id if difference.absolute else "", style="red" if red else None,
             )  # fmt: skip
         Console().print(table)
-        verdict = "agree" if found.ok else "DIFFER"
-        typer.echo(f"online and offline {verdict}: largest relative difference {found.worst.relative:.3g}, "
-                   f"tolerance {found.tolerance:g}")  # fmt: skip
-        if not found.ok and job.stream.inference_keys == "thresholds":
+        verdict = "agree" if result.ok else "DIFFER"
+        typer.echo(f"online and offline {verdict}: largest relative difference {result.worst.relative:.3g}, "
+                   f"tolerance {result.tolerance:g}")  # fmt: skip
+        if not result.ok and job.stream.inference_keys == "thresholds":
             typer.echo("keys that stream.inference_keys: thresholds leaves out of the model count as differences")
-    if not found.ok:
+    if not result.ok:
         raise typer.Exit(1)

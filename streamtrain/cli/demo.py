@@ -40,17 +40,17 @@ def command(
             directory.absolute(), days, say=lambda text: console.print(text, style="cyan"),
             follow=follow, stop=stop_on_signals(),
         )  # fmt: skip
-    found = summary["recount"]
+    recount = summary["recount"]
     console.print(
         f"\n{summary['rows_trained']:,} rows trained in {len(summary['passes'])} passes, "
         f"{summary['restarts']} restart(s), {summary['rows_rejected']} lines rejected\n"
-        f"recount of {found['keys']:,} keys: lost {found['lost']}, duplicated {found['duplicated']}\n"
+        f"recount of {recount['keys']:,} keys: lost {recount['lost']}, duplicated {recount['duplicated']}\n"
         f"AUC of rows predicted before they were trained: {summary['auc_all']:.4f} over all, "
         f"{summary['auc_second_half']:.4f} over the second half\n"
         f"{consistency_text(summary['consistency'])}\n"
         f"plot {directory / 'auc.png'}, figures {directory / 'summary.json'}"
     )
-    if found["lost"] or found["duplicated"] or summary["rows_published"] != summary["rows_trained"]:
+    if recount["lost"] or recount["duplicated"] or summary["rows_published"] != summary["rows_trained"]:
         raise StreamtrainError("the recount differs from the checkpoint", remedy="See summary.json.")
     if not summary["consistency"] or not summary["consistency"]["ok"]:
         raise StreamtrainError("the exported model is not the trainer's", remedy="See summary.json.")

@@ -21,8 +21,8 @@ def command(
     """Write a seeded tree of logs: ids by power law, a drift over days, a label that can be learned."""
     from streamtrain.demo.generate import generate
 
-    found = generate(
+    summary = generate(
         directory, start_day=start_day, days=days, split_interval=split_interval, rows_per_split=rows,
         slots=slots, features=features, seed=seed,
     )  # fmt: skip
-    typer.echo(f"{found.rows:,} rows in {found.splits} splits, {found.bytes / 1e6:.1f} MB, in {directory}")
+    typer.echo(f"{summary.rows:,} rows in {summary.splits} splits, {summary.bytes / 1e6:.1f} MB, in {directory}")

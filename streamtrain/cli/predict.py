@@ -28,18 +28,18 @@ def command(
         from streamtrain.serving.predictor import Predictor
 
         predictor = Predictor(source)
-        found: list[float] = []
+        all_predictions: list[float] = []
         first = 1
         while batch := [line.rstrip(b"\r\n") for line in islice(lines, BATCH)]:
             predictions, _ = predictor.answer(batch, first, f"{file}, line")
             first += len(batch)
             if json:
-                found += predictions.tolist()
+                all_predictions += predictions.tolist()
             else:
                 sys.stdout.write("".join(f"{p:.6g}\n" for p in predictions.tolist()))
     if json:
         version = predictor.version
-        print_json({"predictions": found, "model": version.to_json() if version else None})
+        print_json({"predictions": all_predictions, "model": version.to_json() if version else None})
 
 
 @contextmanager

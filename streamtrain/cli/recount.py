@@ -15,23 +15,23 @@ def command(config: ConfigOption, json: JsonOption = False) -> None:
     from streamtrain.config import load_config
     from streamtrain.proof.job import recount_job
 
-    found = recount_job(load_config(config))
+    result = recount_job(load_config(config))
     if json:
-        print_json(found.to_json())
+        print_json(result.to_json())
     else:
-        values = found.to_json()
-        table = Table(show_header=False, title=f"checkpoint {found.day}/{found.pass_id}")
+        values = result.to_json()
+        table = Table(show_header=False, title=f"checkpoint {result.day}/{result.pass_id}")
         names = ("rows", "rejected", "keys", "occurrences", "lost", "duplicated", "missing_keys", "unknown_keys")
         for key in (*names, "wrong_clicks", "shrinks", "decay", "deleted", "undecided"):
             table.add_row(key.replace("_", " "), f"{values[key]:,}")
-        table.add_row("tolerance", f"{found.tolerance:.1e}" if found.tolerance else "0: exact")
-        table.add_row("keys that show a single row", f"{found.sharp:,}")
+        table.add_row("tolerance", f"{result.tolerance:.1e}" if result.tolerance else "0: exact")
+        table.add_row("keys that show a single row", f"{result.sharp:,}")
         Console().print(table)
-        for example, expected, shown in found.examples:
+        for example, expected, shown in result.examples:
             typer.echo(f"differs: key {example}, show must be {expected:g}, is {shown:g}")
-        if found.rows != found.rows_in_manifest:
-            typer.echo(f"differs: {found.rows} rows in the sources, {found.rows_in_manifest} in the manifest")
-        if found.reason:
-            typer.echo(f"differs: {found.reason}")
-    if not found.ok:
+        if result.rows != result.rows_in_manifest:
+            typer.echo(f"differs: {result.rows} rows in the sources, {result.rows_in_manifest} in the manifest")
+        if result.reason:
+            typer.echo(f"differs: {result.reason}")
+    if not result.ok:
         raise typer.Exit(1)

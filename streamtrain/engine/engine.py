@@ -361,15 +361,15 @@ def _runtime() -> Any:
 
 
 def _sparse_table(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = raw.get("table_parameters") or {}
-    if len(found) != 1:
+    configured = raw.get("table_parameters") or {}
+    if len(configured) != 1:
         raise ConfigError(
-            f"table_parameters names {len(found)} tables, one is needed: {', '.join(found) or 'none'}",
+            f"table_parameters names {len(configured)} tables, one is needed: {', '.join(configured) or 'none'}",
             remedy="Name the embedding's table as sparse_embedding's param_attr does.",
         )
-    table = next(iter(found.values()))
+    table = next(iter(configured.values()))
     if not isinstance(table, Mapping):
-        raise ConfigError(f"table_parameters.{next(iter(found))}: must be a mapping")
+        raise ConfigError(f"table_parameters.{next(iter(configured))}: must be a mapping")
     return table
 
 

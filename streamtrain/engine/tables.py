@@ -191,20 +191,20 @@ def count_keys(print_stat: Any) -> int:
     """
     with tempfile.TemporaryFile() as out:
         saved = os.dup(1)
-        found: list[bytes] = []
+        sizes: list[bytes] = []
         try:
             os.dup2(out.fileno(), 1)
             print_stat()
             deadline = time.monotonic() + PRINT_S
             # the answer's own thread prints it, now and then after print_stat has returned
-            while not found and time.monotonic() < deadline:
+            while not sizes and time.monotonic() < deadline:
                 ctypes.CDLL(None).fflush(None)  # C++'s output is in stdio's buffer
-                found = re.findall(rb"feasign size: (\d+),", os.pread(out.fileno(), 1 << 20, 0))
-                if not found:
+                sizes = re.findall(rb"feasign size: (\d+),", os.pread(out.fileno(), 1 << 20, 0))
+                if not sizes:
                     time.sleep(0.002)
         finally:
             os.dup2(saved, 1)
             os.close(saved)
-    if not found:
+    if not sizes:
         raise CheckpointError("Paddle did not say how many keys the servers hold")
-    return int(found[-1])
+    return int(sizes[-1])

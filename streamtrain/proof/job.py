@@ -57,5 +57,5 @@ def shrink_rule(config: JobConfig) -> ShrinkRule:
 
 def _function(name: str) -> ParseFunction:
     module, _, attribute = name.replace(":", ".").rpartition(".")
-    found: ParseFunction = getattr(importlib.import_module(module), attribute)
-    return found
+    function: ParseFunction = getattr(importlib.import_module(module), attribute)
+    return function

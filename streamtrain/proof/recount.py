@@ -33,7 +33,7 @@ class Recount:
     keys: that must be in the checkpoint. occurrences: of all keys in the sources. lost, duplicated: too few, too
     many in `show`. wrong_clicks: keys whose click is not the number of their occurrences in clicked rows.
     unknown_keys: in the checkpoint alone. rows_in_manifest: as the trainer counted them.
-    examples: (key, expected show, found show).
+    examples: (key, expected show, actual show).
 
     What could be checked: shrinks: ends of days so far. decay: show_click_decay_rate. deleted: keys deleted at ends
     of days. tolerance: the largest of any key, as a part of its show; 0: all are compared exactly. sharp: keys of
@@ -147,14 +147,14 @@ class _Newest:
 
 
 def _newest(root: Path) -> _Newest:
-    found = []
+    manifests = []
     for manifest in root.glob("*/*/manifest.json"):
         folder = manifest.parent
         if folder.parent.name.isdigit() and folder.name.isdigit():
-            found.append((folder.parent.name, int(folder.name), folder))
-    if not found:
+            manifests.append((folder.parent.name, int(folder.name), folder))
+    if not manifests:
         raise CheckpointError(f"{root} has no checkpoint", remedy="Train first; the first pass saves one.")
-    day, pass_id, folder = max(found)
+    day, pass_id, folder = max(manifests)
     try:
         values = json.loads((folder / "manifest.json").read_text())
         return _Newest(
@@ -221,31 +221,31 @@ def _compare(result: Recount, histories: Histories, checkpoint: Path, last: floa
     keys, shows, clicks = _table(checkpoint / "embedding.shard")
     twice = np.zeros(len(keys), np.bool_)
     twice[1:] = keys[1:] == keys[:-1]
-    mine = histories.key
-    at, present = lookup(keys, mine)
-    found = np.where(present, shows[at] if len(keys) else 0.0, 0.0)
-    found_click = np.where(present, clicks[at] if len(keys) else 0.0, 0.0)
+    keys_of_rows = histories.key
+    at, present = lookup(keys, keys_of_rows)
+    actual = np.where(present, shows[at] if len(keys) else 0.0, 0.0)
+    actual_click = np.where(present, clicks[at] if len(keys) else 0.0, 0.0)
     there = histories.unseen != ABSENT
     expected = histories.show.astype(np.float64)
     tolerance = histories.tolerance()
-    difference = found - expected
+    difference = actual - expected
     same_show = (present == there) & (np.abs(difference) <= tolerance)
-    right = same_show & (np.abs(found_click - histories.click) <= tolerance)
+    right = same_show & (np.abs(actual_click - histories.click) <= tolerance)
 
-    distinct, counts = np.unique(mine, return_counts=True)
+    distinct, counts = np.unique(keys_of_rows, return_counts=True)
     result.keys = len(distinct)
     result.undecided = int((counts > 1).sum())
     positive = expected > 0
     result.tolerance = float((tolerance[positive] / expected[positive]).max(initial=0.0))
-    result.sharp = result.keys - len(np.unique(mine[there & (2 * tolerance >= last)]))
+    result.sharp = result.keys - len(np.unique(keys_of_rows[there & (2 * tolerance >= last)]))
 
-    unknown = ~lookup(mine, keys)[1] | twice
+    unknown = ~lookup(keys_of_rows, keys)[1] | twice
     result.unknown_keys = int(unknown.sum())
     for i in np.flatnonzero(unknown)[:10]:
         _note(result, keys[i], 0.0, shows[i])
-    wrong = np.flatnonzero(~right & ~lookup(mine[right], mine)[1])
-    wrong = wrong[np.lexsort((np.abs(difference[wrong]), mine[wrong]))]  # of several histories the nearest one
-    for i in wrong[np.unique(mine[wrong], return_index=True)[1]]:
+    wrong = np.flatnonzero(~right & ~lookup(keys_of_rows[right], keys_of_rows)[1])
+    wrong = wrong[np.lexsort((np.abs(difference[wrong]), keys_of_rows[wrong]))]  # of several histories the nearest one
+    for i in wrong[np.unique(keys_of_rows[wrong], return_index=True)[1]]:
         if same_show[i]:
             result.wrong_clicks += 1
             continue
@@ -255,12 +255,12 @@ def _compare(result: Recount, histories: Histories, checkpoint: Path, last: floa
             result.lost += size
         else:
             result.duplicated += size
-        _note(result, mine[i], expected[i], found[i])
+        _note(result, keys_of_rows[i], expected[i], actual[i])
 
 
-def _note(result: Recount, key: np.uint64, expected: float, found: float) -> None:
+def _note(result: Recount, key: np.uint64, expected: float, actual: float) -> None:
     if len(result.examples) < 10:
-        result.examples.append((int(key), float(expected), float(found)))
+        result.examples.append((int(key), float(expected), float(actual)))
 
 
 def _table(shard: Path) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
