@@ -2,15 +2,18 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import psutil
 
 
-def until(condition: Callable[[], bool], seconds: float = 30) -> None:
+def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
+    """What the condition returns once it holds."""
     deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds} s"
         time.sleep(0.05)
+    return value
 
 
 def is_stopped(pid: int) -> bool:

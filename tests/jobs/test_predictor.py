@@ -1,26 +1,14 @@
-"""Serving, with real exported networks; predictions are computed once more in numpy."""
+"""Predictor, with real exported networks; predictions are computed once more in numpy."""
 
-import contextlib
-import json
-import os
-import re
 import shutil
-import signal
-import subprocess
-import sys
 import threading
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import fsspec
 import numpy as np
 import pytest
 
-from streamtrain.errors import CheckpointError, ConfigError, DataError
+from streamtrain.errors import CheckpointError, DataError
 from streamtrain.serving.bundle import open_bundle
 from streamtrain.serving.files import Files
 from streamtrain.serving.model import evaluate
@@ -28,60 +16,9 @@ from streamtrain.serving.predictor import Predictor
 from streamtrain.serving.rows import parse
 from streamtrain.serving.table import Table
 from tests.support.exports import Exports, vectors, write_model
-from tests.support.jobs import write_config
-from tests.support.networks import Network, make_networks
-from tests.support.paths import ROOT
-
-DAY, NEXT = "20240101", "20240102"
-KEYS = range(1, 201)
-
-
-@pytest.fixture(scope="session")
-def networks(tmp_path_factory: pytest.TempPathFactory) -> list[Network]:
-    return make_networks(tmp_path_factory.mktemp("networks") / "sum")
-
-
-@pytest.fixture(scope="session")
-def averaging(tmp_path_factory: pytest.TempPathFactory) -> Network:
-    """A network whose first step is no sum: it is fed as it is."""
-    return make_networks(tmp_path_factory.mktemp("networks") / "average", sets=1, pool="average")[0]
-
-
-@pytest.fixture
-def exports(tmp_path: Path) -> Exports:
-    return Exports(tmp_path / "model")
-
-
-def lines(count: int, seed: int = 0) -> list[str]:
-    """Known, unknown, deleted keys and key 0; empty slots, several feasigns a slot, a slot that no model has."""
-    source = np.random.default_rng(seed)
-    found = ["", "0:1", "7:2", "0:2 0:3 5:3", "9999999:2 18446744073709551615:4", "5:77 6:2"]
-    while len(found) < count:
-        pairs = zip(source.integers(0, 260, 12).tolist(), source.integers(2, 6, 12).tolist(), strict=True)
-        found.append(" ".join(f"{k}:{s}" for k, s in [(1, 1), *pairs][: source.integers(1, 13)]))
-    return found[:count]
-
-
-def small_base(exports: Exports, networks: list[Network]) -> list[str]:
-    """A full model and two incremental ones over it."""
-    return [
-        exports.full(DAY, 0, vectors(KEYS, 1), networks[0]),
-        exports.incremental(DAY, 1, vectors(range(150, 230), 2), networks[1], deleted=range(10, 20)),
-        exports.incremental(DAY, 2, vectors([3, 15, 240], 3), networks[2], deleted=[4, 5, 160]),
-    ]
-
-
-def check(predictor: Predictor, exports: Exports, digest: str, count: int = 60) -> None:
-    predictions, version = predictor.answer(lines(count))
-    assert version.digest == digest
-    np.testing.assert_allclose(predictions, exports.expected(digest, lines(count)), atol=2e-6)
-
-
-def flip(path: Path, at: int = -5) -> bytes:
-    """Changes one byte; returns the file as it was."""
-    data = path.read_bytes()
-    path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[len(data) + at + 1 :])
-    return data
+from tests.support.networks import Network
+from tests.support.processes import until
+from tests.support.serving import DAY, KEYS, NEXT, check, flip, lines, small_base
 
 
 def test_a_base_with_incremental_ones_predicts_as_numpy_does(exports: Exports, networks: list[Network]) -> None:
@@ -325,14 +262,6 @@ def test_reloads_under_requests(exports: Exports, networks: list[Network]) -> No
         np.testing.assert_allclose(predictions, expected[digest], atol=2e-6)
 
 
-def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not come to be"
-        time.sleep(0.005)
-    return found
-
-
 def test_bad_rows_are_refused_with_their_number(exports: Exports, networks: list[Network]) -> None:
     exports.full(DAY, 0, vectors(KEYS, 1), networks[0])
     predictor = Predictor(exports.root)
@@ -341,144 +270,6 @@ def test_bad_rows_are_refused_with_their_number(exports: Exports, networks: list
     for counts, slots, feasigns in (([2], [2], [1, 5]), ([1], [2], [1, 5]), ([-1, 2], [2], [1]), ([1], [70000], [1])):
         with pytest.raises(DataError):
             predictor.predict_arrays(counts, slots, feasigns)
-
-
-# the commands
-
-
-@contextlib.contextmanager
-def serving(source: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """A real server on a free port; its URL."""
-    command = [sys.executable, "-m", "streamtrain.cli.main", "serve", "--model", str(source), "--port", "0", *options]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout
-        line = process.stdout.readline()
-        found = re.match(r"(http://\S+) serves", line)
-        assert found, process.stderr.read() if process.stderr else line
-        yield found[1], process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def ask(url: str, body: Any = None) -> tuple[int, Any]:
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            status, text = answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        status, text = error.code, error.read().decode()
-    return status, text if url.endswith("/metrics") else json.loads(text)
-
-
-def test_the_server(exports: Exports, networks: list[Network]) -> None:
-    exports.root.mkdir()
-    with serving(exports.root, "--refresh-seconds", "0.05") as (url, process):
-        assert process.stderr and "waiting for a first inference model" in process.stderr.readline()
-        status, health = ask(f"{url}/healthz")
-        assert status == 503 and health["model"] is None
-        status, refused = ask(f"{url}/predict", {"rows": ["1:2"]})
-        assert status == 503 and "has had no inference model yet" in refused["error"]
-        digests = small_base(exports, networks)
-        health = until(lambda: (h := ask(f"{url}/healthz"))[0] == 200 and h[1])
-        assert health["model"]["event_time"].startswith("2024-01-01T") and health["age_seconds"] > 0
-        until(lambda: ask(f"{url}/healthz")[1]["model"]["digest"] == digests[2])
-        status, answer = ask(f"{url}/predict", {"rows": lines(30)})
-        assert status == 200 and answer["model"]["digest"] == digests[2] and answer["model"]["pass_id"] == 2
-        np.testing.assert_allclose(answer["predictions"], exports.expected(digests[2], lines(30)), atol=2e-6)
-
-        status, refused = ask(f"{url}/predict", {"rows": ["1:2", "bad"]})
-        assert status == 400 and refused["error"] == "row 2: 'bad' is not feasign:slot"
-        for body in ({}, {"rows": "1:2"}, {"rows": [1]}, ["1:2"], {"rows": ["1:2"] * 10_001}):
-            assert ask(f"{url}/predict", body)[0] == 422
-        assert ask(f"{url}/predict", {"rows": []})[1]["predictions"] == []
-
-        exports.listed = False
-        bad = exports.incremental(DAY, 3, vectors(range(40), 4), networks[0])
-        damaged = exports.path(bad) / "dense" / "__params__"
-        good = flip(damaged)
-        exports.write_donefiles()
-        health = until(lambda: (h := ask(f"{url}/healthz")[1])["problems"] and h)
-        assert str(damaged) in health["problems"][0] and health["model"]["digest"] == digests[2]
-        damaged.write_bytes(good)
-        until(lambda: ask(f"{url}/healthz")[1]["model"]["digest"] == bad)
-
-        status, metrics = ask(f"{url}/metrics")
-        assert status == 200 and f"streamtrain_model_keys {sum(k > 0 for k in exports.models[bad][0])}.0" in metrics
-        assert 'streamtrain_requests_total{status="400"} 1.0' in metrics and "streamtrain_rows_total 30.0" in metrics
-        assert "streamtrain_request_seconds_count 9.0" in metrics
-        for name in ("reloads_total", "failed_reloads_total", "model_age_seconds", "model_table_bytes"):
-            assert f"\nstreamtrain_{name} " in metrics
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
-        said = process.stderr.read()
-        assert said.count("SKIPPED") == 1 and "Traceback" not in said
-
-
-def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "streamtrain.cli.main", *arguments]
-    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
-    assert "Traceback" not in done.stderr
-    return done
-
-
-def test_predict(exports: Exports, networks: list[Network], tmp_path: Path) -> None:
-    digest = small_base(exports, networks)[2]
-    rows = lines(1030)
-    text = "".join(f"{line}\n" for line in rows)
-    config = write_config(tmp_path, "j", {}, runner={"model_save_path": str(exports.root)}).path
-    told = json.loads(run("predict", "-m", str(config), "--json", "-", stdin=text).stdout)
-    assert told["model"]["digest"] == digest
-    np.testing.assert_allclose(told["predictions"], exports.expected(digest, rows), atol=2e-6)
-    file = tmp_path / "rows.txt"
-    file.write_text(text + "x\n")
-    done = run("predict", "--model", str(exports.root), str(file))
-    assert done.returncode == 3 and f"{file}, line 1031: 'x' is not feasign:slot" in done.stderr
-    printed = list(map(float, done.stdout.split()))
-    np.testing.assert_allclose(printed, exports.expected(digest, rows)[: len(printed)], atol=2e-6)
-    assert len(printed) == 1024
-
-
-def test_wrong_arguments(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="nothing://x cannot be opened"):
-        Predictor("nothing://x")
-    for arguments, code, message in (
-        (["predict", "-"], 2, "either -m CONFIG or --model"),
-        (["serve", "-m", "x", "--model", "y"], 2, "either -m CONFIG or --model"),
-        (["predict", "--model", str(tmp_path), str(tmp_path / "none")], 3, "cannot be read"),
-    ):
-        done = run(*arguments)
-        assert done.returncode == code and message in done.stderr, done.stderr
-
-
-def test_a_missing_extra_is_named(exports: Exports, networks: list[Network]) -> None:
-    exports.full(DAY, 0, vectors(KEYS, 1), networks[0])
-    for command, module in (("predict", "pyarrow"), ("serve", "fastapi")):
-        code = f"import sys; sys.modules['{module}'] = None; from streamtrain.cli.main import main; main()"
-        arguments = [sys.executable, "-c", code, command, "--model", str(exports.root)]
-        arguments += ["-"] if command == "predict" else []
-        done = subprocess.run(arguments, cwd=ROOT, input="", capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 2 and "pip install 'streamtrain[serving]'" in done.stderr, done.stderr
-
-
-def test_the_documents_snippets(exports: Exports, networks: list[Network], tmp_path: Path) -> None:
-    """The Python of docs/serving.md, as it stands there, in a directory that has what it names."""
-    digests = small_base(exports, networks)
-    (tmp_path / "output_model").symlink_to(exports.root)
-    snippets = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "serving.md").read_text(), re.DOTALL)
-    assert len(snippets) == 2
-    for snippet, digest in zip(snippets, (digests[2], digests[0]), strict=True):
-        code = snippet.replace("20190720", DAY)
-        done = subprocess.run(
-            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        rows = re.findall(r'"((?:\d+:\d+ ?)+)"', snippet)
-        found = list(map(float, re.findall(r"\d\.\d+(?:e-\d+)?", done.stdout)))
-        assert rows and found == pytest.approx(exports.expected(digest, rows).tolist(), abs=2e-6)
 
 
 def test_a_directory_of_the_helper_is_as_the_document_says(tmp_path: Path, networks: list[Network]) -> None:

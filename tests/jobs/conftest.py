@@ -1,0 +1,24 @@
+"""Networks exported by Paddle, once for all tests of serving."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.exports import Exports
+from tests.support.networks import Network, make_networks
+
+
+@pytest.fixture(scope="session")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> list[Network]:
+    return make_networks(tmp_path_factory.mktemp("networks") / "sum")
+
+
+@pytest.fixture(scope="session")
+def averaging(tmp_path_factory: pytest.TempPathFactory) -> Network:
+    """A network whose first step is no sum: it is fed as it is."""
+    return make_networks(tmp_path_factory.mktemp("networks") / "average", sets=1, pool="average")[0]
+
+
+@pytest.fixture
+def exports(tmp_path: Path) -> Exports:
+    return Exports(tmp_path / "model")
