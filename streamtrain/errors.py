@@ -44,66 +44,94 @@ class StreamtrainError(Exception):
 
 
 class ConfigError(StreamtrainError):
+    """A key of config_online.yaml, or a command's argument."""
+
     exit_code = 2
 
 
 class DataError(StreamtrainError):
+    """A source file, a line, a record, a count that does not agree."""
+
     exit_code = 3
 
 
 class KafkaError(StreamtrainError):
+    """The broker, a topic, a client."""
+
     exit_code = 4
 
 
 class BrokerUnavailable(KafkaError):
-    pass
+    """The broker does not answer."""
 
 
 class TopicMismatch(KafkaError):
+    """A topic is not as the job needs it."""
+
     exit_code = 7
 
 
 class TopicReplaced(TopicMismatch):
+    """A topic was deleted, or deleted and recreated."""
+
     exit_code = 10
 
 
 class PartitionsChanged(TopicMismatch):
+    """A topic's number of partitions is not the job's."""
+
     exit_code = 11
 
 
 class RetentionPassed(TopicMismatch):
+    """An offset that is needed is no longer there."""
+
     exit_code = 12
 
 
 class Fenced(KafkaError):
+    """A newer instance of the same job has taken over."""
+
     exit_code = 8
 
 
 class CheckpointError(StreamtrainError):
+    """Files under model_save_path."""
+
     exit_code = 5
 
 
 class StateMismatch(CheckpointError):
+    """The checkpoint and Kafka disagree; nothing is touched."""
+
     exit_code = 7
 
 
 class CheckpointMissing(StateMismatch):
+    """The group has committed a checkpoint that is not on disk."""
+
     exit_code = 13
 
 
 class OtherCluster(StateMismatch):
+    """The checkpoint is of another Kafka cluster."""
+
     exit_code = 14
 
 
 class TrainingError(StreamtrainError):
+    """Paddle, or a role that died."""
+
     exit_code = 6
 
 
 class PeerLost(TrainingError):
-    pass
+    """A role on another machine died."""
 
 
 class DiskError(StreamtrainError):
+    """A local disk: the folder for the passes being trained, or for dumps."""
+
     exit_code = 9
 
 

@@ -7,13 +7,12 @@ import os
 import shutil
 import socket
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from streamtrain.engine.environment import engine_environment
+from streamtrain.engine.environment import engine_environment, importing_paddle
 
 for _name, _value in engine_environment().items():
     os.environ.setdefault(_name, _value)  # before paddle is imported
@@ -21,12 +20,11 @@ for _name, _value in engine_environment().items():
 import numpy as np
 import numpy.typing as npt
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of a compiler's cache that would be nice to have
+with importing_paddle():
     import paddle
-from paddle.distributed import fleet
-from paddle.distributed.fleet.base import role_maker
-from paddle.distributed.ps.utils.public import get_the_one_recv_context, get_the_one_send_context
+    from paddle.distributed import fleet
+    from paddle.distributed.fleet.base import role_maker
+    from paddle.distributed.ps.utils.public import get_the_one_recv_context, get_the_one_send_context
 
 from streamtrain.dumps import Dump
 from streamtrain.engine import tables

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 #: What a role sets even when its launcher has set it otherwise: fleetrun turns gloo off, and without it several
@@ -37,3 +41,20 @@ def inference_environment() -> dict[str, str]:
     """The part that a process needs which only predicts."""
     wanted = {"FLAGS_enable_pir_api", "OMP_NUM_THREADS", "GLOG_v", "GLOG_minloglevel", "MKL_DEBUG_CPU_TYPE"}
     return {name: value for name, value in engine_environment().items() if name in wanted}
+
+
+@contextlib.contextmanager
+def importing_paddle() -> Iterator[None]:
+    """Around `import paddle`: the process's logging stays as it is, and no warning is shown.
+
+    Paddle's import adds a handler to the root logger and sets its level, and warns of a compiler's cache.
+    """
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)

@@ -10,12 +10,11 @@ import io
 import os
 import queue
 import re
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
-from streamtrain.engine.environment import inference_environment
+from streamtrain.engine.environment import importing_paddle, inference_environment
 
 for _name, _value in inference_environment().items():
     os.environ.setdefault(_name, _value)  # before paddle is imported
@@ -23,10 +22,9 @@ for _name, _value in inference_environment().items():
 import numpy as np
 import numpy.typing as npt
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of a compiler's cache that would be nice to have
+with importing_paddle():
     import paddle
-from paddle import inference
+    from paddle import inference
 
 from streamtrain.engine.program import fold, parse
 from streamtrain.errors import CheckpointError

@@ -1,4 +1,4 @@
-"""recount() with what a config says: the one place where the two meet."""
+"""recount() for a config: the one place where the two meet."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ from streamtrain.proof.rows import ParseFunction
 
 
 def recount_job(config: JobConfig, progress: Callable[[int, int], None] = lambda _done, _of: None) -> Recount:
-    """Recounts a job. Raises ConfigError for a data tree that is not local, and what recount() raises."""
+    """Compares each key's `show` and `click` in the newest checkpoint with its occurrences in the source files.
+
+    progress(splits read, splits in all) after each split. Reads all source files up to the checkpoint's pass, and needs
+    neither Kafka nor Paddle; memory grows with the number of keys. `ok` of the result: nothing is lost or duplicated.
+    Raises ConfigError for a data tree that is not local or a parameter that the recount cannot follow, CheckpointError
+    when there is no readable checkpoint, DataError for a file that cannot be read and for late rows where it matters on
+    which day they were trained.
+    """
     if "://" in config.data_dir:
         raise ConfigError(f"recount reads local files only, train_data_dir is {config.data_dir}")
     name = config.stream.format
