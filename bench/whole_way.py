@@ -8,12 +8,8 @@ the bridge works at the same time, on the same cores. Also the codec's time a ro
 from __future__ import annotations
 
 import argparse
-import os
 import resource
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -24,8 +20,8 @@ from streamtrain.config import JobConfig, load_config
 from streamtrain.connectors.formats import line_parser
 from streamtrain.contracts.sample import SampleDecoder, encode_sample
 from streamtrain.demo.generate import generate
-from streamtrain.engine.environment import engine_environment
 from streamtrain.feed.multislot import MultiSlotWriter
+from streamtrain.runtime import launch
 from streamtrain.runtime.pipeline import Pipeline
 
 HERE = Path(__file__).resolve().parent
@@ -81,15 +77,12 @@ def write_ready_text(config: JobConfig, folder: Path) -> tuple[float, float]:
 
 def floor(config: JobConfig, text: Path) -> float:
     """Rows a second of infer and train on ready text."""
-    log_dir = config.path.parent / "floor-log"
-    command = [
-        sys.executable, "-m", "paddle.distributed.launch", "--run_mode", "ps", "--server_num", "1",
-        "--trainer_num", "1", "--log_dir", str(log_dir), str(HERE / "floor_role.py"), str(config.path), str(text),
-    ]  # fmt: skip
-    environment = {**os.environ, **engine_environment(), "PYTHONPATH": str(HERE.parent)}
-    launcher = subprocess.Popen(
-        command, env=environment, cwd=config.path.parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    run_dir, log_dir = config.path.parent / "floor-run", config.path.parent / "floor-log"
+    run_dir.mkdir()
+    launcher = launch.start_roles(
+        HERE / "floor_role.py", [str(config.path), str(text)], servers=1, workers=1, run_dir=run_dir, log_dir=log_dir,
+        cwd=config.path.parent,
+    )  # fmt: skip
     wanted = len(list(text.glob("*.txt")))
     try:
         while True:
@@ -101,8 +94,7 @@ def floor(config: JobConfig, text: Path) -> float:
                 raise SystemExit(f"the floor's roles ended early: read {log}")
             time.sleep(0.5)
     finally:
-        launcher.send_signal(signal.SIGTERM)
-        launcher.wait(30)
+        launch.end_roles(launcher, run_dir)
 
 
 def main() -> None:
