@@ -61,7 +61,7 @@ def test_the_readmes_commands_exist() -> None:
     """Every `streamtrain ...` and `make ...` in the docs is a command that there is."""
     help_text = run_here("--help").stdout
     targets = (ROOT / "Makefile").read_text()
-    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))):
         text = page.read_text()
         for command in re.findall(r"`?streamtrain ([a-z]+)", text):
             assert re.search(rf"\b{command}\b", help_text), f"{page.name}: streamtrain {command}"
