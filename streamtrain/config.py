@@ -65,8 +65,8 @@ class RunnerConfig(BaseModel):
     )
     need_train_dump: bool = Field(False, description="write the model's `train_dump_fields` of every row trained")
     need_infer_dump: bool = Field(False, description="write the model's `infer_dump_fields` of every row predicted")
-    train_dump_fields_dir: str = Field("train_dump_data", description="folder of the one; below it day/pass_id")
-    infer_dump_fields_dir: str = Field("infer_dump_data", description="folder of the other")
+    train_dump_fields_dir: str = Field("train_dump_data", description="folder of the train dumps; below it day/pass_id")
+    infer_dump_fields_dir: str = Field("infer_dump_data", description="folder of the infer dumps")
 
     @field_validator("start_day", "end_day")
     @classmethod
