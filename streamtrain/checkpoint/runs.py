@@ -125,6 +125,7 @@ class Run:
         first renamed into this run's directory.
         """
         with self.guard(target, "cannot be published"):
+            self.directory.stat()  # a replaced run shall not leave an empty day behind
             target.parent.mkdir(parents=True, exist_ok=True)
             fsync(self.root)
             aside = self.directory / f"replaced-{target.parent.name}-{target.name}"

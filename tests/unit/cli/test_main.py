@@ -63,7 +63,7 @@ def test_the_readmes_commands_exist() -> None:
     targets = (ROOT / "Makefile").read_text()
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))):
         text = page.read_text()
-        for command in re.findall(r"`?streamtrain ([a-z]+)", text):
+        for command in re.findall(r"(?<!from )streamtrain ([a-z]+)", text):
             assert re.search(rf"\b{command}\b", help_text), f"{page.name}: streamtrain {command}"
         for target in re.findall(r"^(?:\| )?`?make ([a-z-]+)", text, re.MULTILINE):
             assert f"\n{target}:" in targets, f"{page.name}: make {target}"

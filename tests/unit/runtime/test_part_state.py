@@ -1,0 +1,39 @@
+"""What parts report for status: replaced atomically, never in the way of the work."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from streamtrain.runtime.part_state import PartReporter, read
+
+
+def test_the_newest_report_of_each_part(tmp_path: Path) -> None:
+    bridge, trainer = PartReporter(tmp_path, "bridge"), PartReporter(tmp_path, "trainer")
+    for doing in ("waiting", "publishing", "publishing"):
+        bridge(doing)
+    trainer("training")
+    parts = {part.part: part for part in read(tmp_path)}
+    assert {name: part.doing for name, part in parts.items()} == {"bridge": "publishing", "trainer": "training"}
+    assert parts["bridge"].pid == os.getpid() and parts["bridge"].alive is True
+    assert sorted(parts["bridge"].to_json()) == ["alive", "doing", "host", "pid", "since"]
+
+
+def test_a_process_that_has_ended_is_not_alive(tmp_path: Path) -> None:
+    code = "import sys, pathlib; from streamtrain.runtime.part_state import PartReporter as P"
+    command = [sys.executable, "-c", f"{code}; P(pathlib.Path(sys.argv[1]), 'bridge')('working')", str(tmp_path)]
+    subprocess.run(command, check=True)
+    [part] = read(tmp_path)
+    assert part.alive is False
+
+
+def test_a_folder_that_cannot_be_made_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("in the way")
+    PartReporter(tmp_path / "state", "bridge")("working")
+    assert read(tmp_path / "state") == []
+
+
+def test_what_is_not_a_report_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "other.json").write_text("{}")
+    (tmp_path / "cut.json").write_text('{"part": ')
+    assert read(tmp_path) == []
