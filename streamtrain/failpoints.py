@@ -31,7 +31,7 @@ POINTS = {
     "bridge.row": "a row was handed to the producer",
     "bridge.flushed": "all rows of the split are with the broker, the marker is not",
     "bridge.marked": "the marker is with the broker, the transaction is open",
-    "bridge.committed": "the split's transaction is committed, nobody was told",
+    "bridge.committed": "the split's transaction is committed, nothing has recorded it yet",
     "restore.fenced": "the trainer before this one is fenced, its staging directory is still in place",
     "restore.cleared": "what the trainer before this one had staged is gone",
     "restore.chosen": "the checkpoint to start from is verified and its commit settled",

@@ -53,7 +53,7 @@ class RangeReader:
         """All rows of `ranges` in batches of at most BATCH; must be used to its end.
 
         Raises DataError when a range holds fewer or more rows than its marker says, RetentionPassed when
-        its offsets are no longer there. Ends early when `cancelled` says so.
+        its offsets are no longer there. Ends early once `cancelled()` is true.
         """
         todo = {p: _Progress(self._topic, p, ranges[p]) for p in ranges if ranges[p]}
         batch: list[Record] = []

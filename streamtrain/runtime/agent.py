@@ -74,7 +74,7 @@ class Agent:
             shutil.rmtree(run_dir, ignore_errors=True)
             if rendezvous is not None:
                 with contextlib.suppress(asyncio.TimeoutError, asyncio.CancelledError):
-                    await asyncio.wait_for(rendezvous, 5)  # it tells the other agents
+                    await asyncio.wait_for(rendezvous, 5)  # it informs the other agents
 
     async def _take_part(
         self, stop: asyncio.Event, run_dir: Path, rendezvous: asyncio.Task[None] | None

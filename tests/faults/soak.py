@@ -36,7 +36,7 @@ NAMES = dict(zip(KINDS, ("broker", "bridge", "launcher", "role", "run"), strict=
 
 
 class Generator(threading.Thread):
-    """Writes the splits of the schedule, one after the other, as time goes by; all of the rest when told to."""
+    """Writes the splits of the schedule, one after the other, as time goes by; all of the rest on request."""
 
     def __init__(self, config: JobConfig, data: Path, seed: int) -> None:
         super().__init__(daemon=True)

@@ -88,7 +88,7 @@ def test_without_a_base_the_next_one_is_full(tmp_path: Path, kafka: dict[str, st
 
 
 def test_paddlerecs_thresholds_full_ones_at_a_url(tmp_path: Path, kafka: dict[str, str], job: str) -> None:
-    """Uploaded to an fsspec URL; keys below base_threshold are left out, and the manifest says so."""
+    """Uploaded to an fsspec URL; keys below base_threshold are left out, and the manifest records the threshold."""
     serving = tmp_path / "serving"
     scene = Scene(
         tmp_path, kafka, job, days=1,

@@ -87,7 +87,7 @@ def test_two_servers_two_workers_killed_and_stopped(tmp_path: Path, kafka: dict[
     assert recount_job(config).ok
 
     (tmp_path / "data" / DAYS[2] / "1200" / "data.done").touch()
-    # another number of servers and workers goes on from there
+    # another number of servers and workers resumes from there
     config.path.write_text(
         config.path.read_text().replace("servers: 2", "servers: 1").replace("workers: 2", "workers: 1")
     )

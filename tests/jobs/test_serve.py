@@ -109,9 +109,9 @@ def test_predict(exports: Exports, networks: list[Network], tmp_path: Path) -> N
     rows = lines(1030)
     text = "".join(f"{line}\n" for line in rows)
     config = write_config(tmp_path, "j", {}, runner={"model_save_path": str(exports.root)}).path
-    told = json.loads(run("predict", "-m", str(config), "--json", "-", stdin=text).stdout)
-    assert told["model"]["digest"] == digest
-    np.testing.assert_allclose(told["predictions"], exports.expected(digest, rows), atol=2e-6)
+    answer = json.loads(run("predict", "-m", str(config), "--json", "-", stdin=text).stdout)
+    assert answer["model"]["digest"] == digest
+    np.testing.assert_allclose(answer["predictions"], exports.expected(digest, rows), atol=2e-6)
     file = tmp_path / "rows.txt"
     file.write_text(text + "x\n")
     done = run("predict", "--model", str(exports.root), str(file))
