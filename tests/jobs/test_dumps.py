@@ -80,7 +80,7 @@ def test_what_cannot_be_dumped_is_refused(tmp_path: Path, kafka: dict[str, str],
     scene = Scene(tmp_path, kafka, job, runner={"need_infer_dump": True, "model_dir": str(model)})
     run = scene.start("train")
     assert run.end() == ConfigError.exit_code
-    assert "static_model.py: infer_dump_fields names nix, which the network has not" in run.output
+    assert "static_model.py: infer_dump_fields names nix, which the network lacks" in run.output
     assert not (tmp_path / "infer_dump_data").exists() and not list((tmp_path / "model").glob("*"))
 
 
