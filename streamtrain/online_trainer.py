@@ -36,6 +36,8 @@ from streamtrain.runtime.part_state import PartReporter
 
 log = logging.getLogger("streamtrain")
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="One role, server or worker, of a job's training")
@@ -46,13 +48,13 @@ def main() -> int:
     faulthandler.enable()
     _log_to_stdout()
     die_with_parent()
-    os.register_at_fork(after_in_child=die_with_parent)  # paddle forks a rendezvous server
+    os.register_at_fork(after_in_child=_begin_child)  # paddle forks a rendezvous server
     if kind == "server" and child_state.KEPT not in os.environ:
         return _keep_server()
     begin = {"endpoint": _endpoint()} if kind == "server" else {"phase": phases.STARTING}
     try:
-        with child_state.reporting(kind, index, **begin):
-            _run(load_config(arguments.config), kind, index)
+        with child_state.reporting(kind, index, **begin) as ending:
+            ending.stopped = _run(load_config(arguments.config), kind, index)
     except StreamtrainError as error:
         log.error("%s", error)
         return _leave(error.exit_code)
@@ -62,7 +64,8 @@ def main() -> int:
     return _leave(0)
 
 
-def _run(config: JobConfig, kind: str, index: int) -> None:
+def _run(config: JobConfig, kind: str, index: int) -> bool:
+    """Whether it ended at a stop, and not at the end of the stream."""
     os.environ.update({k: v for k, v in engine_environment().items() if k in FORCED or k not in os.environ})
     stop = threading.Event()
 
@@ -85,13 +88,14 @@ def _run(config: JobConfig, kind: str, index: int) -> None:
     if kind == "worker":  # paddle's import sets handlers of its own; a server ends with its launcher
         signal.signal(signal.SIGTERM, on_signal)
         signal.signal(signal.SIGINT, on_signal)
+        _keep_signals_from_this_thread()
     stream = config.stream
     exact = stream.inference_model != "none" and stream.inference_keys == "touched"
     engine = Engine(config.model_dir, config.raw, exact_delta=exact)
     if engine.is_server:
         failpoint("server.up")
         engine.serve()
-        return
+        return False
     if kind == "worker" and tuple(engine.slots) != config.slots:
         raise TrainingError(
             f"the model in {config.model_dir} has {len(engine.slots)} slots, the config says {len(config.slots)}",
@@ -115,10 +119,27 @@ def _run(config: JobConfig, kind: str, index: int) -> None:
     log.info("the model is built, joining the servers")
     engine.connect()
     log.info("joined the servers")
-    Trainer(config, properties_of(config), engine, stop, owner=owner, on_phase=on_phase).run()
-    on_phase(phases.STOPPED if stop.is_set() else phases.DONE)
-    log.info("all done")
+    trainer = Trainer(config, properties_of(config), engine, stop, owner=owner, on_phase=on_phase)
+    trainer.run()
+    on_phase(phases.STOPPED if trainer.stopped else phases.DONE)
+    log.info("stopped" if trainer.stopped else "all done")
     engine.stop()
+    return trainer.stopped
+
+
+def _keep_signals_from_this_thread() -> None:
+    """Another thread receives SIGTERM and SIGINT; Python still calls their handlers in this one.
+
+    After its last batch, train_from_dataset waits for the pushes in a sleep (usleep, `BrpcPsClient::flush`), which a
+    signal to its thread ends at once: measured, the pass's rows were lost to the checkpoint that followed.
+    """
+    threading.Thread(target=threading.Event().wait, name="signals", daemon=True).start()
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
+
+def _begin_child() -> None:
+    die_with_parent()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
 def _keep_server() -> int:

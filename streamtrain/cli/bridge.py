@@ -14,11 +14,12 @@ def command(config: ConfigOption) -> None:
     """Mirror the tree of logs into Kafka, split by split, until end_day."""
     from streamtrain.runtime.child_state import reporting
 
-    with reporting("bridge"):
-        _bridge(config)
+    with reporting("bridge") as ending:
+        ending.stopped = _bridge(config)
 
 
-def _bridge(config: Path) -> None:
+def _bridge(config: Path) -> bool:
+    """Whether it was stopped before all splits were bridged."""
     from rich.console import Console
 
     from streamtrain.checkpoint.commit import refuse_lost_topics
@@ -57,5 +58,7 @@ def _bridge(config: Path) -> None:
     refuse_lost_topics(CheckpointStore(job.model_save_path), find(admin(properties), names), names)
     bridge = Bridge(job, properties, stop=stop, on_split=on_split, on_wait=on_wait, on_state=report)
     ledger = bridge.run()
-    report(phases.STOPPED if stop.is_set() else phases.DONE)
+    stopped = ledger.next_sequence < job.schedule.total_splits
+    report(phases.STOPPED if stopped else phases.DONE)
     console.print(f"bridged: {ledger.next_sequence} of {job.schedule.total_splits} splits")
+    return stopped

@@ -42,7 +42,8 @@ Stage: TypeAlias = Literal["running", "done", "failed"]
 @dataclass(frozen=True)
 class ChildState:
     """kind: server, worker, bridge or comparison. time: of the last change, seconds since 1970. exit_code, message: of
-    the error that it failed with. phase: a worker's, see phases. endpoint: where a server listens, host:port."""
+    the error that it failed with. phase: a worker's, see phases. endpoint: where a server listens, host:port. stopped:
+    done, but at a signal, before the end of its work."""
 
     kind: str
     index: int
@@ -53,10 +54,18 @@ class ChildState:
     phase: str = ""
     endpoint: str = ""
     time: float = 0.0
+    stopped: bool = False
 
     @property
     def name(self) -> str:
         return f"{self.kind} {self.index}"
+
+
+@dataclass
+class Ending:
+    """For a child that ends well to set. stopped: see ChildState."""
+
+    stopped: bool = False
 
 
 #: A worker writes in two threads: its own, and the feed's, which reports that it waits for Kafka.
@@ -79,19 +88,20 @@ def read(folder: Path) -> list[ChildState]:
 
 
 @contextlib.contextmanager
-def reporting(kind: str, index: int = 0, **more: object) -> Iterator[None]:
+def reporting(kind: str, index: int = 0, **more: object) -> Iterator[Ending]:
     """Around all that a child does: writes running (with `more`), at its end done, or failed with the error that it
     ends with."""
     write(kind, index, "running", **more)
+    ending = Ending()
     try:
-        yield
+        yield ending
     except StreamtrainError as error:
         write(kind, index, "failed", exit_code=error.exit_code, message=str(error))
         raise
     except Exception as error:
         write(kind, index, "failed", exit_code=1, message=f"{type(error).__name__}: {error}")
         raise
-    write(kind, index, "done")
+    write(kind, index, "done", stopped=ending.stopped)
 
 
 def failure(name: str, exit_code: int, states: list[ChildState]) -> ChildFailed | None:

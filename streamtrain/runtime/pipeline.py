@@ -90,7 +90,10 @@ class BridgeProcess:
         if code is None:
             self._end_if_frozen(self._process)
             return
-        failure = child_state.failure("the bridge", code, child_state.read(self._run_dir))
+        states = child_state.read(self._run_dir)
+        failure = child_state.failure("the bridge", code, states)
+        if failure is None and any(s.stopped for s in states):  # by someone else: stop() does not come here
+            failure = ChildFailed("the bridge was stopped by a signal, before the end of the stream", 1)
         if failure is None:
             self._done = True
             return

@@ -50,6 +50,9 @@ def judge(observed: Observed, servers: int, workers: int) -> Verdict | None:
         return Verdict(False, f"{first.name}: {first.message}", first if first.exit_code in FINAL else None)
     started = [s for s in states if s.kind == "worker"]
     if len(started) == workers and all(s.state == "done" for s in started):
+        if observed.stopping is None and (stopped := [s.name for s in started if s.stopped]):
+            # Paddle's launcher sends SIGTERM to all workers when one of its processes dies.
+            return Verdict(False, f"{stopped[0]} was stopped by a signal, before the end of the stream")
         return Verdict(True)
     for state in sorted(states, key=lambda s: s.kind != "worker"):  # a server ends after its workers
         if state.state == "running" and state.pid in observed.dead:

@@ -70,12 +70,15 @@ class Trainer:
         self._saver = Saver(config, engine, self._run, self._journal)
         self._gate = Gate(config.stream.gate) if config.stream.gate is not None else None
         self._committer: Committer | None = None  # worker 0's
+        #: Whether run() has returned at a stop, of any worker, and not at the end of the stream.
+        self.stopped = False
 
     def run(self) -> None:
         """Returns after the last pass of end_day, or after a clean stop, with every trained pass saved."""
         self._phase(f"{phases.WAITING} Kafka")
         topics = wait_for_topics(self._properties, self._names, self._stop, self._phase)
         if topics is None:
+            self.stopped = True
             return
         self._check_partitions(topics)
         if self._engine.index == 0:
@@ -188,6 +191,7 @@ class Trainer:
                 flags = self._engine.all_reduce_sum(flags)
             if flags[1]:
                 log.info("stopping at the request of a signal")
+                self.stopped = True
                 return None
             if flags[0] == self._engine.workers:
                 return feed.next_pass()

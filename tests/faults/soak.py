@@ -103,7 +103,8 @@ def main() -> int:
     arguments.build.mkdir(parents=True, exist_ok=True)
     (arguments.build / "soak.json").write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps(report, indent=2))
-    return 0 if report["ok"] and not report["left_running"] and not report["wrong_exits"] else 1
+    finished = report["trained_to"] == report["wanted"]  # an exit code 0 alone does not say so
+    return 0 if report["ok"] and finished and not report["left_running"] and not report["wrong_exits"] else 1
 
 
 def soak(folder: Path, seed: int, seconds: float, servers: int, workers: int) -> dict[str, object]:
@@ -164,7 +165,9 @@ def soak(folder: Path, seed: int, seconds: float, servers: int, workers: int) ->
         "seed": seed, "minutes": seconds / 60, "servers": servers, "workers": workers, "rounds": rounds,
         "kills": sum(kills.values()), "killed": dict(kills), "passes": passes(config), "rows": found.rows,
         "keys": found.keys, "occurrences": found.occurrences, "lost": found.lost, "duplicated": found.duplicated,
-        "ok": found.ok, "left_running": left, "wrong_exits": wrong_exits,
+        "ok": found.ok, "trained_to": f"{found.day}/{found.pass_id}",
+        "wanted": str(config.schedule.pass_at(config.schedule.total_passes - 1)),
+        "left_running": left, "wrong_exits": wrong_exits,
         "seconds_to_the_next_trained_row": {"median": after[len(after) // 2], "worst": after[-1]} if after else None,
     }  # fmt: skip
 

@@ -45,6 +45,14 @@ def test_all_workers_done_is_a_good_end_whatever_the_servers_do() -> None:
     assert verdict([*SERVERS, *done], dead={100, 101}, launcher_code=-9) == Verdict(True)
 
 
+def test_a_stop_that_nobody_asked_for_is_no_good_end() -> None:
+    """Paddle's launcher sends SIGTERM to the workers when a server dies; they may end before the death is seen."""
+    ended = [role("worker", 0, "done"), role("worker", 1, "done", stopped=True)]
+    found = verdict([*SERVERS, *ended], dead={100})
+    assert found is not None and not found.done and "worker 1 was stopped by a signal" in found.reason
+    assert verdict([*SERVERS, *ended], stopping=0.1) == Verdict(True)
+
+
 def test_the_first_failure_by_time_is_the_reason() -> None:
     late = role("server", 0, "failed", exit_code=6, message="its peer was gone", time=5.0)
     first = role("worker", 1, "failed", exit_code=6, message="the disk is full", time=4.0)
