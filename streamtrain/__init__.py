@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from streamtrain.config import JobConfig, load_config
     from streamtrain.dumps import read_dump
     from streamtrain.errors import (
+        BadModel,
         BrokerUnavailable,
         CheckpointError,
         CheckpointMissing,
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
         DataError,
         DiskError,
         Fenced,
+        JobChanged,
         KafkaError,
+        NoneUsable,
+        NotAllowed,
         OtherCluster,
         PartitionsChanged,
         PeerLost,
@@ -31,6 +35,8 @@ if TYPE_CHECKING:
         TopicMismatch,
         TopicReplaced,
         TrainingError,
+        UnknownFormat,
+        Unreadable,
     )
     from streamtrain.proof.job import recount_job as recount
     from streamtrain.proof.recount import Recount
@@ -39,6 +45,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 __all__ = [
+    "BadModel",
     "BrokerUnavailable",
     "CheckpointError",
     "CheckpointMissing",
@@ -47,8 +54,11 @@ __all__ = [
     "DataError",
     "DiskError",
     "Fenced",
+    "JobChanged",
     "JobConfig",
     "KafkaError",
+    "NoneUsable",
+    "NotAllowed",
     "OtherCluster",
     "PartitionsChanged",
     "PeerLost",
@@ -60,6 +70,8 @@ __all__ = [
     "TopicMismatch",
     "TopicReplaced",
     "TrainingError",
+    "UnknownFormat",
+    "Unreadable",
     "load_config",
     "read_dump",
     "recount",

@@ -2,9 +2,13 @@
 
     StreamtrainError            1
     |- ConfigError              2   a key of config_online.yaml, or a command's argument
+    |  `- JobChanged           18   a key that is fixed for a job differs from what its checkpoint was made with
     |- DataError                3   a source file, a line, a record, a count that does not agree
+    |- UnknownFormat           15   a file or message that a newer version wrote, or something else
+    |- Unreadable              16   a file that the file system refuses to show, after retries
     |- KafkaError               4   the broker, a topic, a client
     |  |- BrokerUnavailable     4
+    |  |- NotAllowed           20   authentication, authorization or TLS: what no retry fixes
     |  |- TopicMismatch         7   a topic that is not as the job needs it
     |  |  |- TopicReplaced     10   it was deleted, or deleted and recreated
     |  |  |- PartitionsChanged 11
@@ -13,9 +17,11 @@
     |- CheckpointError          5   files under model_save_path
     |  `- StateMismatch         7   the checkpoint and Kafka disagree: nothing is touched
     |     |- CheckpointMissing 13   the group has committed one that is not on disk
-    |     `- OtherCluster      14   the checkpoint is of another Kafka cluster
+    |     |- OtherCluster      14   the checkpoint is of another Kafka cluster
+    |     `- NoneUsable        17   there are checkpoints, or a witness, and none can be loaded
     |- TrainingError            6   Paddle, or a role that died
-    |  `- PeerLost              6   a role on another machine died
+    |  |- PeerLost              6   a role on another machine died
+    |  `- BadModel             19   weights or predictions that are not finite, or out of their bounds
     |- DiskError                9   a local disk: the folder for the passes being trained
     `- ChildFailed              -   a process that this one started failed, with that one's exit code
 
@@ -49,10 +55,28 @@ class ConfigError(StreamtrainError):
     exit_code = 2
 
 
+class JobChanged(ConfigError):
+    """A key that is fixed for a job differs from what the job's newest checkpoint was made with."""
+
+    exit_code = 18
+
+
 class DataError(StreamtrainError):
     """A source file, a line, a record, a count that does not agree."""
 
     exit_code = 3
+
+
+class UnknownFormat(StreamtrainError):
+    """A file or message that a newer version wrote, or something else: not damaged, and not ours to judge."""
+
+    exit_code = 15
+
+
+class Unreadable(StreamtrainError):
+    """A file that the file system refuses to show (EIO, EACCES ..), after retries: it may well be valid."""
+
+    exit_code = 16
 
 
 class KafkaError(StreamtrainError):
@@ -63,6 +87,12 @@ class KafkaError(StreamtrainError):
 
 class BrokerUnavailable(KafkaError):
     """The broker does not answer."""
+
+
+class NotAllowed(KafkaError):
+    """The broker refuses the login, the certificate or a right: what no retry fixes."""
+
+    exit_code = 20
 
 
 class TopicMismatch(KafkaError):
@@ -119,6 +149,12 @@ class OtherCluster(StateMismatch):
     exit_code = 14
 
 
+class NoneUsable(StateMismatch):
+    """There are directories of checkpoints, or a witness, and none can be loaded."""
+
+    exit_code = 17
+
+
 class TrainingError(StreamtrainError):
     """Paddle, or a role that died."""
 
@@ -127,6 +163,12 @@ class TrainingError(StreamtrainError):
 
 class PeerLost(TrainingError):
     """A role on another machine died."""
+
+
+class BadModel(TrainingError):
+    """Weights or predictions of a pass are not finite, or out of their bounds: nothing of the pass is saved."""
+
+    exit_code = 19
 
 
 class DiskError(StreamtrainError):
@@ -144,4 +186,4 @@ class ChildFailed(StreamtrainError):
 
 
 #: Exit codes that a restart cannot fix: config, data, refusals, fenced.
-FINAL = frozenset({2, 3, 7, 8, 10, 11, 12, 13, 14})
+FINAL = frozenset({2, 3, 7, 8, *range(10, 21)})
