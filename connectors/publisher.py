@@ -11,7 +11,7 @@ import confluent_kafka as ck
 
 from streamtrain.connectors.formats import LineParser, RejectError
 from streamtrain.connectors.tree import MAX_LINE, SourceReader, Tree
-from streamtrain.contracts.marker import Marker, Range, SourceFile
+from streamtrain.contracts.marker import HEADERS, Marker, Range, SourceFile
 from streamtrain.contracts.sample import SCHEMA, encode_sample
 from streamtrain.errors import DataError, StreamtrainError
 from streamtrain.failpoints import failpoint
@@ -171,7 +171,7 @@ class Publisher:
             "empty" if work.status == "data" and not rows else work.status,
             work.topic_id, ranges, rows, rejected, tuple(files), SCHEMA.text,
         )  # fmt: skip
-        self._produce(self._names.splits, 0, marker.encode(), sink.confirmed)
+        self._produce(self._names.splits, 0, marker.encode(), sink.confirmed, HEADERS)
         self._flush(sink)
         return marker
 

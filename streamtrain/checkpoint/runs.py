@@ -8,6 +8,7 @@ a trainer that was frozen at any point and is thawed late finds its directory go
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -144,6 +145,35 @@ class Run:
             write_synced(temporary, data)
             temporary.replace(path)
             fsync(path.parent)
+
+    def replace_with_beginning(self, path: Path, size: int, more: bytes) -> None:
+        """Replaces a file by a new one: its first `size` bytes, then `more`. It need not exist when size is 0."""
+        with self.guard(path, "cannot be replaced"):
+            temporary = self.directory / f"{path.name}.new"
+            if size:
+                shutil.copyfile(path, temporary)  # by the kernel: the file may be large
+                os.truncate(temporary, size)
+            else:
+                temporary.write_bytes(b"")
+            if more:
+                with temporary.open("ab") as out:
+                    out.write(more)
+            fsync(temporary)
+            temporary.replace(path)
+            fsync(path.parent)
+
+    def set_aside(self, path: Path, to: Path) -> bool:
+        """Renames a file or directory to `to`, below the root. False when it was not there."""
+        with self.guard(path, "cannot be set aside"):
+            self.directory.stat()  # a replaced run shall move nothing
+            to.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                path.rename(to)
+            except FileNotFoundError:
+                return False
+            fsync(to.parent)
+            fsync(path.parent)
+        return True
 
     def remove(self, path: Path) -> bool:
         """Deletes a directory, for readers at once. False when it was not there."""

@@ -35,7 +35,7 @@ def _rows(config: ConfigOption, *, verify: bool) -> list[dict[str, Any]]:
                 "bytes": sum(f.bytes for f in manifest.files) if manifest else None,
                 "created": manifest.created if manifest else None,
                 "digest": checkpoint.digest,
-                "problem": problem or "",
+                "problem": str(problem or ""),
             }
         )
     return rows
@@ -95,7 +95,8 @@ def show(
 
     keys = [_feasign(text) for text in feasigns]
     checkpoint = _chosen(CheckpointStore(load_config(config).model_save_path), pass_name)
-    states = find_keys(checkpoint.path, keys)
+    files = {entry.path for entry in checkpoint.manifest.files} if checkpoint.manifest is not None else None
+    states = find_keys(checkpoint.path, keys, files)
     absent = [key for key in keys if key not in states]
     if json:
         rows = [asdict(states[key]) for key in keys if key in states]
@@ -131,9 +132,12 @@ def _chosen(store: CheckpointStore, pass_name: str) -> Checkpoint:
 
     if pass_name and not re.fullmatch(r"\d{8}/\d+", pass_name):
         raise ConfigError(f"--pass {pass_name}: it is not a pass", remedy="Name one as DAY/PASS_ID, 20240131/2.")
-    for checkpoint in reversed(store.list()):
-        if pass_name == str(checkpoint.id) or (not pass_name and checkpoint.manifest is not None):
-            return checkpoint
+    if not pass_name:
+        chosen = store.newest()
+    else:
+        chosen = next((store.read(pass_id) for pass_id in store.ids() if str(pass_id) == pass_name), None)
+    if chosen is not None:
+        return chosen
     raise CheckpointError(
         f"{store.root} has no checkpoint {pass_name}".rstrip(),
         remedy="`streamtrain checkpoints list` lists them.",

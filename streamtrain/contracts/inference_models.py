@@ -15,6 +15,7 @@ import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 
 from streamtrain.contracts import json_codec
+from streamtrain.contracts.json_codec import UnknownFormatError
 from streamtrain.contracts.manifest import FileEntry, ModelRef
 from streamtrain.schedule import PassId, Schedule
 
@@ -113,7 +114,7 @@ class ModelManifest:
 
     @classmethod
     def decode(cls, data: bytes) -> ModelManifest:
-        """Raises ValueError when it is damaged or of another format."""
+        """Raises UnknownFormatError when it is of another format, ValueError when it is damaged."""
         return json_codec.decode(_MANIFEST, data, "an inference model's manifest", format=FORMAT)
 
     def line(self, digest: str, published: float) -> DoneLine:
@@ -180,8 +181,12 @@ class DoneLine:
 
     @classmethod
     def decode(cls, text: bytes) -> DoneLine:
-        """text: without its line end. Raises ValueError saying which key is missing or wrong."""
+        """text: without its line end. Its format is 1 where it has no key `format`, as this version writes it.
+
+        Raises UnknownFormatError for a newer one, ValueError saying which key is missing or wrong.
+        """
         values = json_codec.decode_object(text, "a donefile's line")
+        json_codec.check_format(values.get("format", FORMAT), FORMAT)
         try:
             return _LINE.validate_python({**values, "text": text})
         except ValidationError as error:
@@ -193,10 +198,11 @@ _LINE = TypeAdapter(DoneLine)
 
 @dataclass(frozen=True)
 class BadLine:
-    """A line of a donefile that cannot be used: its number, from 1, and why."""
+    """A line of a donefile that cannot be used: its number, from 1, and why; unknown: it is of a newer format."""
 
     number: int
     reason: str
+    unknown: bool = False
 
 
 def decode_donefile(data: bytes) -> tuple[list[DoneLine], list[BadLine]]:
@@ -209,13 +215,16 @@ def decode_donefile(data: bytes) -> tuple[list[DoneLine], list[BadLine]]:
         try:
             lines.append(DoneLine.decode(text))
         except ValueError as error:
-            bad.append(BadLine(number, str(error)))
+            bad.append(BadLine(number, str(error), isinstance(error, UnknownFormatError)))
     return lines, bad
 
 
 def decode_valid_donefile(data: bytes) -> list[DoneLine]:
-    """The lines of a donefile that is to be written again. Raises ValueError when one of them is not valid."""
+    """The lines of a donefile that is to be written again. Raises ValueError when one of them is not valid,
+    UnknownFormatError when one is of a newer format."""
     lines, bad = decode_donefile(data)
+    if unknown := [line for line in bad if line.unknown]:
+        raise UnknownFormatError(f"line {unknown[0].number}: {unknown[0].reason}")
     if bad:
         raise ValueError(f"line {bad[0].number}: {bad[0].reason}")
     return lines

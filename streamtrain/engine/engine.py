@@ -7,7 +7,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -298,15 +298,16 @@ class Engine:
     def _count_keys(self) -> int:
         return tables.count_keys(lambda: _runtime()._worker.print_table_stat(tables.SPARSE, 0, 0))
 
-    def load(self, directory: Path, scratch: Path | None) -> int:
+    def load(self, directory: Path, scratch: Path | None, files: Collection[str] | None = None) -> int:
         """Every worker calls it, after connect(), with fresh servers, or with the servers that it was just saved from:
         Paddle keeps keys that the files lack. Returns the number of keys in the servers.
 
-        scratch: on worker 0, a directory on the same file system; None on others.
+        scratch: on worker 0, a directory on the same file system; None on others. files: the checkpoint's, by its
+        manifest; None: all that are in `directory`.
         Raises CheckpointError when files are missing or Paddle did not load them.
         """
         try:
-            return self._load(directory, scratch)
+            return self._load(directory, scratch, files)
         except (RuntimeError, ValueError, OSError) as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise CheckpointError(
@@ -314,12 +315,12 @@ class Engine:
                 remedy="A server may have failed: read log/serverlog.*.",
             ) from error
 
-    def _load(self, directory: Path, scratch: Path | None) -> int:
+    def _load(self, directory: Path, scratch: Path | None, files: Collection[str] | None) -> int:
         runtime = _runtime()
         keys = 0
         self.barrier()
         if scratch is not None:
-            with tables.paddle_layout(directory, scratch, self._table) as temporary:
+            with tables.paddle_layout(directory, scratch, self._table, files) as temporary:
                 runtime._worker.load_model(str(temporary), 0)
             keys = self._count_keys()
             self._push_dense(directory)

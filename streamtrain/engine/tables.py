@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -148,28 +148,36 @@ def _count_lines(path: Path) -> int:
 
 
 @contextmanager
-def paddle_layout(directory: Path, scratch: Path, table: TableFormat) -> Iterator[Path]:
+def paddle_layout(
+    directory: Path, scratch: Path, table: TableFormat, files: Collection[str] | None = None
+) -> Iterator[Path]:
     """A temporary directory as Paddle's load wants it: 000/ with exactly shard_num files, and 001/.
 
     scratch: where it is made, on the checkpoint's file system, for hard links: Paddle does not see symbolic
-    ones, and crashes without files.
+    ones, and crashes without files. files: the checkpoint's, below `directory`, by its manifest; None: all that are
+    there.
 
     One file too many, a .meta even, makes Paddle load nothing and say nothing.
     """
-    parts = sorted((directory / SHARD).glob("part-*.txt"))
+
+    def below(folder: str, pattern: str) -> list[Path]:
+        found = sorted((directory / folder).glob(pattern))
+        return [p for p in found if files is None or str(p.relative_to(directory)) in files]
+
+    parts = below(SHARD, "part-*.txt")
     if len(parts) != table.shard_num:
         raise CheckpointError(
             f"{directory / SHARD} has {len(parts)} part files, table_parameters' shard_num is {table.shard_num}",
             remedy="shard_num of a job must not change: restore it in the config.",
         )
-    dense = sorted((directory / DENSE_DIR).glob("part-*"))
+    dense = below(DENSE_DIR, "part-*")
     if not dense:
         raise CheckpointError(f"{directory / DENSE_DIR} has no part file")
     temporary = Path(tempfile.mkdtemp(prefix="load-", dir=scratch))
     try:
-        for folder, files in (("000", parts), ("001", dense)):
+        for folder, sources in (("000", parts), ("001", dense)):
             (temporary / folder).mkdir()
-            for file in files:
+            for file in sources:
                 link(file, temporary / folder / file.name.removesuffix(".txt"))
         yield temporary
     finally:

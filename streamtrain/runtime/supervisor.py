@@ -106,7 +106,8 @@ class Supervisor:
             self._stop.wait(pause_before_restart(fruitless))
 
     def _furthest(self) -> PassId | None:
-        return max((r.id for r in Journal(self._config.model_save_path).read()), default=None)
+        newest = Journal(self._config.model_save_path).newest()
+        return newest.id if newest is not None else None
 
     def kill(self) -> list[int]:
         """SIGKILL to the launcher and all roles, as a machine's failure would; returns their ids."""

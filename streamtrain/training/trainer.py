@@ -141,20 +141,20 @@ class Trainer:
             raise CheckpointError(f"checkpoint {pass_id} cannot be read: {checkpoint.problem}")
         log.info("last model: %s found at %s, verified, loading", pass_id, checkpoint.path)
         begin = time.monotonic()
-        keys = self._engine.load(checkpoint.path, self._run.directory if self._committer is not None else None)
+        scratch = self._run.directory if self._committer is not None else None
+        keys = self._engine.load(checkpoint.path, scratch, {entry.path for entry in manifest.files})
         if keys != manifest.keys:
             raise CheckpointError(f"{checkpoint.path}: {keys} keys were loaded, its manifest says {manifest.keys}")
         log.info("last model: %s loaded, %d keys, %.1f s", pass_id, keys, time.monotonic() - begin)
         failpoint("restore.loaded")
         self._position = Position.of_manifest(manifest, number)
         if self._gate is not None and self._committer is not None:
-            self._gate.recall((r.predict_auc, r.rows) for r in self._journal.read())
+            self._gate.recall((r.predict_auc, r.rows, r.gate) for r in self._journal.backwards())
         return manifest
 
     def _find(self, pass_id: PassId) -> Checkpoint:
-        for checkpoint in self._store.list():
-            if checkpoint.id == pass_id:
-                return checkpoint
+        if pass_id in self._store.ids():
+            return self._store.read(pass_id)
         raise CheckpointError(
             f"worker {self._engine.index} does not see checkpoint {pass_id} in {self._store.root}",
             remedy="runner.model_save_path must be shared by all workers.",

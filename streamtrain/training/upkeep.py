@@ -43,7 +43,7 @@ class Upkeep:
 
         When a damaged checkpoint was skipped, nothing is swept: it may still be repaired by hand.
         """
-        if self._keep_models and newest is not None and all(c.id <= newest.id for c in self._store.list()):
+        if self._keep_models and newest is not None and all(pass_id <= newest.id for pass_id in self._store.ids()):
             self._models.sweep(newest.models)
         self.run(newest.id if newest is not None else None)
 
