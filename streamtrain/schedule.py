@@ -10,16 +10,27 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta, timezone, tzinfo
+from zoneinfo import ZoneInfo
 
 MINUTES_A_DAY = 1440
 
 
 def parse_day(text: str) -> date:
     """`20190720` as a date. Raises ValueError for text that is not a day."""
-    if not re.fullmatch(r"\d{8}", text):
+    if not re.fullmatch("[0-9]{8}", text):
         raise ValueError(f"{text!r} is not a day of the form YYYYMMDD")
     return date(int(text[:4]), int(text[4:6]), int(text[6:]))
+
+
+def parse_zone(name: str) -> tzinfo:
+    """`Asia/Shanghai` as a time zone. Raises ValueError for a name that the time zone database lacks."""
+    if name == "UTC":
+        return timezone.utc
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:  # OSError: the name is a folder, as America, or much too long
+        raise ValueError(f"{name!r} is not a time zone such as Asia/Shanghai, Europe/Berlin or UTC") from error
 
 
 def format_day(day: date) -> str:
@@ -54,14 +65,16 @@ class PassId:
 class Schedule:
     """The splits and passes of a job.
 
-    split_interval: minutes; split_per_pass: splits; start_day, end_day: inclusive.
-    Raises ValueError when the numbers do not divide a day or the days are in the wrong order.
+    split_interval: minutes; split_per_pass: splits; start_day, end_day: inclusive. zone: name of the time zone that
+    the logs' days and HHMM are in. Raises ValueError when the numbers do not divide a day, the days are in the wrong
+    order, or there is no such zone.
     """
 
     split_interval: int
     split_per_pass: int
     start_day: str
     end_day: str
+    zone: str = "UTC"
 
     def __post_init__(self) -> None:
         if self.split_interval < 1 or MINUTES_A_DAY % self.split_interval:
@@ -70,6 +83,7 @@ class Schedule:
             raise ValueError(f"split_per_pass does not divide the {self.splits_a_day} splits of a day")
         if parse_day(self.end_day) < parse_day(self.start_day):
             raise ValueError("end_day is before start_day")
+        parse_zone(self.zone)
 
     @property
     def splits_a_day(self) -> int:
@@ -126,9 +140,15 @@ class Schedule:
         return (self.pass_index(pass_id) + 1) * self.split_per_pass - 1
 
     def ends_at(self, sequence: int) -> str:
-        """When the split with that sequence ends, ISO 8601 without a zone: the logs' own clock."""
+        """When the split with that sequence ends, ISO 8601 with the offset of the logs' time zone.
+
+        An hour that the zone's clocks show twice in a night counts as its first; one that they skip has the offset
+        from before.
+        """
         after = self.split(sequence + 1)
-        return f"{parse_day(after.day).isoformat()}T{after.time[:2]}:{after.time[2:]}:00"
+        day = parse_day(after.day)
+        at = datetime(day.year, day.month, day.day, int(after.time[:2]), int(after.time[2:]))
+        return at.replace(tzinfo=parse_zone(self.zone)).isoformat(timespec="seconds")
 
     def is_day_end(self, pass_id: PassId) -> bool:
         return pass_id.pass_id == self.passes_a_day

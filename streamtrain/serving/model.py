@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ BATCH = 1024
 
 @dataclass(frozen=True)
 class Version:
-    """Identifies a model. event_time: end of the newest split in it, ISO 8601, in the logs' own clock."""
+    """Identifies a model. event_time: end of the newest split in it, ISO 8601 with the offset of stream.timezone."""
 
     day: str
     pass_id: int
@@ -33,10 +33,12 @@ class Version:
 
     @property
     def event_timestamp(self) -> float | None:
-        """Seconds since 1970, None when it is not known; a time without an offset is this machine's local time."""
+        """Seconds since 1970, None when it is not known; a time without an offset, as versions before 0.3.0 wrote it,
+        is UTC."""
         try:
-            return datetime.fromisoformat(self.event_time or "").timestamp()
-        except ValueError:
+            time = datetime.fromisoformat(self.event_time or "")
+            return (time if time.tzinfo else time.replace(tzinfo=timezone.utc)).timestamp()
+        except (ValueError, OverflowError):
             return None
 
     def to_json(self) -> dict[str, Any]:

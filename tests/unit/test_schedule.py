@@ -47,3 +47,23 @@ def test_names_as_paddlerec_has_them() -> None:
 def test_what_does_not_divide_a_day_is_refused(bad: tuple[int, int, str, str]) -> None:
     with pytest.raises(ValueError):
         Schedule(*bad)
+
+
+@pytest.mark.parametrize(
+    ("zone", "day", "ends"),
+    [
+        ("UTC", "20240101", ["2024-01-01T12:00:00+00:00", "2024-01-02T00:00:00+00:00"]),
+        ("Asia/Shanghai", "20240101", ["2024-01-01T12:00:00+08:00", "2024-01-02T00:00:00+08:00"]),
+        ("Europe/Berlin", "20240330", ["2024-03-30T12:00:00+01:00", "2024-03-31T00:00:00+01:00"]),
+        ("Europe/Berlin", "20240331", ["2024-03-31T12:00:00+02:00", "2024-04-01T00:00:00+02:00"]),
+    ],
+)
+def test_a_split_ends_in_the_logs_time_zone(zone: str, day: str, ends: list[str]) -> None:
+    schedule = Schedule(720, 1, day, day, zone)
+    assert [schedule.ends_at(0), schedule.ends_at(1)] == ends
+
+
+@pytest.mark.parametrize("zone", ["America", "", "No/Where", "/etc/passwd", "a\0b", "+08:00"])
+def test_a_zone_that_there_is_not(zone: str) -> None:
+    with pytest.raises(ValueError, match="not a time zone"):
+        Schedule(720, 1, "20240101", "20240101", zone)

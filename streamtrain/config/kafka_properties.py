@@ -1,0 +1,56 @@
+"""The section `kafka:`: librdkafka properties, each the text that stands in the file."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from streamtrain.errors import ConfigError
+
+SECRET = re.compile(r"password|secret|token|key\.pem|passwd", re.IGNORECASE)
+#: Properties that name brokers: librdkafka wants at least one of them, and takes lists with commas.
+_BROKERS = ("bootstrap.servers", "metadata.broker.list")
+
+
+def problems(section: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong, by dotted key. section: read as written, so text, lists, mappings, None for an empty value."""
+    for key, value in section.items():
+        name = f"kafka.{key}"
+        if isinstance(value, Mapping):
+            inner = next(iter(value), "..")
+            yield f"{name}: a property is one key: write {name}.{inner} as one key, {key}.{inner}: VALUE below kafka:"
+        elif isinstance(value, list) and key not in _BROKERS:
+            yield f"{name}: a list; text is wanted"
+        elif isinstance(value, list) and not all(isinstance(v, str) and v for v in value):
+            yield f"{name}: a list of host:port is wanted, found {value!r}"
+        elif value is None or (key in _BROKERS and not (value.strip() if isinstance(value, str) else value)):
+            yield f"{name}: empty; give a value, or remove the key"
+    if section and not any(key in section for key in _BROKERS):
+        yield "kafka.bootstrap.servers: required, not given; without the section kafka: the embedded Kafka is used"
+
+
+def texts(section: Mapping[str, Any]) -> dict[str, str]:
+    """The properties, a list of brokers joined with commas; ${NAME} is left as it is."""
+    return {k: ",".join(v) if isinstance(v, list) else str(v) for k, v in section.items()}
+
+
+def masked(properties: Mapping[str, str]) -> dict[str, str]:
+    """With stars for secrets."""
+    return {k: "********" if SECRET.search(k) else v for k, v in properties.items()}
+
+
+def expanded(properties: Mapping[str, str]) -> dict[str, str]:
+    """With ${NAME} replaced by the environment's NAME. Raises ConfigError for one that is not set."""
+    return {k: _expand(v, k) for k, v in properties.items()}
+
+
+def _expand(text: str, key: str) -> str:
+    def replace(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name not in os.environ:
+            raise ConfigError(f"kafka.{key}: the environment has no {name}", remedy=f"Set {name}.")
+        return os.environ[name]
+
+    return re.sub(r"\$\{(\w+)\}", replace, text)

@@ -1,0 +1,213 @@
+"""The sections `runner:` and `stream:`, typed: every key with its type, default and bounds."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+from streamtrain.schedule import parse_day, parse_zone
+
+#: Keys of PaddleRec's runner that have no effect here: reported once, never refused.
+NO_EFFECT = frozenset(
+    {
+        "use_gpu", "shuffle_thread_num", "preload_thread_num", "reader_type", "pipe_command",
+        "dataset_debug", "prefetch", "infer_thread_num", "infer_data_dir", "fs_client", "fs_name",
+        "fs_ugi", "parse_ins_id", "parse_content", "train_reader_path", "test_data_dir",
+        "infer_reader_path", "epochs", "print_interval", "warmup_model_path", "need_prune",
+        "infer_batch_size", "use_auc", "use_xpu",
+        "infer_load_path", "infer_start_epoch", "infer_end_epoch", "geo_step", "thread_num",
+    }
+)  # fmt: skip
+
+
+#: Decimal numbers as text: what quotes around a number leave of it.
+_DECIMAL = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?")
+#: Seconds and hours that a wait can last: a year.
+_YEAR_S, _YEAR_H = 366 * 86_400, 366 * 24
+
+
+class Section(BaseModel):
+    """A number is wanted where the type says so: neither true nor 1_000 is one, nor .inf."""
+
+    model_config = ConfigDict(extra="forbid", strict=False, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_what_is_wanted(cls, value: Any, info: ValidationInfo) -> Any:
+        wanted = _types(cls.model_fields[str(info.field_name)].annotation)
+        if not wanted & {int, float} or (bool in wanted):
+            return value
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, bool) or (isinstance(item, str) and not _DECIMAL.fullmatch(item)):
+                raise ValueError("a number is wanted")
+        return value
+
+    @classmethod
+    def text_keys(cls) -> frozenset[str]:
+        """Keys whose values are text: 0123 is a name there, not a number."""
+        return frozenset(name for name, field in cls.model_fields.items() if str in _types(field.annotation))
+
+
+def _types(annotation: Any) -> set[Any]:
+    """The types that an annotation is made of: of list[int] | None, list, int and None."""
+    if get_origin(annotation) is Literal:
+        return {str}
+    inner = [kind for part in get_args(annotation) for kind in _types(part)]
+    return {annotation, *inner}
+
+
+class RunnerConfig(Section):
+    """The `runner:` section, in PaddleRec's words and with its defaults."""
+
+    model_config = ConfigDict(extra="allow")
+
+    train_data_dir: str = Field(min_length=1, description="the tree of logs, day/HHMM/files")
+    split_interval: int = Field(ge=1, le=1440, description="minutes of logs in a split; divides 1440")
+    split_per_pass: int = Field(ge=1, description="splits in a pass; divides the splits of a day")
+    start_day: str = Field(description="first day, YYYYMMDD")
+    end_day: str = Field(description="last day, YYYYMMDD, inclusive")
+    checkpoint_per_pass: int = Field(ge=1, description="passes between two checkpoints")
+    data_donefile: str = Field("", description="file that marks a finished split; empty: none")
+    data_sleep_second: float = Field(10, gt=0, le=_YEAR_S, description="seconds between two checks for a split")
+    model_save_path: str = Field(
+        "output_model",
+        min_length=1,
+        description="where checkpoints and inference models go; an fsspec URL: inference models alone, uploaded",
+    )
+    train_batch_size: int = Field(32, ge=1, le=2**31 - 1, description="rows in a batch")
+    train_thread_num: int = Field(1, ge=1, description="over 1: one worker with a warning")
+    model_dir: str | None = Field(None, description="folder of static_model.py; the config's by default")
+    sync_mode: str = Field("async", description="only async works with Paddle 3.0.0")
+    save_first_base: bool = Field(False, description="a full inference model of the empty model, before the first pass")
+    save_delta_frequency: int = Field(
+        0, ge=0, description="passes between two inference models within a day, each with a checkpoint; 0: none within"
+    )
+    need_train_dump: bool = Field(False, description="write the model's `train_dump_fields` of every row trained")
+    need_infer_dump: bool = Field(False, description="write the model's `infer_dump_fields` of every row predicted")
+    train_dump_fields_dir: str = Field(
+        "train_dump_data", min_length=1, description="folder of the train dumps; below it day/pass_id"
+    )
+    infer_dump_fields_dir: str = Field("infer_dump_data", min_length=1, description="folder of the infer dumps")
+
+    @field_validator("start_day", "end_day")
+    @classmethod
+    def _is_day(cls, value: str) -> str:
+        if not 1970 <= parse_day(value).year <= 9998:
+            raise ValueError("a day of the years 1970 to 9998 is wanted")
+        return value
+
+    @field_validator("data_donefile", mode="before")
+    @classmethod
+    def _may_be_empty(cls, value: Any) -> Any:
+        return "" if value is None else value
+
+    @field_validator("sync_mode")
+    @classmethod
+    def _is_async(cls, value: str) -> str:
+        if value != "async":
+            raise ValueError("only async works here: Paddle 3.0.0 crashes in sync mode")
+        return value
+
+
+class KeepConfig(Section):
+    """What is kept: the newest `count`, and what is younger than `hours`."""
+
+    count: int = Field(1, ge=1)
+    hours: float = Field(0, ge=0, le=100 * _YEAR_H)
+
+
+class GateConfig(Section):
+    """Bounds of a pass's predict AUC, and what happens to a pass out of bounds."""
+
+    min_auc: float | None = Field(None, ge=0, le=1, description="least predict AUC")
+    max_drop: float | None = Field(None, ge=0, le=1, description="most below the mean of the last passes within bounds")
+    passes: int = Field(10, ge=1, description="passes of that mean")
+    min_rows: int = Field(100, ge=1, description="a pass of fewer rows is within bounds: its AUC says little")
+    train: bool = Field(True, description="whether a pass out of bounds is trained")
+    export: bool = Field(False, description="whether an inference model is published after it")
+
+
+class StreamConfig(Section):
+    """The `stream:` section: keys that PaddleRec lacks."""
+
+    job: str = Field(
+        "streamtrain",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        max_length=200,
+        description="prefix of topics, group and transactional ids",
+    )
+    partitions: int = Field(2, ge=1, le=1024, description="partitions of the samples topic")
+    servers: int = Field(1, ge=1, le=1024, description="parameter servers")
+    workers: int = Field(1, ge=1, description="workers; at most `partitions`")
+    format: str = Field(
+        "feasign_slot", description="feasign_slot, multislot, or a dotted path module:function of yours"
+    )
+    slots: list[int] | None = Field(
+        None, description="the model's slots; by default 2 .. hyper_parameters.slot_num + 1"
+    )
+    unknown_slot: Literal["ignore", "reject"] = Field(
+        "ignore", description="a slot that the model lacks: drop the feature, as PaddleRec, or the line"
+    )
+    max_reject_ratio: float = Field(0.01, ge=0, le=1, description="rejected lines a split, at most")
+    missing_split: Literal["wait", "skip"] = Field("wait", description="what to do when a split is not there")
+    missing_split_grace_second: float = Field(
+        60, ge=0, le=_YEAR_S, description="seconds before a missing split is skipped"
+    )
+    changed_split: Literal["fail", "ignore", "append"] = Field(
+        "fail", description="what to do when a bridged split's files change"
+    )
+    broker_dir: str = Field(".streamtrain/kafka", min_length=1, description="folder of the embedded Kafka")
+    spool_dir: str = Field(".streamtrain/spool", min_length=1, description="folder for the passes being trained")
+    state_dir: str = Field(
+        ".streamtrain/state", min_length=1, description="folder where each part reports what it is doing"
+    )
+    checkpoint_dir: str = Field(
+        ".streamtrain/checkpoints", min_length=1, description="folder of the checkpoints when model_save_path is a URL"
+    )
+    inference_model: Literal["both", "full", "incremental", "none"] = Field(
+        "both",
+        description="what is published for serving: a full model a day with incremental ones over it, only "
+        "full ones, only incremental ones, nothing",
+    )
+    inference_keys: Literal["touched", "thresholds"] = Field(
+        "touched",
+        description="keys of an inference model: all (incremental: all that were touched), or those above "
+        "the accessor's thresholds, as PaddleRec",
+    )
+    keep_checkpoints: KeepConfig | None = Field(
+        None, description="`count`, or `{count: N, hours: H}`; by default all are kept"
+    )
+    keep_inference_models: KeepConfig | None = Field(
+        None, description="the same for inference models: a full one and the incremental ones over it go together"
+    )
+    gate: GateConfig | None = Field(None, description="bounds of the predict AUC: `min_auc`, `max_drop`; see below")
+    consistency_rows: int = Field(
+        0, ge=0, description="rows that online and offline predictions are compared on; 0: none"
+    )
+    consistency_every: int = Field(1, ge=1, description="inference models between two such comparisons")
+    consistency_tolerance: float = Field(1e-4, gt=0, description="largest difference, relative to 1 + the value")
+    timezone: str = Field(
+        "UTC",
+        description="time zone of the logs' days and HHMM, a name such as Asia/Shanghai: `event_time` has its offset",
+    )
+    max_restarts: int = Field(10, ge=0, description="restarts of the trainer without a finished pass between")
+
+    @field_validator("keep_checkpoints", "keep_inference_models", mode="before")
+    @classmethod
+    def _count_alone(cls, value: Any) -> Any:
+        return {"count": value} if isinstance(value, int) else value
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_zone(cls, value: str) -> str:
+        parse_zone(value)
+        return value
+
+    @field_validator("slots")
+    @classmethod
+    def _are_slots(cls, value: list[int] | None) -> list[int] | None:
+        if value is not None and (len(set(value)) != len(value) or any(not 2 <= s <= 65535 for s in value)):
+            raise ValueError("slots must be different numbers from 2 to 65535 (1 is the label)")
+        return value
