@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from streamtrain.contracts.paths import plain_path
 from streamtrain.contracts.table_text import RULES, SHARD, TableColumns, checkpoint_meta, state_columns
 from streamtrain.errors import CheckpointError, ConfigError
 
@@ -156,13 +157,13 @@ def paddle_layout(directory: Path, scratch: Path, table: TableFormat) -> Iterato
 
     One file too many, a .meta even, makes Paddle load nothing and say nothing.
     """
-    parts = sorted((directory / SHARD).glob("part-*.txt"))
+    parts = _plain_parts(directory / SHARD, "part-*.txt")
     if len(parts) != table.shard_num:
         raise CheckpointError(
             f"{directory / SHARD} has {len(parts)} part files, table_parameters' shard_num is {table.shard_num}",
             remedy="shard_num of a job must not change: restore it in the config.",
         )
-    dense = sorted((directory / DENSE_DIR).glob("part-*"))
+    dense = _plain_parts(directory / DENSE_DIR, "part-*")
     if not dense:
         raise CheckpointError(f"{directory / DENSE_DIR} has no part file")
     temporary = Path(tempfile.mkdtemp(prefix="load-", dir=scratch))
@@ -174,6 +175,20 @@ def paddle_layout(directory: Path, scratch: Path, table: TableFormat) -> Iterato
         yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _plain_parts(directory: Path, pattern: str) -> list[Path]:
+    """In the order of their names, which Paddle gives to a shell. Raises CheckpointError for one that is not plain."""
+    parts = sorted(directory.glob(pattern))
+    for part in parts:
+        try:
+            plain_path(part.name)
+        except ValueError as error:
+            raise CheckpointError(
+                f"{directory} has a part file that Paddle cannot be given: {error}",
+                remedy="This software writes no such name: restore the checkpoint.",
+            ) from error
+    return parts
 
 
 def link(source: Path, target: Path) -> None:
