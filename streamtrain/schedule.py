@@ -17,7 +17,7 @@ MINUTES_A_DAY = 1440
 
 def parse_day(text: str) -> date:
     """`20190720` as a date. Raises ValueError for text that is not a day."""
-    if not re.fullmatch(r"\d{8}", text):
+    if not re.fullmatch(r"[0-9]{8}", text):
         raise ValueError(f"{text!r} is not a day of the form YYYYMMDD")
     return date(int(text[:4]), int(text[4:6]), int(text[6:]))
 

@@ -17,6 +17,8 @@ from pathlib import Path
 from streamtrain.checkpoint.runs import Run, fsync, refusals, write_synced
 from streamtrain.contracts.inference_models import ModelManifest
 from streamtrain.contracts.manifest import NAME, FileEntry, Manifest, digest
+from streamtrain.contracts.paths import number_of, plain_path
+from streamtrain.errors import CheckpointError
 from streamtrain.failpoints import failpoint
 from streamtrain.files import sha256
 from streamtrain.schedule import PassId
@@ -51,8 +53,9 @@ class CheckpointStore:
         """All checkpoints, oldest first; the manifest of each is read, its files are not."""
         checkpoints = []
         for path in self.root.glob("*/*"):
-            if re.fullmatch(r"\d{8}", path.parent.name) and path.name.isdigit() and path.is_dir():
-                checkpoints.append(self._read(path, PassId(path.parent.name, int(path.name))))
+            number = number_of(path.name)
+            if re.fullmatch(r"[0-9]{8}", path.parent.name) and number is not None and path.is_dir():
+                checkpoints.append(self._read(path, PassId(path.parent.name, number)))
         return sorted(checkpoints, key=lambda c: c.id)
 
     @staticmethod
@@ -128,16 +131,26 @@ class CheckpointStore:
             lines = path.read_text().splitlines() if path.exists() else []
         for line in lines:
             columns = line.split("\t")
-            if len(columns) == 5 and columns[3].isdigit() and PassId(columns[0], int(columns[3])) < pass_id:
+            number = number_of(columns[3]) if len(columns) == 5 else None
+            if number is not None and PassId(columns[0], number) < pass_id:
                 kept.append(line)
         kept.append(f"{pass_id.day}\t{base_key}\t{self.path(pass_id)}\t{pass_id.pass_id}\t0")
         self.run.replace(path, ("\n".join(kept) + "\n").encode())
 
 
 def seal(staged: Path) -> tuple[FileEntry, ...]:
-    """fsyncs every file of a staged directory and returns their sizes and digests. Raises CheckpointError."""
+    """fsyncs every file of a staged directory and returns their sizes and digests. Raises CheckpointError, also for a
+    file whose name a reader would refuse."""
     with refusals(staged, "cannot be read back"), ThreadPoolExecutor(2) as pool:
         names = _files(staged)
+        for name in names:
+            try:
+                plain_path(name)
+            except ValueError as error:
+                raise CheckpointError(
+                    f"{staged} has a file that no checkpoint may have: {error}",
+                    remedy="Give the model's parameters such names.",
+                ) from error
         digests = pool.map(sha256, [staged / name for name in names])  # beside the disk's work
         for name in names:
             fsync(staged / name)

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from streamtrain.contracts.codec import Schema, decode, encode
+from streamtrain.contracts.codec import DecodeError, Schema, decode, encode
+from streamtrain.contracts.paths import check_day, check_time, source_path
 
 SCHEMA = Schema.named("SplitDone")
 
@@ -60,4 +61,11 @@ class Marker:
         record = decode(message, known, SCHEMA)
         record["ranges"] = tuple(Range(**r) for r in record["ranges"])
         record["files"] = tuple(SourceFile(**f) for f in record["files"])
+        try:
+            check_day(record["day"])
+            check_time(record["time"])
+            for file in record["files"]:
+                source_path(file.path)
+        except ValueError as error:
+            raise DecodeError(str(error)) from error
         return cls(**record)
