@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from streamtrain import files
+from streamtrain.contracts.paths import number_of
 from streamtrain.errors import CheckpointError, Fenced
 from streamtrain.failpoints import failpoint
 
@@ -47,7 +48,7 @@ class Run:
 
     def _directories(self) -> list[Path]:
         staging = self.root / STAGING
-        return [p for p in staging.iterdir() if p.name.isdigit()] if staging.is_dir() else []
+        return [p for p in staging.iterdir() if number_of(p.name) is not None] if staging.is_dir() else []
 
     def check_owner(self, owner: str, since: int) -> None:
         """For a run that is started again: raises Fenced when somebody else has taken over since.
@@ -89,7 +90,7 @@ class Run:
         with self.guard(own, "cannot be used"):
             cleared = []
             for other in (self.root / STAGING).iterdir():
-                if not other.name.isdigit() or _number(other) < _number(own):
+                if number_of(other.name) is None or _number(other) < _number(own):
                     aside = self.root / f"{STAGING}-cleared-{uuid.uuid4().hex}"
                     with contextlib.suppress(FileNotFoundError):  # a newer run has cleared it
                         other.rename(aside)

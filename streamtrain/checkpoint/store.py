@@ -20,7 +20,8 @@ from streamtrain.checkpoint.runs import Run, fsync, refusals, write_synced
 from streamtrain.contracts.inference_models import ModelManifest
 from streamtrain.contracts.json_codec import UnknownFormatError
 from streamtrain.contracts.manifest import NAME, FileEntry, Manifest, digest
-from streamtrain.errors import StreamtrainError, UnknownFormat, Unreadable
+from streamtrain.contracts.paths import number_of, plain_path
+from streamtrain.errors import CheckpointError, StreamtrainError, UnknownFormat, Unreadable
 from streamtrain.failpoints import failpoint
 from streamtrain.files import look, names, read_bytes, sha256
 from streamtrain.schedule import PassId
@@ -87,8 +88,9 @@ class CheckpointStore:
         """
         ids = []
         for day in names(self.root):
-            if re.fullmatch(r"\d{8}", day):
-                ids += [PassId(day, int(name)) for name in names(self.root / day) if re.fullmatch(r"[1-9]\d*", name)]
+            if re.fullmatch(r"[0-9]{8}", day):
+                numbers = map(number_of, names(self.root / day))
+                ids += [PassId(day, number) for number in numbers if number]
         return sorted(ids)
 
     def list(self) -> builtins.list[Checkpoint]:
@@ -201,15 +203,23 @@ class CheckpointStore:
 def _pass_of(line: bytes) -> PassId | None:
     """The pass of a line of donefile.txt; None for a line of another form."""
     columns = line.rstrip(b"\r\n").split(b"\t")
-    if len(columns) != 5 or not columns[3].isdigit():
-        return None
-    return PassId(columns[0].decode("utf-8", "replace"), int(columns[3]))
+    number = number_of(columns[3].decode("utf-8", "replace")) if len(columns) == 5 else None
+    return PassId(columns[0].decode("utf-8", "replace"), number) if number is not None else None
 
 
 def seal(staged: Path) -> tuple[FileEntry, ...]:
-    """fsyncs every file of a staged directory and returns their sizes and digests. Raises CheckpointError."""
+    """fsyncs every file of a staged directory and returns their sizes and digests. Raises CheckpointError, also for a
+    file whose name a reader would refuse."""
     with refusals(staged, "cannot be read back"), ThreadPoolExecutor(2) as pool:
         names = _files(staged)
+        for name in names:
+            try:
+                plain_path(name)
+            except ValueError as error:
+                raise CheckpointError(
+                    f"{staged} has a file that no checkpoint may have: {error}",
+                    remedy="Give the model's parameters such names.",
+                ) from error
         digests = pool.map(sha256, [staged / name for name in names])  # beside the disk's work
         for name in names:
             fsync(staged / name)

@@ -12,11 +12,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from streamtrain.contracts import json_codec
 from streamtrain.contracts.json_codec import UnknownFormatError
 from streamtrain.contracts.manifest import FileEntry, ModelRef
+from streamtrain.contracts.paths import Day, PassNumber, quoted
 from streamtrain.schedule import PassId, Schedule
 
 Kind = Literal["full", "incremental"]
@@ -28,6 +29,8 @@ DONEFILES: dict[Kind, str] = {"full": "base_donefile.txt", "incremental": "patch
 PROGRAM = "model/__model__"
 PARAMS = "dense/__params__"
 DELETED = "sparse/deleted.txt"
+#: Numbers that a key may have.
+MAX_WIDTH = 1 << 16
 
 
 def directory_name(pass_id: int) -> str:
@@ -36,7 +39,13 @@ def directory_name(pass_id: int) -> str:
 
 def is_directory(path: str) -> bool:
     """Whether a path below model_save_path is an inference model's."""
-    return re.fullmatch(r"\d{8}/inference_model_\d+", path) is not None
+    return re.fullmatch(r"[0-9]{8}/inference_model_[0-9]+", path) is not None
+
+
+def _check_directory(path: str) -> str:
+    if not is_directory(path):
+        raise ValueError(f"{quoted(path)} is not the directory of an inference model, day/inference_model_N")
+    return path
 
 
 @dataclass(frozen=True)
@@ -81,15 +90,15 @@ class ModelManifest:
     """manifest.json of an inference model. The fields without a default are those that serving cannot do without."""
 
     job: str = ""
-    day: str
-    pass_id: int
+    day: Day
+    pass_id: PassNumber
     kind: Kind
     base: ModelRef | None = None
     previous: ModelRef | None = None
     checkpoint: PassId | None = None
     keys: int
     deleted: int = 0
-    width: Annotated[int, Field(ge=1)]
+    width: Annotated[int, Field(ge=1, le=MAX_WIDTH)]
     feeds: Annotated[tuple[Feed, ...], Field(min_length=1)]
     target: str
     variables: tuple[str, ...] = ()
@@ -147,11 +156,11 @@ class DoneLine:
     this version does not know; empty for a new line.
     """
 
-    path: str
+    path: Annotated[str, AfterValidator(_check_directory)]
     digest: str
     published: float = 0.0
-    day: str
-    pass_id: int
+    day: Day
+    pass_id: PassNumber
     kind: Kind
     base: ModelRef | None = None
     previous: ModelRef | None = None

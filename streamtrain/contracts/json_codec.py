@@ -74,4 +74,5 @@ def first_problem(error: ValidationError) -> str:
     """`key.key: what is wrong with it`, of the first of the errors."""
     first = error.errors()[0]
     key = ".".join(map(str, first["loc"]))
-    return f"{key}: {first['msg']}" if key else str(first["msg"])
+    reason = str(first["msg"]).removeprefix("Value error, ")  # pydantic's words before those of a validator of ours
+    return f"{key}: {reason}" if key else reason

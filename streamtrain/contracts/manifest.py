@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from streamtrain.contracts import json_codec
 from streamtrain.contracts.json_codec import UnknownFormatError
+from streamtrain.contracts.paths import Day, PassNumber, PlainPath
 from streamtrain.schedule import PassId
 
 FORMAT = 1
@@ -24,7 +25,7 @@ NAME = "manifest.json"
 class FileEntry:
     """A file of a checkpoint or inference model: path below its directory, size in bytes, SHA-256 in hex."""
 
-    path: str
+    path: PlainPath
     bytes: int
     sha256: str
 
@@ -33,8 +34,8 @@ class FileEntry:
 class ModelRef:
     """An inference model: its day and pass_id (0: before the day's first pass), SHA-256 of its manifest.json."""
 
-    day: str
-    pass_id: int
+    day: Day
+    pass_id: PassNumber
     digest: str
 
 
@@ -67,8 +68,8 @@ class Manifest:
     """
 
     job: str
-    day: str
-    pass_id: int
+    day: Day
+    pass_id: PassNumber
     marker_offset: int
     offsets: dict[str, int]
     samples_topic_id: str

@@ -10,7 +10,16 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from streamtrain.contracts.codec import Schema, SchemaError, UnknownSchema, decode, encode, fingerprint_of
+from streamtrain.contracts.codec import (
+    DecodeError,
+    Schema,
+    SchemaError,
+    UnknownSchema,
+    decode,
+    encode,
+    fingerprint_of,
+)
+from streamtrain.contracts.paths import check_day, check_time, source_path
 
 SCHEMA = Schema.named("SplitDone")
 FORMAT = b"1"
@@ -74,6 +83,13 @@ class Marker:
         record = decode(message, known, SCHEMA)
         record["ranges"] = tuple(Range(**r) for r in record["ranges"])
         record["files"] = tuple(SourceFile(**f) for f in record["files"])
+        try:
+            check_day(record["day"])
+            check_time(record["time"])
+            for file in record["files"]:
+                source_path(file.path)
+        except ValueError as error:
+            raise DecodeError(str(error)) from error
         return cls(**record)
 
 

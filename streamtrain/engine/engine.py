@@ -26,9 +26,10 @@ with importing_paddle():
     from paddle.distributed.fleet.base import role_maker
     from paddle.distributed.ps.utils.public import get_the_one_recv_context, get_the_one_send_context
 
+from streamtrain.contracts.tensors import read_tensor
 from streamtrain.dumps import Dump
 from streamtrain.engine import tables
-from streamtrain.engine.model import DottedConfig, flatten, load_model
+from streamtrain.engine.model import DottedConfig, check_names, flatten, load_model
 from streamtrain.engine.serving_network import ServingNetwork, cut_out
 from streamtrain.engine.stats import PassStats
 from streamtrain.errors import CheckpointError, ConfigError, TrainingError
@@ -81,6 +82,7 @@ class Engine:
             )
         self._table = tables.TableFormat(_sparse_table(raw_config))
         self._model = load_model(model_dir, config)
+        check_names(paddle.static.default_main_program(), self._model.file)
         self._model.static.create_optimizer(_strategy(config, raw_config, self._model.static, self._table, exact_delta))
         self._program = paddle.static.default_main_program()
         self._executor: Any = None
@@ -349,7 +351,7 @@ class Engine:
         block = self._program.global_block()
         for name in self._pull_dense():
             try:
-                block.var(name).set_value(paddle.load(str(directory / name)), scope)
+                block.var(name).set_value(read_tensor((directory / name).read_bytes()), scope)
             except (OSError, ValueError) as error:
                 raise CheckpointError(f"{directory / name} cannot be loaded: {error}") from error
         _runtime()._init_all_params([scope], *self._dense_names())

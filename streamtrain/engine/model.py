@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from streamtrain.contracts.paths import plain_path
 from streamtrain.errors import ConfigError
 
 #: Ends of the names, in lower case, of the types that Paddle dumps.
@@ -104,6 +105,18 @@ def load_model(model_dir: Path, config: DottedConfig) -> Model:
     if len(auc) < 2:
         raise ConfigError(f"{file}: thread_stat_var_names lacks stat_pos and stat_neg of paddle.static.auc")
     return Model(static, feeds, slots, auc[0], auc[1], list(static.metric_list), file)
+
+
+def check_names(program: Any, file: Path) -> None:
+    """Raises ConfigError for a parameter whose name cannot be that of a checkpoint's file."""
+    for parameter in program.all_parameters():
+        try:
+            plain_path(parameter.name)
+        except ValueError as error:
+            raise ConfigError(
+                f"{file}: a parameter's name is the name of its file in a checkpoint: {error}",
+                remedy="Give it another one (paddle.ParamAttr(name=..)).",
+            ) from error
 
 
 def _name_slots(feeds: list[Any]) -> None:

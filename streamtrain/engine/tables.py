@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from streamtrain.contracts.paths import plain_path
 from streamtrain.contracts.table_text import RULES, SHARD, TableColumns, checkpoint_meta, state_columns
 from streamtrain.errors import CheckpointError, ConfigError
 
@@ -159,18 +160,13 @@ def paddle_layout(
 
     One file too many, a .meta even, makes Paddle load nothing and say nothing.
     """
-
-    def below(folder: str, pattern: str) -> list[Path]:
-        found = sorted((directory / folder).glob(pattern))
-        return [p for p in found if files is None or str(p.relative_to(directory)) in files]
-
-    parts = below(SHARD, "part-*.txt")
+    parts = _plain_parts(directory, SHARD, "part-*.txt", files)
     if len(parts) != table.shard_num:
         raise CheckpointError(
             f"{directory / SHARD} has {len(parts)} part files, table_parameters' shard_num is {table.shard_num}",
             remedy="shard_num of a job must not change: restore it in the config.",
         )
-    dense = below(DENSE_DIR, "part-*")
+    dense = _plain_parts(directory, DENSE_DIR, "part-*", files)
     if not dense:
         raise CheckpointError(f"{directory / DENSE_DIR} has no part file")
     temporary = Path(tempfile.mkdtemp(prefix="load-", dir=scratch))
@@ -182,6 +178,22 @@ def paddle_layout(
         yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _plain_parts(directory: Path, folder: str, pattern: str, files: Collection[str] | None) -> list[Path]:
+    """In the order of their names, which Paddle gives to a shell. files: see paddle_layout. Raises CheckpointError for
+    one that is not plain."""
+    parts = sorted((directory / folder).glob(pattern))
+    parts = [part for part in parts if files is None or f"{folder}/{part.name}" in files]
+    for part in parts:
+        try:
+            plain_path(part.name)
+        except ValueError as error:
+            raise CheckpointError(
+                f"{part.parent} has a part file that Paddle cannot be given: {error}",
+                remedy="This software writes no such name: restore the checkpoint.",
+            ) from error
+    return parts
 
 
 def link(source: Path, target: Path) -> None:

@@ -1,6 +1,7 @@
 """Manifests and donefiles: what is refused, with which reason; what is ignored; what is kept."""
 
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,16 @@ CHECKPOINT = json.loads((FIXTURES / "checkpoint_manifest.json").read_bytes())
 
 text = st.text(max_size=8)
 number = st.integers(0, 2**53)
-refs = st.builds(ModelRef, text, number, text)
-entries = st.lists(st.builds(FileEntry, text, number, text), max_size=3).map(tuple)
+days = st.dates(date(1000, 1, 1)).map("{:%Y%m%d}".format)
+names = st.text("abcXYZ019._@+=", min_size=1, max_size=8).filter(lambda n: n not in (".", ".."))
+files = st.lists(names, min_size=1, max_size=3).map("/".join)
+refs = st.builds(ModelRef, days, number, text)
+entries = st.lists(st.builds(FileEntry, files, number, text), max_size=3).map(tuple)
 passes = st.builds(PassId, text, number)
 auc = st.floats(0, 1) | st.none()
 models = st.builds(
     ModelManifest,
-    job=text, day=text, pass_id=number, kind=st.sampled_from(["full", "incremental"]), base=refs | st.none(),
+    job=text, day=days, pass_id=number, kind=st.sampled_from(["full", "incremental"]), base=refs | st.none(),
     previous=refs | st.none(), checkpoint=passes | st.none(), keys=number, deleted=number, width=st.integers(1, 99),
     feeds=st.lists(st.builds(Feed, st.integers(2, 65535), text), min_size=1, max_size=3).map(tuple), target=text,
     variables=st.lists(text, max_size=3).map(tuple), dense=st.lists(text, max_size=3).map(tuple),
@@ -48,7 +52,7 @@ models = st.builds(
 )  # fmt: skip
 checkpoints = st.builds(
     Manifest,
-    job=text, day=text, pass_id=number, marker_offset=number, offsets=st.dictionaries(text, number, max_size=3),
+    job=text, day=days, pass_id=number, marker_offset=number, offsets=st.dictionaries(text, number, max_size=3),
     samples_topic_id=text, splits_topic_id=text, cluster_id=text, partitions=number, rows=number, keys=number,
     metrics=st.dictionaries(text, auc, max_size=2), config_sha256=text, program=text, created=text, files=entries,
     shrinks=number, deletions=number, late_rows=number, untrained=st.lists(text, max_size=2).map(tuple),
