@@ -191,6 +191,13 @@ class Engine:
         """
         return self._model.variables(attribute, params=params)
 
+    def dense_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the parameters that the optimizer changes, without the sparse table, by name."""
+        program = self._model.feeds[0].block.program
+        block = program.global_block()
+        sparse = {op.input("W")[0] for op in block.ops if op.type == "lookup_table"}
+        return {p.name: tuple(int(n) for n in p.shape) for p in program.all_parameters() if p.name not in sparse}
+
     def global_stats(self, stats: PassStats) -> PassStats:
         """Summed over all workers."""
         both = self.all_reduce_sum(np.stack([stats.pos, stats.neg]))

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from streamtrain.contracts.paths import plain_path
-from streamtrain.contracts.table_text import RULES, SHARD, TableColumns, checkpoint_meta, state_columns
+from streamtrain.contracts.table_text import DEFAULT_ACCESSOR, DEFAULT_SHARDS, SHARD, TableColumns, checkpoint_meta
 from streamtrain.errors import CheckpointError, ConfigError
 
 SPARSE, DENSE = 0, 1  # Paddle's table ids: the one sparse table, then the dense one
@@ -37,12 +37,12 @@ class TableFormat:
 
     def __init__(self, table: Mapping[str, Any]) -> None:
         accessor = table.get("accessor") or {}
-        self.shard_num = int(table.get("shard_num", 10))
-        self.accessor = str(accessor.get("accessor_class", "SparseAccessor"))
-        dim = int(accessor.get("embedx_dim", 8))
-        self.columns = TableColumns(
-            dim, _state(accessor, "embed_sgd_param", 1), _state(accessor, "embedx_sgd_param", dim)
-        )
+        self.shard_num = int(table.get("shard_num", DEFAULT_SHARDS))
+        self.accessor = str(accessor.get("accessor_class", DEFAULT_ACCESSOR))
+        try:
+            self.columns = TableColumns.of_accessor(accessor)
+        except ValueError as error:
+            raise ConfigError(f"table_parameters: {error}", remedy="Use one of these.") from error
         self.thresholds: Mapping[str, Any] = accessor.get("ctr_accessor_param") or {}
         decay = float(self.thresholds.get("show_click_decay_rate", 0.98))
         #: Whether a shrink can take keys below embedx_threshold: the servers keep and use their embedx, which the
@@ -63,16 +63,6 @@ class TableFormat:
     def meta(self, keys: int) -> bytes:
         """The .meta beside a part file of so many keys."""
         return checkpoint_meta(self.columns, keys, self.shard_num, self.accessor).encode()
-
-
-def _state(accessor: Mapping[str, Any], key: str, dim: int) -> tuple[str, ...]:
-    """Names of the columns that the rule of `key` adds after its weights."""
-    rule = str((accessor.get(key) or {}).get("name", "SparseAdaGradSGDRule"))
-    if rule not in RULES:
-        raise ConfigError(
-            f"table_parameters: accessor.{key}.name is {rule}, which Paddle lacks", remedy=f"Use {', '.join(RULES)}."
-        )
-    return state_columns(key.partition("_")[0], rule, dim)
 
 
 def arrange_sparse(raw: Path, directory: Path, table: TableFormat, expected: int) -> None:

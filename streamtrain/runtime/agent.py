@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+from streamtrain.checkpoint.identity import IdentityCheck
 from streamtrain.config import JobConfig
 from streamtrain.errors import ChildFailed, ConfigError, PeerLost, TrainingError
 from streamtrain.runtime import child_state, launch
@@ -54,6 +55,7 @@ class Agent:
 
         Raises PeerLost when any role died or hangs, ChildFailed for an error that a restart cannot fix.
         """
+        IdentityCheck(self._config).newest()
         code, message = asyncio.run(self._round())
         if code == PeerLost.exit_code:
             raise PeerLost(message, remedy="Start this role again: all roles meet at the newest checkpoint.")

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import psutil
 
+from streamtrain.checkpoint.identity import IdentityCheck
 from streamtrain.checkpoint.journal import Journal
 from streamtrain.checkpoint.runs import Run
 from streamtrain.config import JobConfig
@@ -83,6 +84,7 @@ class Supervisor:
         Raises ChildFailed for what a restart cannot fix, TrainingError after stream.max_restarts restarts
         without a finished pass.
         """
+        IdentityCheck(self._config).newest()
         fruitless = 0
         furthest = self._furthest()
         while True:
