@@ -28,7 +28,7 @@ with importing_paddle():
 
 from streamtrain.contracts.tensors import read_tensor
 from streamtrain.dumps import Dump
-from streamtrain.engine import tables
+from streamtrain.engine import failures, soundness, tables
 from streamtrain.engine.model import DottedConfig, check_names, flatten, load_model
 from streamtrain.engine.serving_network import ServingNetwork, cut_out
 from streamtrain.engine.stats import PassStats
@@ -150,16 +150,18 @@ class Engine:
     def predict(self, dataset: Dataset, dump: Dump | None = None) -> PassStats:
         """Predicts with the model so far; the tables do not change.
 
+        Raises BadModel when a prediction is not a number, TrainingError.
+
         dump: also writes this worker's rows there. dumps.check_part checks that they are complete: Paddle reports
         neither a full disk nor variables that it cannot dump.
         """
-        with self._dumping(dataset, dump):
+        with self._dumping(dataset, dump), failures.translated("predicting"):
             self._executor.infer_from_dataset(self._program, dataset.handle, debug=False)
         return self._read_and_clear_stats()
 
     def train(self, dataset: Dataset, dump: Dump | None = None) -> PassStats:
-        """Trains once on every row; returns the predictions made on the way. dump: as in predict()."""
-        with self._dumping(dataset, dump):
+        """Trains once on every row; returns the predictions made on the way. dump, errors: as in predict()."""
+        with self._dumping(dataset, dump), failures.translated("training"):
             self._executor.train_from_dataset(self._program, dataset.handle, debug=False)
         return self._read_and_clear_stats()
 
@@ -271,7 +273,8 @@ class Engine:
     def save(self, directory: Path | None) -> Saved:
         """Every worker calls it; worker 0 writes a checkpoint's files into `directory`, which exists and is empty.
 
-        Other workers give None. Raises CheckpointError when what Paddle wrote is incomplete.
+        Other workers give None. Raises CheckpointError when what Paddle wrote is incomplete, BadModel when a number of
+        it is not finite, or out of all bounds.
         """
         runtime = _runtime()
         keys = 0
@@ -285,6 +288,7 @@ class Engine:
         with timings("paddle_values"):
             if directory is not None:
                 for name, value in self._pull_dense().items():
+                    soundness.check_dense(name, np.asarray(value))
                     self._save_variable(directory / name, value)
         with timings("checked"):
             if directory is not None and dense is not None:

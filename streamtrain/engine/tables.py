@@ -24,7 +24,8 @@ from typing import Any
 
 from streamtrain.contracts.paths import plain_path
 from streamtrain.contracts.table_text import DEFAULT_ACCESSOR, DEFAULT_SHARDS, SHARD, TableColumns, checkpoint_meta
-from streamtrain.errors import CheckpointError, ConfigError
+from streamtrain.engine.soundness import REMEDY, find_unsound, unsound_key
+from streamtrain.errors import BadModel, CheckpointError, ConfigError
 
 SPARSE, DENSE = 0, 1  # Paddle's table ids: the one sparse table, then the dense one
 DENSE_DIR = ".dense"
@@ -77,7 +78,7 @@ def arrange_sparse(raw: Path, directory: Path, table: TableFormat, expected: int
     total = 0
     for part in parts:
         name = part.name.removesuffix(".txt")
-        keys = _count_lines(part)
+        keys = _count_sound_lines(part, table)
         part.rename(shard / f"{name}.txt")
         (shard / f"{name}.meta").write_bytes(table.meta(keys))
         total += keys
@@ -114,28 +115,56 @@ class DenseCheck:
             )
         self._checks = {
             part: subprocess.Popen(
-                ["gzip", "-t", str(part)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+                ["gzip", "-dc", str(part)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
             )
             for part in parts
         }
+        #: grep reads what gzip unpacks: a number that is not finite.
+        self._searches = {
+            part: subprocess.Popen(
+                ["grep", "-c", "-i", "-E", "nan|inf"], stdin=check.stdout, stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C"},
+            )
+            for part, check in self._checks.items()
+        }  # fmt: skip
+        for check in self._checks.values():
+            if check.stdout is not None:
+                check.stdout.close()  # grep's alone, so that gzip ends when grep does
 
     def arrange(self, directory: Path) -> None:
         """Moves the files to .dense/. Raises CheckpointError when one was cut, as by a full disk: Paddle says
-        nothing then."""
+        nothing then; BadModel when a number of the optimizer's state is not finite."""
         for part, check in self._checks.items():
-            lines = check.communicate()[1].decode("utf-8", "replace").strip().splitlines()
+            unsound = int(self._searches[part].communicate()[0] or 0)
+            errors = check.stderr.read() if check.stderr is not None else b""
+            check.wait()
+            lines = errors.decode("utf-8", "replace").strip().splitlines()
             if check.returncode not in (0, 2):  # 2: a warning, of the variable GZIP
-                why = lines[-1] if lines else "gzip -t failed"
+                why = lines[-1] if lines else "gzip failed"
                 raise CheckpointError(
                     f"Paddle did not save {part.name} of the dense table completely: {why}",
                     remedy="Is the disk of runner.model_save_path full? Read log/serverlog.*.",
                 )
+            if unsound:
+                raise BadModel(
+                    f"the optimizer's state of the dense parameters has {unsound} lines with numbers that are not "
+                    "finite",
+                    remedy=REMEDY,
+                )
         self._raw.rename(directory / DENSE_DIR)
 
 
-def _count_lines(path: Path) -> int:
+def _count_sound_lines(path: Path, table: TableFormat) -> int:
+    """Raises BadModel for a key with a number that is not finite, or out of all bounds."""
+    lines, rest = 0, b""
     with path.open("rb") as file:
-        return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+        while block := file.read(1 << 20):
+            lines += block.count(b"\n")
+            text = rest + block
+            if (line := find_unsound(text)) is not None:
+                raise unsound_key(line, table.columns.names)
+            rest = text[text.rfind(b"\n") + 1 :]
+    return lines
 
 
 @contextmanager
