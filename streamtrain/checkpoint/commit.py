@@ -18,6 +18,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from streamtrain.checkpoint import rewind
 from streamtrain.checkpoint.published import PublishedModels
 from streamtrain.checkpoint.runs import Run
 from streamtrain.checkpoint.store import Checkpoint, CheckpointStore, Problem, put_manifest
@@ -36,6 +37,7 @@ from streamtrain.errors import (
 )
 from streamtrain.failpoints import failpoint
 from streamtrain.kafka.topics import JobTopics, Place, TopicNames
+from streamtrain.schedule import PassId
 
 log = logging.getLogger("streamtrain.checkpoint")
 
@@ -97,6 +99,9 @@ class Committer:
         TopicReplaced, PartitionsChanged, OtherCluster, StateMismatch when the checkpoint is of other topics;
         RetentionPassed when its offsets are no longer there.
         """
+        if (intent := rewind.interrupted(self._run.root)) is not None:
+            log.warning("a rewind to %s was interrupted: it is finished", intent.newest or "nothing")
+            rewind.finish(self._run, intent, self._settle)
         offset, text = self._offsets.witness()
         witness = self._decode(offset, text)
         chosen, skipped = self._choose()
@@ -112,9 +117,7 @@ class Committer:
         if chosen is None:
             self._refuse_to_forget(skipped)
         manifest = chosen.manifest if chosen is not None else None
-        if manifest is not None:
-            check_topics(manifest, self._topics)
-        self._check_offsets(manifest)
+        self._check(manifest)
         if chosen is not None and manifest is not None:
             if witness is None or witness.digest != chosen.digest or offset != manifest.marker_offset:
                 self._roll_forward(manifest, chosen.digest)
@@ -122,6 +125,33 @@ class Committer:
         self._models.settle(chosen.id if chosen else None, manifest.models if manifest else ())
         failpoint("restore.chosen")
         return chosen
+
+    def rewind(self, to: PassId | None) -> rewind.RewindPlan:
+        """Goes back to that checkpoint, to nothing for None: see checkpoint/rewind.py. take_over() comes first.
+
+        Raises what restore() raises for a checkpoint that is of other topics, or whose offsets are gone, with nothing
+        touched; CheckpointError when there is no such checkpoint, or it is damaged.
+        """
+        manifest = to and rewind.plan(self._run.root, to).to
+        self._check(manifest.manifest if manifest else None)
+        return rewind.finish(self._run, rewind.begin(self._run, to), self._settle)
+
+    def _settle(self, checkpoint: Checkpoint | None) -> None:
+        """The group's offsets and witness become those of the checkpoint; without one they say that there is none."""
+        if checkpoint is not None and checkpoint.manifest is not None:
+            self._fence(checkpoint.manifest, checkpoint.digest)
+            self._commit(checkpoint.manifest, checkpoint.digest)
+            return
+        for _ in range(2):
+            self._offsets.fence(self._needed(None), "")
+            if self._offsets.commit():
+                return
+        raise KafkaError("the broker aborted the commit of the rewind twice", remedy="Give the command again.")
+
+    def _check(self, manifest: Manifest | None) -> None:
+        if manifest is not None:
+            check_topics(manifest, self._topics)
+        self._check_offsets(manifest)
 
     def _decode(self, offset: int, text: str | None) -> Witness | None:
         try:
