@@ -15,19 +15,39 @@ from typing import Literal
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
 from streamtrain.config import JobConfig
+from streamtrain.connectors.changes import KNOWN, Change, changes, described
 from streamtrain.connectors.formats import line_parser
 from streamtrain.connectors.ledger import Ledger
 from streamtrain.connectors.publisher import DeliveryFailed, Publisher, Work
-from streamtrain.connectors.tree import FileState, Tree
+from streamtrain.connectors.rounds import Rounds
+from streamtrain.connectors.settling import AHEAD, Settling
+from streamtrain.connectors.transaction_clock import Overrun
+from streamtrain.connectors.tree import Listing, Tree
 from streamtrain.contracts.marker import Marker, SourceFile
-from streamtrain.errors import BrokerUnavailable, DataError, Fenced, KafkaError, TopicMismatch, TopicReplaced
-from streamtrain.files import sha256
+from streamtrain.errors import (
+    BrokerUnavailable,
+    ConfigError,
+    DataError,
+    Fenced,
+    KafkaError,
+    NotAllowed,
+    TopicMismatch,
+    TopicReplaced,
+    Unreadable,
+)
 from streamtrain.kafka import topics
 from streamtrain.kafka.clients import admin, report_waiting, wait_for_cluster
 from streamtrain.kafka.marker_log import MarkerLog
 from streamtrain.schedule import Split
 
 log = logging.getLogger("streamtrain.bridge")
+
+#: Seconds between two looks at bridged splits.
+CHECK_S = 30.0
+#: Seconds between two looks at what could not be seen, at most.
+LOOK_AGAIN_S = 60.0
+#: Bridged splits that could not be seen and are looked at in each round.
+UNSEEN = 100
 
 
 class _Doubt(Exception):
@@ -57,19 +77,25 @@ class Bridge:
         self._on_split = on_split
         self._on_wait = on_wait
         self._names = topics.TopicNames(config.stream.job)
-        self._tree = Tree(config.data_dir, config.runner.data_donefile)
+        self._tree = Tree(config.data_dir, config.runner.data_donefile, config.stream.ignore_files)
         self._parse = line_parser(
             config.stream.format, config.slots, reject_unknown=config.stream.unknown_slot == "reject"
         )
-        self._on_state = on_state
+        self._state = on_state
         self._known: int | None = None
         self._ids: topics.TopicIds | None = None
         self._next_check = 0.0
+        self._rounds = Rounds()
+        self._settling = Settling(0.0 if config.runner.data_donefile else config.stream.settle_second)
+        self._failed_looks = 0
+        self._unseen: dict[int, str] = {}
+        self._overrun: int | None = None
 
     def run(self) -> Ledger:
         """Returns when every split of the schedule is bridged, or at `stop`.
 
-        Raises DataError (a split is bad), Fenced (a newer bridge runs), TopicMismatch, KafkaError.
+        Raises DataError (a split is bad), ConfigError (a split takes longer than a transaction may), Fenced (a newer
+        bridge runs), TopicMismatch, NotAllowed, KafkaError.
         """
         self._tree.check()
         attempts = Retrying(
@@ -100,24 +126,22 @@ class Bridge:
             ids = self._ids = topics.ensure_topics(client, self._names, self._config.stream.partitions)
             self._refuse_if_replaced()
             publisher = Publisher(
-                self._properties, self._names, self._config.stream.job, self._config.stream.partitions
-            )
+                self._properties, self._names, self._config.stream.partitions,
+                topics.message_limits(client, self._names), on_rows=self._report_rows,
+            )  # fmt: skip
             ledger = self._read_log()
             self._known = len(ledger)
             log.info("bridged so far: %d splits", ledger.next_sequence)
             while not self._stop.is_set():
-                self._check_bridged(publisher, ledger, ids.samples)
-                if ledger.next_sequence >= self._config.schedule.total_splits:
+                done = ledger.next_sequence >= self._config.schedule.total_splits
+                self._check_bridged(publisher, ledger, ids.samples, last=done)
+                if done:
                     break
-                split = ledger.split(ledger.next_sequence)
-                status = self._wait_until_ready(split, lambda: self._check_bridged(publisher, ledger, ids.samples))
-                if status is not None:
-                    paths = [] if status == "skipped" else [f.path for f in self._tree.files(split)]
-                    self._publish(publisher, ledger, split, paths, ids.samples, status=status)
+                self._bridge_next(publisher, ledger, ids.samples)
             return ledger
         except (BrokerUnavailable, DeliveryFailed) as error:
             raise _Doubt(str(error)) from error
-        except (Fenced, TopicMismatch, DataError):
+        except (Fenced, TopicMismatch, NotAllowed):
             raise
         except KafkaError as error:
             raise _Doubt(str(error)) from error
@@ -135,6 +159,43 @@ class Bridge:
                 remedy="The other one continues; this one has changed nothing.",
             )
 
+    def _on_state(self, step: str) -> None:
+        """With what cannot be seen, so that status shows both."""
+        unseen = list(self._unseen.values())
+        more = f" and {len(unseen) - 1} more splits" if len(unseen) > 1 else ""
+        self._state(f"{step}; {unseen[0]}{more}" if unseen else step)
+
+    def _report_rows(self, split: Split, rows: int) -> None:
+        self._on_state(f"publishing split {split.path}, {rows} rows so far")
+
+    def _bridge_next(self, publisher: Publisher, ledger: Ledger, topic_id: str) -> None:
+        """The next split, once it is there. What cannot be seen is looked at again, without end."""
+        split = ledger.split(ledger.next_sequence)
+        while not self._stop.is_set():
+            try:
+                found = self._wait_until_ready(split, lambda: self._check_bridged(publisher, ledger, topic_id))
+                if found is not None:
+                    skipped = found == "skipped"
+                    paths = [] if isinstance(found, str) else [file.path for file in found.files]
+                    self._publish(publisher, ledger, split, paths, topic_id, status="skipped" if skipped else "data")
+                    self._settling.forget([split.sequence])
+                    self._failed_looks = 0
+                return
+            except Unreadable as error:
+                self._look_again(split, error)
+
+    def _look_again(self, split: Split, error: Unreadable) -> None:
+        """Reports the error, and waits for longer each time."""
+        pause = min(0.5 * 2.0 ** min(self._failed_looks, 20), LOOK_AGAIN_S)
+        self._failed_looks += 1
+        log.warning(
+            "split %s cannot be seen, so it waits: %s (look %d; the next one in %.1f s)",
+            split.path, error, self._failed_looks, pause,
+        )  # fmt: skip
+        self._on_state(f"looking again at split {split.path}: {error.message}")
+        self._on_wait(split, error.message, 0.0)
+        self._stop.wait(pause)
+
     def _publish(
         self,
         publisher: Publisher,
@@ -149,81 +210,145 @@ class Bridge:
     ) -> None:
         begin = time.monotonic()
         self._on_state(f"publishing split {split.path}")
-        work = Work(split, paths, topic_id, self._config.stream.max_reject_ratio, status, revision, skip or {})
-        marker = publisher.publish(self._tree, work, self._parse)
+        stream = self._config.stream
+        work = Work(
+            split, paths, topic_id, stream.max_reject_ratio, status, revision, skip or {},
+            whole_lines=stream.changed_split == "append",
+        )  # fmt: skip
+        try:
+            marker = publisher.publish(self._tree, work, self._parse)
+        except Overrun as error:
+            if error.by_work or self._overrun == split.sequence:
+                raise ConfigError(
+                    str(error),
+                    remedy="Raise kafka.transaction.timeout.ms (the broker's transaction.max.timeout.ms is its "
+                    "largest value), lower runner.split_interval in a new job, or make the parse function faster.",
+                ) from error
+            self._overrun = split.sequence
+            raise _Doubt(str(error)) from error
+        self._overrun = None
         ledger.add(marker, time.time())
         self._known = len(ledger)
         self._on_split(marker, time.monotonic() - begin)
 
-    def _wait_until_ready(self, split: Split, meanwhile: Callable[[], None]) -> Literal["data", "skipped"] | None:
-        """The status of the split's marker; None when stopped. Checks the split every data_sleep_second."""
+    def _wait_until_ready(self, split: Split, meanwhile: Callable[[], None]) -> Listing | Literal["skipped"] | None:
+        """The split's files once it is complete; None when stopped. Looks at it every data_sleep_second.
+
+        Raises Unreadable: a split that cannot be seen is not missing, and its time of grace begins anew.
+        """
         begin = time.monotonic()
-        reason = self._config.runner.data_donefile or "its directory"
+        stream = self._config.stream
         while not self._stop.is_set():
-            if self._tree.is_ready(split):
-                return "data"
-            waited = time.monotonic() - begin
-            self._on_state(f"waiting for split {split.path} (no {reason})")
-            if self._config.stream.missing_split == "skip" and waited >= self._config.stream.missing_split_grace_second:
-                log.warning("split %s is missing (no %s): skipped after %.0f s", split.path, reason, waited)
+            listing, reason = self._look(split)
+            if listing is not None and not reason:
+                return listing
+            self._failed_looks = 0
+            now = time.monotonic()
+            begin = now if listing is not None else begin
+            self._on_state(f"waiting for split {split.path} ({reason})")
+            if stream.missing_split == "skip" and listing is None and now - begin >= stream.missing_split_grace_second:
+                log.warning("split %s is missing (%s): skipped after %.0f s", split.path, reason, now - begin)
                 return "skipped"
-            self._on_wait(split, f"no {reason}", waited)
+            self._on_wait(split, reason, now - begin)
             meanwhile()
             self._stop.wait(self._config.runner.data_sleep_second)
         return None
 
-    def _check_bridged(self, publisher: Publisher, ledger: Ledger, topic_id: str) -> None:
-        """Checks whether files of bridged splits changed, as stream.changed_split says; at most twice a minute.
+    def _look(self, split: Split) -> tuple[Listing | None, str]:
+        """What the split has, and why it is not complete: '' when it is. Raises Unreadable."""
+        donefile = self._config.runner.data_donefile
+        listing = self._tree.listing(split) if self._tree.is_ready(split) else None
+        if listing is None:
+            return None, f"no {donefile or 'directory'}"
+        if self._settling.settle_s:
+            unchanged = self._settling.unchanged_s(split.sequence, listing)
+            self._look_ahead(split.sequence)
+            if unchanged < self._settling.settle_s:
+                return listing, f"it may still change: stream.settle_second = {self._settling.settle_s:g}"
+        names = [file.path for file in listing.ignored if file.path.rpartition("/")[2][0] not in "._"]
+        if names:
+            log.warning(
+                "split %s: %d files are left out by stream.ignore_files: %s",
+                split.path, len(names), ", ".join(self._tree.name(split, name) for name in names[:3]),
+            )  # fmt: skip
+        return listing, ""
+
+    def _look_ahead(self, sequence: int) -> None:
+        """The splits after this one settle meanwhile."""
+        for later in range(sequence + 1, min(sequence + 1 + AHEAD, self._config.schedule.total_splits)):
+            split = self._config.schedule.split(later)
+            try:
+                listing = self._tree.listing(split) if self._tree.is_ready(split) else None
+            except (Unreadable, DataError):
+                listing = None  # reported when it is this split's turn
+            if listing is None:
+                self._settling.forget([later])
+                return
+            self._settling.unchanged_s(later, listing)
+
+    def _check_bridged(self, publisher: Publisher, ledger: Ledger, topic_id: str, *, last: bool = False) -> None:
+        """Looks whether files of bridged splits changed, as stream.changed_split says; at most twice a minute, and not
+        at all of them each time. last: no later look follows, so at all of them.
 
         Raises DataError for a change that is not allowed.
         """
-        policy = self._config.stream.changed_split
-        if policy == "ignore" or time.monotonic() < self._next_check:
+        if self._config.stream.changed_split == "ignore" or (time.monotonic() < self._next_check and not last):
             return
-        for sequence in list(ledger.splits):
-            split = ledger.split(sequence)
-            changed = [f for f in ledger.suspects(sequence, self._tree.files(split)) if self._differs(ledger, split, f)]
-            if not changed:
-                continue
-            if policy == "fail":
-                names = ", ".join(self._tree.name(split, f.path) for f in changed[:3])
-                raise DataError(
-                    f"split {split.path} changed after it was bridged: {names}",
-                    remedy="Revert the change, or set stream.changed_split to append (new rows only) or ignore.",
-                )
-            self._append(publisher, ledger, split, changed, topic_id)
-        self._next_check = time.monotonic() + 30
+        unseen = list(self._unseen)[:UNSEEN]
+        for sequence in [*unseen, *self._rounds.next(ledger.next_sequence, all_of_them=last)]:
+            if self._stop.is_set():
+                return
+            try:
+                self._check_split(publisher, ledger, ledger.split(sequence), topic_id)
+                self._unseen.pop(sequence, None)
+            except Unreadable as error:
+                self._unseen[sequence] = f"bridged split {ledger.split(sequence).path}: {error.message}"
+        if self._unseen:
+            more = f" and {len(self._unseen) - 1} more splits" if len(self._unseen) > 1 else ""
+            log.warning("whether it changed cannot be seen: %s%s", next(iter(self._unseen.values())), more)
+        self._next_check = time.monotonic() + CHECK_S
 
-    def _differs(self, ledger: Ledger, split: Split, file: FileState) -> bool:
-        """Whether a file's bytes changed. They are compared when its size did not; an unchanged file is not compared
-        again."""
+    def _check_split(self, publisher: Publisher, ledger: Ledger, split: Split, topic_id: str) -> None:
         bridged = ledger.splits[split.sequence]
-        before = bridged.files.get(file.path)
-        if before is None or before.bytes != file.bytes:
-            return True
-        with self._tree.open(split, file.path) as raw:
-            current = sha256(raw)
-        if current == before.sha256:
-            bridged.timestamp = max(bridged.timestamp, file.modified)
-            return False
-        return True
+        listed = self._tree.files(split)
+        suspects = ledger.suspects(split.sequence, listed)
+        found = changes(self._tree, split, bridged, listed, suspects) if suspects else []
+        if not found:
+            return
+        if self._config.stream.changed_split == "fail":
+            texts = [described(self._tree, split, change) for change in found]
+            mixed = "Revert the changes" if len({remedy for _, remedy in texts}) > 1 else texts[0][1]
+            other = any(change.kind not in KNOWN for change in found)
+            raise DataError(
+                f"split {split.path} changed after it was bridged: {'; '.join(text for text, _ in texts[:3])}",
+                remedy=mixed + (", or set stream.changed_split to append (new rows only) or ignore." if other else "."),
+            )
+        self._append(publisher, ledger, split, found, topic_id)
 
-    def _append(
-        self, publisher: Publisher, ledger: Ledger, split: Split, changed: list[FileState], topic_id: str
-    ) -> None:
+    def _append(self, publisher: Publisher, ledger: Ledger, split: Split, found: list[Change], topic_id: str) -> None:
+        """New rows alone: of new files, and of plain files that grew."""
         bridged = ledger.splits[split.sequence]
-        skip = {f.path: bridged.files[f.path] for f in changed if f.path in bridged.files}
-        for path, before in skip.items():
-            grown = next(f for f in changed if f.path == path)
-            if path.endswith(".gz") or grown.bytes <= before.bytes:
+        late = []
+        for change in found:
+            text, remedy = described(self._tree, split, change)
+            if change.kind in ("rewritten", "unclear"):
                 raise DataError(
-                    f"{self._tree.name(split, path)} was rewritten after it was bridged: its rows cannot be withdrawn",
-                    remedy="Restore it; stream.changed_split: append accepts new files, and plain files that grew.",
+                    text, remedy=f"{remedy}; stream.changed_split: append takes new files, and plain files that grew."
                 )
-        log.warning("split %s: %d files are new or grew: appended", split.path, len(changed))
+            if change.kind in KNOWN:
+                log.warning("split %s: %s", split.path, text)
+                bridged.looked_at(change.file)
+            elif not change.has_whole_lines:
+                log.warning("%s: its last line has no line end and waits", self._tree.name(split, change.file.path))
+                bridged.looked_at(change.file)
+            else:
+                late.append(change)
+        if not late:
+            return
+        log.warning("split %s: %d files are new or grew: appended", split.path, len(late))
         self._publish(
-            publisher, ledger, split, [f.path for f in changed], topic_id,
-            revision=bridged.revision + 1, skip=skip,
+            publisher, ledger, split, [change.file.path for change in late], topic_id,
+            revision=bridged.revision + 1, skip={c.file.path: c.of for c in late if c.of is not None},
         )  # fmt: skip
 
 

@@ -33,6 +33,8 @@ NO_EFFECT = frozenset(
         "infer_load_path", "infer_start_epoch", "infer_end_epoch", "geo_step", "thread_num",
     }
 )  # fmt: skip
+#: Names of files that nobody reads: hidden ones, and those that a writer renames once they are complete.
+IGNORED_FILES = (".*", "_*", "*._COPYING_", "*.tmp", "*.inprogress", "*.crc")
 #: Characters that a shell does not treat as part of a word.
 SHELL = re.compile(r"[^\w./+,:@%=-]")
 SECRET = re.compile(r"password|secret|token|key\.pem|passwd", re.IGNORECASE)
@@ -131,6 +133,12 @@ class StreamConfig(BaseModel):
     missing_split_grace_second: float = Field(60, ge=0, description="seconds before a missing split is skipped")
     changed_split: Literal["fail", "ignore", "append"] = Field(
         "fail", description="what to do when a bridged split's files change"
+    )
+    ignore_files: list[str] = Field(
+        list(IGNORED_FILES), description="glob patterns of names of files and directories in a split that are left out"
+    )
+    settle_second: float = Field(
+        60, ge=0, description="seconds for which a split without a donefile must not change before it is read; 0: none"
     )
     broker_dir: str = Field(".streamtrain/kafka", description="folder of the embedded Kafka")
     spool_dir: str = Field(".streamtrain/spool", description="folder for the passes being trained")

@@ -122,6 +122,7 @@ _PRODUCER: dict[str, Any] = {
     "queue.buffering.max.kbytes": 32 * 1024,
     "queue.buffering.max.messages": 100_000,
     "message.max.bytes": 16_000_000,
+    "batch.size": 1_000_000,
 }
 _CONSUMER: dict[str, Any] = {
     "isolation.level": "read_committed",
@@ -131,6 +132,15 @@ _CONSUMER: dict[str, Any] = {
     "fetch.wait.max.ms": 100,
     "fetch.error.backoff.ms": 100,
 }
+
+
+def producer_setting(properties: Mapping[str, str], key: str) -> int:
+    """A number that a producer of these properties has. Raises ConfigError."""
+    value = properties.get(key, _PRODUCER[key])
+    try:
+        return int(value)
+    except ValueError as error:
+        raise ConfigError(f"kafka.{key}: {value!r} is not a whole number", remedy="Correct it.") from error
 
 
 def producer(properties: Mapping[str, str], transactional_id: str) -> Any:

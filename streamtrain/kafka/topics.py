@@ -196,6 +196,18 @@ def _check(client: Any, names: TopicNames, existing: dict[str, TopicInfo], count
                 )
 
 
+def message_limits(client: Any, names: TopicNames) -> dict[str, int]:
+    """max.message.bytes of each of the job's topics, by its name. Raises BrokerUnavailable, KafkaError."""
+    limits = {}
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in (names.samples, names.splits, names.rejects)]
+    for resource, future in client.describe_configs(resources, request_timeout=TIMEOUT_S).items():
+        try:
+            limits[resource.name] = int(future.result()["max.message.bytes"].value)
+        except ck.KafkaException as error:
+            raise translate(error, f"reading the settings of topic {resource.name}") from error
+    return limits
+
+
 def watermarks(consumer: Any, topic: str, partitions: Sequence[int]) -> dict[int, tuple[int, int]]:
     """(first, next) offset a partition. Raises BrokerUnavailable, KafkaError."""
     offsets = {}

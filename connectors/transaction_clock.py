@@ -1,0 +1,65 @@
+"""How long a transaction has been open, and what took so long: Kafka only says that the producer is fenced."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+
+class Overrun(Exception):
+    """The transaction was open for longer than kafka.transaction.timeout.ms, when Kafka aborts it.
+
+    by_work: reading and parsing took most of that time, so a second try ends like the first. Otherwise the process
+    stood still, or waited for Kafka.
+    """
+
+    def __init__(self, message: str, *, by_work: bool) -> None:
+        super().__init__(message)
+        self.by_work = by_work
+
+
+class TransactionClock:
+    """Measures from its creation on. tick() at each step of the work; `with waiting():` around waits for Kafka."""
+
+    def __init__(self, timeout_s: float, now: Callable[[], float] = time.monotonic) -> None:
+        self._timeout_s = timeout_s
+        self._now = now
+        self._begin = self._last = now()
+        self._waited = 0.0
+        self._longest = 0.0
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds."""
+        return self._now() - self._begin
+
+    def tick(self) -> None:
+        now = self._now()
+        self._longest = max(self._longest, now - self._last)
+        self._last = now
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        self.tick()
+        begin = self._last
+        try:
+            yield
+        finally:
+            self._last = self._now()
+            self._waited += self._last - begin
+
+    def check(self, what: str) -> None:
+        """Raises Overrun when the time is over. what: how far the work is."""
+        if self.elapsed <= self._timeout_s:
+            return
+        self.tick()
+        elapsed = self.elapsed
+        # one step that takes most of the time is a process that was stopped, or a single line
+        still = self._longest if self._longest > self._timeout_s / 2 else 0.0
+        by_work = (elapsed - self._waited - still) * 2 > elapsed
+        raise Overrun(
+            f"{what} after {elapsed:.0f} s, of which {self._waited:.0f} s were spent waiting for Kafka: longer than "
+            f"kafka.transaction.timeout.ms ({self._timeout_s * 1000:.0f}) allows",
+            by_work=by_work,
+        )
