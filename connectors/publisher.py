@@ -122,7 +122,8 @@ class Publisher:
         # a batch of small rows must fit as well: then only a row that is too large by itself is refused
         batch = min(producer_setting(properties, "batch.size"), *limits.values())
         self._producer: Any = producer({**properties, "batch.size": str(batch)}, f"{names.job}.bridge")
-        self._what = f"publishing to {names.samples}"
+        self._what = f"publishing to {names.samples} (transactional id {names.job}.bridge)"
+        self._right = f"Write on topic {names.samples}, {names.splits} or {names.rejects}"
         self._clock = TransactionClock(self._timeout_s)
         self._reported = 0.0
         try:
@@ -181,8 +182,8 @@ class Publisher:
             try:
                 self._producer.abort_transaction(10)
             except ck.KafkaException as real:
-                return translate(real, self._what)
-        return translate(error, self._what)
+                return translate(real, self._what, self._right)
+        return translate(error, self._what, self._right)
 
     def _send(self, tree: Tree, work: Work, parse: LineParser) -> Marker:
         split = work.split
@@ -337,7 +338,8 @@ class Publisher:
                 raise self._too_large(sink.failed_message, work)
             # after a fatal error the messages only say "purged": the producer has the reason, such as being fenced
             self._call(self._producer.abort_transaction, 10)
-            raise translate(sink.failed, self._what)
+            topic = sink.failed_message.topic()
+            raise translate(sink.failed, self._what, f"Write on topic {topic}")
         if left:
             raise DeliveryFailed(f"{left} messages were not confirmed within 60 s")
 

@@ -92,7 +92,10 @@ def _column(values: Any, what: str, least: int, most: int) -> npt.NDArray[np.uin
         if values.ndim != 1:
             raise RejectError(f"the parse function's {what}s are an array of {values.ndim} dimensions, not of one")
         values = values.tolist()
-    numbers = list(values)
+    try:
+        numbers = list(values)
+    except TypeError as error:
+        raise RejectError(f"the parse function's {what}s are {_shown(values)}, not a list of numbers") from error
     if not set(map(type, numbers)) <= {int}:
         numbers = [_whole(value, f"a {what}") for value in numbers]
     if numbers and not (least <= min(numbers) and max(numbers) <= most):
