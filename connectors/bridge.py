@@ -15,19 +15,18 @@ from typing import Literal
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
 from streamtrain.config import JobConfig
-from streamtrain.connectors.changes import KNOWN, Change, changes, described
+from streamtrain.connectors.delivery import DeliveryFailed
 from streamtrain.connectors.formats import line_parser
+from streamtrain.connectors.late_files import LateFiles
 from streamtrain.connectors.ledger import Ledger
-from streamtrain.connectors.publisher import DeliveryFailed, Publisher, Work
-from streamtrain.connectors.rounds import Rounds
-from streamtrain.connectors.settling import AHEAD, Settling
+from streamtrain.connectors.lookout import Lookout
+from streamtrain.connectors.publisher import Publisher, Work
 from streamtrain.connectors.transaction_clock import Overrun
 from streamtrain.connectors.tree import Listing, Tree
 from streamtrain.contracts.marker import Marker, SourceFile
 from streamtrain.errors import (
     BrokerUnavailable,
     ConfigError,
-    DataError,
     Fenced,
     KafkaError,
     NotAllowed,
@@ -42,12 +41,8 @@ from streamtrain.schedule import Split
 
 log = logging.getLogger("streamtrain.bridge")
 
-#: Seconds between two looks at bridged splits.
-CHECK_S = 30.0
 #: Seconds between two looks at what could not be seen, at most.
 LOOK_AGAIN_S = 60.0
-#: Bridged splits that could not be seen and are looked at in each round.
-UNSEEN = 100
 
 
 class _Doubt(Exception):
@@ -84,11 +79,9 @@ class Bridge:
         self._state = on_state
         self._known: int | None = None
         self._ids: topics.TopicIds | None = None
-        self._next_check = 0.0
-        self._rounds = Rounds()
-        self._settling = Settling(0.0 if config.runner.data_donefile else config.stream.settle_second)
+        self._lookout = Lookout(config, self._tree)
+        self._late_files = LateFiles(config, self._tree, self._stop)
         self._failed_looks = 0
-        self._unseen: dict[int, str] = {}
         self._overrun: int | None = None
 
     def run(self) -> Ledger:
@@ -162,7 +155,7 @@ class Bridge:
 
     def _on_state(self, step: str) -> None:
         """With what cannot be seen, so that status shows both."""
-        unseen = list(self._unseen.values())
+        unseen = list(self._late_files.unseen.values())
         more = f" and {len(unseen) - 1} more splits" if len(unseen) > 1 else ""
         self._state(f"{step}; {unseen[0]}{more}" if unseen else step)
 
@@ -179,11 +172,16 @@ class Bridge:
                     skipped = found == "skipped"
                     paths = [] if isinstance(found, str) else [file.path for file in found.files]
                     self._publish(publisher, ledger, split, paths, topic_id, status="skipped" if skipped else "data")
-                    self._settling.forget([split.sequence])
                     self._failed_looks = 0
                 return
             except Unreadable as error:
                 self._look_again(split, error)
+
+    def _check_bridged(self, publisher: Publisher, ledger: Ledger, topic_id: str, *, last: bool = False) -> None:
+        def publish(split: Split, paths: list[str], revision: int, skip: Mapping[str, SourceFile]) -> None:
+            self._publish(publisher, ledger, split, paths, topic_id, revision=revision, skip=skip)
+
+        self._late_files.check(ledger, publish, last=last)
 
     def _look_again(self, split: Split, error: Unreadable) -> None:
         """Reports the error, and waits for longer each time."""
@@ -219,7 +217,8 @@ class Bridge:
         try:
             marker = publisher.publish(self._tree, work, self._parse)
         except Overrun as error:
-            if error.by_work or self._overrun == split.sequence:
+            again = self._overrun == split.sequence and error.cause == "still"
+            if error.cause == "work" or again:
                 raise ConfigError(
                     str(error),
                     remedy="Raise kafka.transaction.timeout.ms (the broker's transaction.max.timeout.ms is its "
@@ -240,7 +239,7 @@ class Bridge:
         begin = time.monotonic()
         stream = self._config.stream
         while not self._stop.is_set():
-            listing, reason = self._look(split)
+            listing, reason = self._lookout.look(split)
             if listing is not None and not reason:
                 return listing
             self._failed_looks = 0
@@ -254,103 +253,6 @@ class Bridge:
             meanwhile()
             self._stop.wait(self._config.runner.data_sleep_second)
         return None
-
-    def _look(self, split: Split) -> tuple[Listing | None, str]:
-        """What the split has, and why it is not complete: '' when it is. Raises Unreadable."""
-        donefile = self._config.runner.data_donefile
-        listing = self._tree.listing(split) if self._tree.is_ready(split) else None
-        if listing is None:
-            return None, f"no {donefile or 'directory'}"
-        if self._settling.settle_s:
-            unchanged = self._settling.unchanged_s(split.sequence, listing)
-            self._look_ahead(split.sequence)
-            if unchanged < self._settling.settle_s:
-                return listing, f"it may still change: stream.settle_second = {self._settling.settle_s:g}"
-        names = [file.path for file in listing.ignored if file.path.rpartition("/")[2][0] not in "._"]
-        if names:
-            log.warning(
-                "split %s: %d files are left out by stream.ignore_files: %s",
-                split.path, len(names), ", ".join(self._tree.name(split, name) for name in names[:3]),
-            )  # fmt: skip
-        return listing, ""
-
-    def _look_ahead(self, sequence: int) -> None:
-        """The splits after this one settle meanwhile."""
-        for later in range(sequence + 1, min(sequence + 1 + AHEAD, self._config.schedule.total_splits)):
-            split = self._config.schedule.split(later)
-            try:
-                listing = self._tree.listing(split) if self._tree.is_ready(split) else None
-            except (Unreadable, DataError):
-                listing = None  # reported when it is this split's turn
-            if listing is None:
-                self._settling.forget([later])
-                return
-            self._settling.unchanged_s(later, listing)
-
-    def _check_bridged(self, publisher: Publisher, ledger: Ledger, topic_id: str, *, last: bool = False) -> None:
-        """Looks whether files of bridged splits changed, as stream.changed_split says; at most twice a minute, and not
-        at all of them each time. last: no later look follows, so at all of them.
-
-        Raises DataError for a change that is not allowed.
-        """
-        if self._config.stream.changed_split == "ignore" or (time.monotonic() < self._next_check and not last):
-            return
-        unseen = list(self._unseen)[:UNSEEN]
-        for sequence in [*unseen, *self._rounds.next(ledger.next_sequence, all_of_them=last)]:
-            if self._stop.is_set():
-                return
-            try:
-                self._check_split(publisher, ledger, ledger.split(sequence), topic_id)
-                self._unseen.pop(sequence, None)
-            except Unreadable as error:
-                self._unseen[sequence] = f"bridged split {ledger.split(sequence).path}: {error.message}"
-        if self._unseen:
-            more = f" and {len(self._unseen) - 1} more splits" if len(self._unseen) > 1 else ""
-            log.warning("whether it changed cannot be seen: %s%s", next(iter(self._unseen.values())), more)
-        self._next_check = time.monotonic() + CHECK_S
-
-    def _check_split(self, publisher: Publisher, ledger: Ledger, split: Split, topic_id: str) -> None:
-        bridged = ledger.splits[split.sequence]
-        listed = self._tree.files(split)
-        suspects = ledger.suspects(split.sequence, listed)
-        found = changes(self._tree, split, bridged, listed, suspects) if suspects else []
-        if not found:
-            return
-        if self._config.stream.changed_split == "fail":
-            texts = [described(self._tree, split, change) for change in found]
-            mixed = "Revert the changes" if len({remedy for _, remedy in texts}) > 1 else texts[0][1]
-            other = any(change.kind not in KNOWN for change in found)
-            raise DataError(
-                f"split {split.path} changed after it was bridged: {'; '.join(text for text, _ in texts[:3])}",
-                remedy=mixed + (", or set stream.changed_split to append (new rows only) or ignore." if other else "."),
-            )
-        self._append(publisher, ledger, split, found, topic_id)
-
-    def _append(self, publisher: Publisher, ledger: Ledger, split: Split, found: list[Change], topic_id: str) -> None:
-        """New rows alone: of new files, and of plain files that grew."""
-        bridged = ledger.splits[split.sequence]
-        late = []
-        for change in found:
-            text, remedy = described(self._tree, split, change)
-            if change.kind in ("rewritten", "unclear"):
-                raise DataError(
-                    text, remedy=f"{remedy}; stream.changed_split: append takes new files, and plain files that grew."
-                )
-            if change.kind in KNOWN:
-                log.warning("split %s: %s", split.path, text)
-                bridged.looked_at(change.file)
-            elif not change.has_whole_lines:
-                log.warning("%s: its last line has no line end and waits", self._tree.name(split, change.file.path))
-                bridged.looked_at(change.file)
-            else:
-                late.append(change)
-        if not late:
-            return
-        log.warning("split %s: %d files are new or grew: appended", split.path, len(late))
-        self._publish(
-            publisher, ledger, split, [change.file.path for change in late], topic_id,
-            revision=bridged.revision + 1, skip={c.file.path: c.of for c in late if c.of is not None},
-        )  # fmt: skip
 
 
 def _log_doubt(state: RetryCallState) -> None:

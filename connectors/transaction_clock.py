@@ -5,18 +5,21 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from typing import Literal
+
+Cause = Literal["work", "kafka", "still"]
 
 
 class Overrun(Exception):
     """The transaction was open for longer than kafka.transaction.timeout.ms, when Kafka aborts it.
 
-    by_work: reading and parsing took most of that time, so a second try ends like the first. Otherwise the process
-    stood still, or waited for Kafka.
+    cause: what took most of that time. work: reading and parsing, so a second try ends like the first; kafka: waiting
+    for it; still: one step alone, a process that was stopped or a single line.
     """
 
-    def __init__(self, message: str, *, by_work: bool) -> None:
+    def __init__(self, message: str, cause: Cause) -> None:
         super().__init__(message)
-        self.by_work = by_work
+        self.cause = cause
 
 
 class TransactionClock:
@@ -55,11 +58,10 @@ class TransactionClock:
             return
         self.tick()
         elapsed = self.elapsed
-        # one step that takes most of the time is a process that was stopped, or a single line
         still = self._longest if self._longest > self._timeout_s / 2 else 0.0
-        by_work = (elapsed - self._waited - still) * 2 > elapsed
+        times: dict[Cause, float] = {"work": elapsed - self._waited - still, "kafka": self._waited, "still": still}
         raise Overrun(
             f"{what} after {elapsed:.0f} s, of which {self._waited:.0f} s were spent waiting for Kafka: longer than "
             f"kafka.transaction.timeout.ms ({self._timeout_s * 1000:.0f}) allows",
-            by_work=by_work,
+            max(times, key=lambda cause: times[cause]),
         )

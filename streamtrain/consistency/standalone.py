@@ -80,7 +80,7 @@ def sample_lines(config: JobConfig, checkpoint: Checkpoint, rows: int) -> Iterat
             with tree.open(split, file.path) as raw:
                 for line_number, line in enumerate(SourceReader(raw, name).lines(), 1):
                     content = parse.content(line)
-                    if not content or len(content) > MAX_LINE:
+                    if not content or len(line) > MAX_LINE:
                         continue
                     try:
                         row = parse(content)

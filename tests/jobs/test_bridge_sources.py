@@ -249,13 +249,13 @@ def test_a_row_above_the_topics_limit_is_named(tmp_path: Path, kafka: dict[str, 
     topics.ensure_topics(client, names, 2)
     set_topic(client, names.samples, "max.message.bytes", "20000")
     write_split(tmp_path / "data", SPLIT, rows(2000))  # a batch of them would be larger
-    write_split(tmp_path / "data", SPLIT, ["", big_row(9000)], file="part-1")
+    write_split(tmp_path / "data", SPLIT, ["", big_row(9000), *rows(30_000)], file="part-1")
     with pytest.raises(DataError, match=r"file part-1, line 2: its row of \d+ bytes .* max.message.bytes is 20000"):
         Bridge(config, config.kafka()).run()
     assert markers(config) == []
     set_topic(client, names.samples, "max.message.bytes", "1000000")
     Bridge(config, config.kafka()).run()
-    assert [(m.rows, m.rejected) for m in markers(config)] == [(2001, 0)]
+    assert [(m.rows, m.rejected) for m in markers(config)] == [(32_001, 0)]
 
 
 def test_a_split_that_takes_longer_than_a_transaction_may(tmp_path: Path, kafka: dict[str, str], job: str) -> None:

@@ -32,11 +32,11 @@ def test_within_the_time_nothing_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("steps", "waits", "by_work"),
-    [([1.0] * 11, [], True), ([0.1] * 10, [10.0], False), ([0.1, 30.0], [], False), ([2.0] * 5, [1.0], True)],
+    ("steps", "waits", "cause"),
+    [([1.0] * 11, [], "work"), ([0.1] * 10, [10.0], "kafka"), ([0.1, 30.0], [], "still"), ([2.0] * 5, [1.0], "work")],
     ids=["slow lines", "Kafka was away", "the process was stopped", "a little of both"],
 )
-def test_the_cause_is_told(steps: list[float], waits: list[float], by_work: bool) -> None:
+def test_the_cause_is_told(steps: list[float], waits: list[float], cause: str) -> None:
     error = overrun(steps, waits)
-    assert error is not None and error.by_work is by_work
+    assert error is not None and error.cause == cause
     assert "kafka.transaction.timeout.ms (10000)" in str(error)
