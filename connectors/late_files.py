@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import TypeAlias
 
 from streamtrain.config import JobConfig
@@ -48,7 +49,7 @@ class LateFiles:
         if self._policy == "ignore" or (time.monotonic() < self._next_check and not last):
             return
         unseen = list(self.unseen)[:UNSEEN]
-        for sequence in [*unseen, *self._rounds.next(ledger.next_sequence, all_of_them=last)]:
+        for sequence in chain(unseen, self._rounds.next(ledger.next_sequence, all_of_them=last)):
             if self._stop.is_set():
                 return
             try:
