@@ -175,6 +175,16 @@ class StreamConfig(BaseModel):
     def _count_alone(cls, value: Any) -> Any:
         return {"count": value} if isinstance(value, int) else value
 
+    @field_validator("ignore_files")
+    @classmethod
+    def _are_names(cls, value: list[str]) -> list[str]:
+        for pattern in value:
+            if not pattern or "/" in pattern:
+                raise ValueError(
+                    f"{pattern!r} matches no name: a pattern is for a file's or directory's name, not a path"
+                )
+        return value
+
     @field_validator("slots")
     @classmethod
     def _are_slots(cls, value: list[int] | None) -> list[int] | None:
