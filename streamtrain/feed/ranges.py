@@ -138,6 +138,8 @@ class RangeReader:
         code = error.code()
         if code in (ck.KafkaError._TRANSPORT, ck.KafkaError._ALL_BROKERS_DOWN):
             return  # librdkafka reconnects by itself
+        if code == ck.KafkaError.GROUP_AUTHORIZATION_FAILED:
+            return  # librdkafka asks for the group's coordinator; reading assigned partitions needs no group
         if code in (ck.KafkaError._AUTO_OFFSET_RESET, ck.KafkaError.OFFSET_OUT_OF_RANGE):
             raise RetentionPassed(
                 f"topic {self._topic} no longer has an offset that is needed ({error.str()})",
@@ -150,7 +152,7 @@ class RangeReader:
             )
         if code in UNKNOWN_CODES:
             return  # the broker is away, or was: the client asks for the topic again
-        raise translate(error, f"reading {self._topic}")
+        raise translate(error, f"reading {self._topic}", f"Read on topic {self._topic}")
 
 
 class _Progress:

@@ -96,6 +96,8 @@ class MarkerLog:
                     f"topic {self._topic}: the marker log no longer has the offset asked for ({error.str()})",
                     remedy="It was deleted or cut: restore it, or start a new job (stream.job).",
                 )
+            if code == ck.KafkaError.GROUP_AUTHORIZATION_FAILED:
+                return None  # librdkafka asks for the group's coordinator; reading assigned partitions needs no group
             if code in (ck.KafkaError._TRANSPORT, ck.KafkaError._ALL_BROKERS_DOWN):
                 self._away_since = self._away_since or time.monotonic()
                 return None  # librdkafka reconnects by itself
@@ -103,7 +105,7 @@ class MarkerLog:
                 raise self._gone(error)
             if code in UNKNOWN_CODES:
                 return None
-            raise translate(error, f"reading {self._topic}")
+            raise translate(error, f"reading {self._topic}", f"Read on topic {self._topic}")
         place = f"topic {self._topic}, partition 0, offset {message.offset()}"
         try:
             marker = Marker.decode(message.value() or b"", headers=message.headers() or ())

@@ -33,7 +33,7 @@ def test_recount_sees_it(
 ) -> None:
     monkeypatch.setenv("STREAMTRAIN_TEST_MUTANT", mutant)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(MUTANTS), str(ROOT)]))
-    scene = Scene(tmp_path, kafka, job, stream={"changed_split": "append"})
+    scene = Scene(tmp_path, kafka, job, stream={"changed_split": "append", "settle_second": 0})
     scene.start("bridge").finish()
     for seed in (70, 71):  # two revisions of the first split
         grow(scene, seed)
