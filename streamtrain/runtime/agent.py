@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from streamtrain.config import JobConfig
 from streamtrain.errors import ChildFailed, ConfigError, PeerLost, TrainingError
-from streamtrain.runtime import child_state, launch
+from streamtrain.runtime import child_state, exposure, launch
 from streamtrain.runtime.channel import Channel
 from streamtrain.runtime.child_state import ChildState
 from streamtrain.runtime.hang_detector import RoleSample
@@ -66,6 +66,7 @@ class Agent:
 
         Raises PeerLost when any role died or hangs, ChildFailed for an error that a restart cannot fix.
         """
+        exposure.warn_of_servers(self._addresses.hosts)
         code, message = asyncio.run(self._round())
         if code == PeerLost.exit_code:
             raise PeerLost(message, remedy="Start this role again: all roles meet at the newest checkpoint.")
