@@ -20,6 +20,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from streamtrain.errors import ConfigError
+from streamtrain.masking import MASK, is_secret, mask_value
 from streamtrain.schedule import Schedule, parse_day
 
 #: Keys of PaddleRec's runner that have no effect here: reported once, never refused.
@@ -35,7 +36,6 @@ NO_EFFECT = frozenset(
 )  # fmt: skip
 #: Characters that a shell does not treat as part of a word.
 SHELL = re.compile(r"[^\w./+,:@%=-]")
-SECRET = re.compile(r"password|secret|token|key\.pem|passwd", re.IGNORECASE)
 
 
 class RunnerConfig(BaseModel):
@@ -376,14 +376,20 @@ class JobConfig:
 
     def masked(self) -> dict[str, Any]:
         """The config as understood, defaults filled in and secrets masked."""
-        kafka = {k: "********" if SECRET.search(k) else v for k, v in (self._kafka or {}).items()}
-        return {
-            "runner": {k: v for k, v in self.runner.model_dump().items() if k not in NO_EFFECT},
-            "stream": self.stream.model_dump(),
-            "kafka": kafka or "embedded",
-            "hyper_parameters": self.raw.get("hyper_parameters") or {},
-            "table_parameters": self.raw.get("table_parameters") or {},
-        }
+        shown: dict[str, Any] = mask_value(
+            {
+                "runner": {k: v for k, v in self.runner.model_dump().items() if k not in NO_EFFECT},
+                "stream": self.stream.model_dump(),
+                "kafka": self._kafka or "embedded",
+                "hyper_parameters": self.raw.get("hyper_parameters") or {},
+                "table_parameters": self.raw.get("table_parameters") or {},
+            }
+        )
+        return (
+            {**shown, "kafka": {k: MASK if is_secret(k) else v for k, v in shown["kafka"].items()}}
+            if self._kafka
+            else shown
+        )
 
 
 def _dump_dirs(runner: RunnerConfig) -> dict[str, str]:

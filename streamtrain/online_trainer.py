@@ -30,6 +30,7 @@ from streamtrain.contracts import phases
 from streamtrain.engine.environment import FORCED, engine_environment
 from streamtrain.errors import StreamtrainError, TrainingError
 from streamtrain.failpoints import failpoint
+from streamtrain.masking import MaskingFormatter
 from streamtrain.processes import die_with_parent
 from streamtrain.runtime import child_state, handover
 from streamtrain.runtime.part_state import PartReporter
@@ -176,7 +177,7 @@ def _is_worker(process: psutil.Process) -> bool:
 def _log_to_stdout() -> None:
     """On the package's own logger: paddle's import sets the root's level to WARNING."""
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(MaskingFormatter())
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False

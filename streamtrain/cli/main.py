@@ -26,6 +26,7 @@ from streamtrain.cli import (
     train,
 )
 from streamtrain.errors import StreamtrainError
+from streamtrain.masking import show_no_secrets
 
 app = typer.Typer(
     name="streamtrain",
@@ -64,8 +65,8 @@ def _options(
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.INFO if verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    show_no_secrets()
 
 
 def main() -> None:

@@ -80,12 +80,15 @@ def command(
 
 def _one_role(job: JobConfig, role: Role, index: int, servers_at: str, workers_at: str, listen: str) -> None:
     """Its log is this process's output, as of any container."""
+    from streamtrain.masking import show_no_secrets
     from streamtrain.runtime.agent import Agent
     from streamtrain.runtime.rendezvous import Addresses
 
     addresses = Addresses.parse(servers_at, workers_at)
     logging.basicConfig(
-        stream=sys.stdout, force=True, level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )  # fmt: skip
+        stream=sys.stdout,
+        force=True,
+        level=logging.INFO,
+    )
+    show_no_secrets()
     Agent(job, "server" if role is Role.server else "worker", index, addresses, listen).run()
