@@ -15,7 +15,7 @@ from typing import Literal
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
 from streamtrain.config import JobConfig
-from streamtrain.connectors.formats import line_parser
+from streamtrain.connectors.formats import LineParser, Row, line_parser
 from streamtrain.connectors.ledger import Ledger
 from streamtrain.connectors.publisher import DeliveryFailed, Publisher, Work
 from streamtrain.connectors.tree import FileState, Tree
@@ -38,7 +38,7 @@ class Bridge:
     """Bridges `config`'s tree into the cluster at `properties` until end_day, or until `stop` is set.
 
     on_split(marker, seconds) is called after each commit, on_wait(split, reason, seconds) while waiting, on_state(step)
-    at each step.
+    at each step, on_row() before each row, as a sign of life.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class Bridge:
         on_split: Callable[[Marker, float], None] = lambda _marker, _seconds: None,
         on_wait: Callable[[Split, str, float], None] = lambda _split, _reason, _seconds: None,
         on_state: Callable[[str], None] = lambda _step: None,
+        on_row: Callable[[], None] | None = None,
     ) -> None:
         self._config = config
         self._properties = dict(properties)
@@ -58,9 +59,8 @@ class Bridge:
         self._on_wait = on_wait
         self._names = topics.TopicNames(config.stream.job)
         self._tree = Tree(config.data_dir, config.runner.data_donefile)
-        self._parse = line_parser(
-            config.stream.format, config.slots, reject_unknown=config.stream.unknown_slot == "reject"
-        )
+        parse = line_parser(config.stream.format, config.slots, reject_unknown=config.stream.unknown_slot == "reject")
+        self._parse = parse if on_row is None else _beating(parse, on_row)
         self._on_state = on_state
         self._known: int | None = None
         self._ids: topics.TopicIds | None = None
@@ -225,6 +225,14 @@ class Bridge:
             publisher, ledger, split, [f.path for f in changed], topic_id,
             revision=bridged.revision + 1, skip=skip,
         )  # fmt: skip
+
+
+def _beating(parse: LineParser, on_row: Callable[[], None]) -> LineParser:
+    def parse_and_beat(line: bytes) -> Row:
+        on_row()
+        return parse(line)
+
+    return parse_and_beat
 
 
 def _log_doubt(state: RetryCallState) -> None:

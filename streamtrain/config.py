@@ -385,11 +385,9 @@ class JobConfig:
                 "table_parameters": self.raw.get("table_parameters") or {},
             }
         )
-        return (
-            {**shown, "kafka": {k: MASK if is_secret(k) else v for k, v in shown["kafka"].items()}}
-            if self._kafka
-            else shown
-        )
+        if self._kafka:  # a password may look like a number
+            shown["kafka"] |= {key: MASK for key in self._kafka if is_secret(key)}
+        return shown
 
 
 def _dump_dirs(runner: RunnerConfig) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What is shown of secrets: nothing. Property names that hold one, and URLs with a user, a password or a token in them."""
+"""What is shown of secrets: nothing. Property names that hold one, and URLs with a user, password or token in them."""
 
 from __future__ import annotations
 

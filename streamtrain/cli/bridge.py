@@ -56,7 +56,7 @@ def _bridge(config: Path) -> bool:
     wait_for_cluster(properties, None, report_waiting(log, report))
     names = TopicNames(job.stream.job)
     refuse_lost_topics(CheckpointStore(job.model_save_path), find(admin(properties), names), names)
-    bridge = Bridge(job, properties, stop=stop, on_split=on_split, on_wait=on_wait, on_state=report)
+    bridge = Bridge(job, properties, stop=stop, on_split=on_split, on_wait=on_wait, on_state=report, on_row=report.beat)
     ledger = bridge.run()
     stopped = ledger.next_sequence < job.schedule.total_splits
     report(phases.STOPPED if stopped else phases.DONE)

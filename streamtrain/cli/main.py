@@ -18,6 +18,7 @@ from streamtrain.cli import (
     demo,
     failpoints,
     generate,
+    health,
     predict,
     recount,
     run,
@@ -40,6 +41,7 @@ app.command("bridge")(bridge.command)
 app.command("train")(train.command)
 app.command("broker")(broker.command)
 app.command("status")(status.command)
+app.command("health")(health.command)
 app.command("recount")(recount.command)
 app.command("consistency")(consistency.command)
 app.command("predict")(predict.command)

@@ -24,6 +24,7 @@ from streamtrain.runtime.child_state import ChildState
 from streamtrain.runtime.hang_detector import RoleSample
 from streamtrain.runtime.launch import Place
 from streamtrain.runtime.observer import Observer
+from streamtrain.runtime.part_state import PartReporter
 from streamtrain.runtime.rendezvous import BEAT_S, SILENCE_S, Addresses, Rendezvous, join
 from streamtrain.runtime.secret import shared_secret
 from streamtrain.runtime.verdict import STOP_S
@@ -59,6 +60,7 @@ class Agent:
         self._index = index
         self._addresses = addresses
         self._listen = listen
+        self._report = PartReporter(config.state_dir, f"{kind}-{index}")
         self._secret = shared_secret([*addresses.hosts, *([listen] if listen else [])])
 
     def run(self) -> None:
@@ -94,7 +96,10 @@ class Agent:
     async def _take_part(
         self, stop: asyncio.Event, run_dir: Path, rendezvous: asyncio.Task[None] | None
     ) -> tuple[int, str]:
-        channel = await join(self._addresses, self._config.stream.job, self._kind, self._index, self._secret, [stop])
+        channel = await join(
+            self._addresses, self._config.stream.job, self._kind, self._index, self._secret, [stop],
+            lambda: self._report("waiting for worker 0"),
+        )  # fmt: skip
         if channel is None:
             return 0, "stopped"
         begin = await self._wait_for_begin(channel, stop, rendezvous)
@@ -113,6 +118,7 @@ class Agent:
         self, channel: Channel, stop: asyncio.Event, rendezvous: asyncio.Task[None] | None
     ) -> dict[str, Any]:
         while not stop.is_set():
+            self._report("waiting for the other roles")
             if rendezvous is not None and rendezvous.done():
                 rendezvous.result()
             try:
@@ -145,6 +151,8 @@ class Agent:
                 return TrainingError.exit_code, f"the round did not end within {STOP_S:.0f} s of a stop"
             states = child_state.read(run_dir)
             samples = await asyncio.to_thread(observer.sample, states)
+            if not any(sample.stopped or sample.healthy is False for sample in samples):
+                self._report((samples[0].phase if samples else "") or "the role runs")
             with contextlib.suppress(OSError):
                 await channel.send("beat", sample=_without_role(samples[0]) if samples else None)
                 if role.poll() is not None and not reported:

@@ -24,7 +24,7 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -306,15 +306,22 @@ class Rendezvous:
 
 
 async def join(
-    addresses: Addresses, job: str, role: str, index: int, secret: bytes = b"", stop: Sequence[asyncio.Event] = ()
+    addresses: Addresses,
+    job: str,
+    role: str,
+    index: int,
+    secret: bytes = b"",
+    stop: Sequence[asyncio.Event] = (),
+    tick: Callable[[], None] = lambda: None,
 ) -> Channel | None:
-    """Connects to the rendezvous, as long as it takes, and joins; None when stopped before.
+    """Connects to the rendezvous, as long as it takes, and joins; None when stopped before. tick: called at each try.
 
     Raises ConfigError when worker 0 has another secret.
     """
     host, port = addresses.rendezvous
     logged = ""
     while not any(event.is_set() for event in stop):
+        tick()
         try:
             joined = await _introduced(host, port, secret)
             await joined.send(

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from streamtrain.errors import ConfigError
+from streamtrain.runtime import part_state
 from tests.faults.cases.hosts import Hosts
 from tests.support.cli import run
-from tests.support.scene import Scene
+from tests.support.scene import SPLITS, Scene
 
 pytestmark = [pytest.mark.kafka, pytest.mark.paddle]
 LINES = [b'{"kind":"failed","exit_code":2,"message":"x"}\n', b"\x00" * 1000 + b"\n", b"GET / HTTP/1.0\r\n\r\n", b""]
@@ -36,6 +37,7 @@ def test_strangers_change_nothing(
 ) -> None:
     monkeypatch.setenv("STREAMTRAIN_SECRET", secrets.token_hex(32))
     scene = Scene(tmp_path, kafka, job)
+    scene.hold(*SPLITS[1:])
     hosts = Hosts(scene, 1, 1)
     at = hosts.start_one("worker", 0)
     port = int(hosts.workers_at.rpartition(":")[2])
@@ -52,9 +54,16 @@ def test_strangers_change_nothing(
     bridge = scene.start("bridge")
     hosts.start_all()
     hosts.run_until(lambda: scene.passes() >= 1)
+    for part in ("server", "worker"):
+        asked = run("health", "-m", str(scene.config.path), "--part", part)
+        assert asked.stdout == "healthy\n", asked.stdout + asked.stderr
+    assert part_state.read(scene.config.state_dir)
     asyncio.run(disturb(port))
+    scene.release(*SPLITS[1:])
     hosts.run_until(hosts.all_done)
     bridge.finish()
+    asked = run("health", "-m", str(scene.config.path), "--part", "worker")
+    assert asked.returncode == 1 and "has ended" in asked.stdout
     assert "a connection from 127.0.0.1 was refused" in at.output and at.process.returncode == 0
     assert at.output.count("was refused") == 1
     scene.close()

@@ -17,6 +17,12 @@ def test_kafka_and_the_jobs_parts_are_in_a_network_that_leads_nowhere_else() -> 
     assert inside == set(SERVICES) - {"serve"}
 
 
+def test_each_part_is_asked_for_its_health() -> None:
+    for role in ROLES:
+        assert SERVICES[role]["healthcheck"]["test"][:3] == ["CMD", "streamtrain", "health"]
+    assert SERVICES["bridge"]["healthcheck"]["test"][-2:] == ["--part", "bridge"]
+
+
 def test_serve_alone_is_published_and_cannot_reach_the_job() -> None:
     assert {name for name, service in SERVICES.items() if "ports" in service} == {"serve"}
     assert SERVICES["serve"]["networks"] == ["outside"]

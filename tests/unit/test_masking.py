@@ -15,7 +15,8 @@ SECRETS = [
     "schema.registry.basic.auth.password", "api_key", "aws_secret_access_key", "aws_access_key", "TOKEN",
 ]  # fmt: skip
 OPEN = [
-    "bootstrap.servers", "client.id", "group.id", "security.protocol", "sasl.mechanism", "ssl.ca.location", "ssl.ca.pem",
+    "bootstrap.servers", "client.id", "group.id", "security.protocol", "sasl.mechanism", "ssl.ca.location",
+    "ssl.ca.pem",
     "ssl.certificate.pem", "ssl.certificate.location", "ssl.key.location", "ssl.keystore.location",
     "sasl.oauthbearer.client.id", "sasl.oauthbearer.client.credentials.client.id", "sasl.oauthbearer.scope",
     "sasl.oauthbearer.token.endpoint.url", "sasl.oauthbearer.assertion.private.key.file", "sasl.kerberos.keytab",
