@@ -53,7 +53,7 @@ class Bridge:
     """Bridges `config`'s tree into the cluster at `properties` until end_day, or until `stop` is set.
 
     on_split(marker, seconds) is called after each commit, on_wait(split, reason, seconds) while waiting, on_state(step)
-    at each step.
+    at each step, and every few seconds while a split is published.
     """
 
     def __init__(

@@ -74,6 +74,7 @@ class Engine:
         config = DottedConfig(raw_config)
         self._batch_size = int(config.get("runner.train_batch_size", 32))
         maker = role_maker.PaddleCloudRoleMaker()
+        _bind_gloo_where_it_is_meant()
         fleet.init(maker)
         if fleet.is_worker() and fleet.worker_num() > 1 and not maker._gloo._is_initialized:
             raise TrainingError(
@@ -366,6 +367,21 @@ class Engine:
             except (OSError, ValueError) as error:
                 raise CheckpointError(f"{directory / name} cannot be loaded: {error}") from error
         _runtime()._init_all_params([scope], *self._dense_names())
+
+
+def _bind_gloo_where_it_is_meant() -> None:
+    """Server 0's rendezvous of the workers (gloo), an HTTP server that Paddle would open on every address."""
+    from paddle.distributed.fleet.utils import http_server
+
+    host = os.environ.get("PADDLE_GLOO_HTTP_ENDPOINT", "").rpartition(":")[0]
+    bind = http_server.KVHTTPServer.server_bind
+
+    def bind_there(server: Any) -> None:
+        server.server_address = (host, server.server_address[1])
+        bind(server)
+
+    if host:
+        http_server.KVHTTPServer.server_bind = bind_there
 
 
 def _runtime() -> Any:

@@ -26,7 +26,7 @@ from streamtrain.checkpoint.journal import Journal
 from streamtrain.checkpoint.runs import Run
 from streamtrain.config import JobConfig
 from streamtrain.errors import ChildFailed, TrainingError
-from streamtrain.runtime import child_state, launch
+from streamtrain.runtime import child_state, exposure, launch
 from streamtrain.runtime.child_state import ChildState
 from streamtrain.runtime.hang_detector import HangDetector
 from streamtrain.runtime.observer import Observer
@@ -85,6 +85,7 @@ class Supervisor:
         without a finished pass.
         """
         IdentityCheck(self._config).newest()
+        exposure.warn_of_workers()
         fruitless = 0
         furthest = self._furthest()
         while True:

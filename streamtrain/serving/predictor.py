@@ -18,6 +18,7 @@ from streamtrain.contracts.inference_models import DoneLine
 from streamtrain.contracts.manifest import NAME
 from streamtrain.engine.inference import F32
 from streamtrain.errors import CheckpointError
+from streamtrain.masking import mask_text
 from streamtrain.serving import catalog
 from streamtrain.serving.bundle import open_bundle, read_manifest
 from streamtrain.serving.catalog import Chain, Listing, age
@@ -88,7 +89,8 @@ class Predictor:
 
     @property
     def source(self) -> str:
-        return self._files.url
+        """Where models are read, as it may be shown: secrets of a URL are masked."""
+        return mask_text(self._files.url)
 
     @property
     def version(self) -> Version | None:

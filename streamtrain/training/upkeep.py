@@ -16,6 +16,7 @@ from streamtrain.contracts import reports
 from streamtrain.contracts.inference_models import DoneLine
 from streamtrain.contracts.manifest import Manifest
 from streamtrain.errors import CheckpointError
+from streamtrain.masking import mask_text
 from streamtrain.schedule import PassId
 from streamtrain.training.mirror import Mirror
 
@@ -97,7 +98,7 @@ class Upkeep:
             return  # a later upload waits, and has all of its lines
         unlisted, self._unlisted = self._unlisted, []
         mirror.run(lines, unlisted)
-        report = {"url": self._url, "problem": mirror.problem or "", "time": time.time()}
+        report = {"url": mask_text(self._url or ""), "problem": mirror.problem or "", "time": time.time()}
         self._run.replace(self._run.root / reports.UPLOAD, reports.encode(report))
         self._delete_models(unlisted)
 
