@@ -114,6 +114,13 @@ def _armed() -> _Armed:
     return _Armed(os.environ.get(ARMED, ""), os.environ.get(FOLDER, ""), os.environ.get(TRACE, ""))
 
 
+def read_environment() -> None:
+    """Once more, for a process whose environment has changed since this module was imported."""
+    global _on
+    _on = bool(os.environ.get(ARMED) or os.environ.get(TRACE))
+    _armed.cache_clear()
+
+
 def failpoint(name: str) -> None:
     """Here `name` is reached: nothing, unless the environment asks for it."""
     if _on:

@@ -25,6 +25,7 @@ import types
 import psutil
 import yaml
 
+from streamtrain import failpoints
 from streamtrain.config import JobConfig, load_config
 from streamtrain.contracts import phases
 from streamtrain.engine.environment import FORCED, engine_environment
@@ -52,6 +53,7 @@ def main() -> int:
     os.register_at_fork(after_in_child=_begin_child)  # paddle forks a rendezvous server
     try:
         handover.take()
+        failpoints.read_environment()
     except StreamtrainError as error:
         child_state.write(kind, index, "failed", exit_code=error.exit_code, message=str(error))
         log.error("%s", error)
