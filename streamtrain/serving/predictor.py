@@ -69,7 +69,7 @@ class Predictor:
 
     def __init__(self, source: str | Path, *, threads: int | None = None, load: bool = True) -> None:
         self._files = Files(source)
-        self._threads = threads or len(os.sched_getaffinity(0))
+        self.threads = threads or len(os.sched_getaffinity(0))
         self._running: _Running | None = None
         self._refreshing = threading.Lock()
         self._damages: dict[str, _Damage] = {}
@@ -284,7 +284,7 @@ class Predictor:
 
     def _ready(self, line: DoneLine, built: Built) -> Model:
         try:
-            return Model(built.bundle, built.table, threads=self._threads)
+            return Model(built.bundle, built.table, threads=self.threads)
         except CheckpointError as error:
             named = CheckpointError(f"{self._files.name(line.path)}: {error}")
             self._record_damage(line, named, self._files.stamp(line.path))

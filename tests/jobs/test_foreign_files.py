@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from streamtrain.contracts.table_text import SHARD
 from streamtrain.contracts.tensors import read_tensor, read_tensors
+from streamtrain.engine import tables
 from streamtrain.engine.inference import Evaluator
 from streamtrain.engine.inference import Network as PaddleNetwork
 from streamtrain.engine.operators import ALLOWED, NotAllowedOperator, check
@@ -146,6 +148,15 @@ def test_a_pickle_in_a_models_dense_files(exports: Exports, networks: list[Netwo
     assert not target.exists()
     pickle.load(io.BytesIO(bad))
     assert target.exists(), "the pickle would have acted"
+
+
+def test_part_files_whose_names_a_shell_would_run(tmp_path: Path) -> None:
+    (tmp_path / SHARD).mkdir()
+    (tmp_path / SHARD / "part-$(id).txt").touch()
+    table = tables.TableFormat({"shard_num": 1})
+    with pytest.raises(CheckpointError, match=r"a part file that Paddle cannot be given: 'part-\$\(id\)\.txt'"):
+        tables.paddle_layout(tmp_path, tmp_path, table).__enter__()
+    assert not list(tmp_path.glob("load-*"))
 
 
 def test_parameters_that_are_not_the_programs(networks: list[Network]) -> None:
