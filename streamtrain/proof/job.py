@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from streamtrain.config import JobConfig
 from streamtrain.errors import ConfigError
@@ -89,12 +90,20 @@ def shrink_rule(config: JobConfig) -> ShrinkRule:
 
 
 def _function(name: str) -> ParseFunction:
-    module, _, attribute = name.replace(":", ".").rpartition(".")
+    """Raises ConfigError when it cannot be imported."""
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        module, _, attribute = name.rpartition(".")
     try:
-        function: ParseFunction = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # the module's own code runs
+        found: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (Exception, SystemExit) as error:  # the module's own code runs
         raise ConfigError(
             f"stream.format: {name!r} cannot be imported: {error!r}",
             remedy="Give module:function, with the module on PYTHONPATH.",
         ) from error
+    if not callable(found):
+        raise ConfigError(f"stream.format: {name!r} is not a function", remedy="Give module:function.")
+    function: ParseFunction = found
     return function

@@ -100,6 +100,8 @@ def table(shard: Path) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float64],
     keys, shows, clicks = array("Q"), array("d"), array("d")
     for part in sorted(shard.glob("part-*.txt*")):
         for number, line in enumerate(lines(part), 1):
+            if line.text == b"":
+                continue
             try:
                 columns = (line.text or b"").split(None, 6)
                 if not columns[0].isdigit():

@@ -11,33 +11,21 @@ what differs may have its cause there, and is not called lost or trained twice.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import datetime, timedelta
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from streamtrain.proof.compare import compare
+from streamtrain.proof.counting import Counted, by_markers, by_tree
 from streamtrain.proof.days import NEVER, Histories, ShrinkRule
-from streamtrain.proof.markers import Entry, Log, Source
+from streamtrain.proof.markers import Entry, Log
 from streamtrain.proof.newest import Newest, newest, rows_by_pass, table
+from streamtrain.proof.passes import Schedule, with_markers
+from streamtrain.proof.pending import Policy, left_out, pending
 from streamtrain.proof.rows import DEFAULT_IGNORE, ParseFunction
-from streamtrain.proof.sources import (
-    FileName,
-    Found,
-    Judged,
-    Place,
-    Policy,
-    Portion,
-    Reader,
-    find,
-    judge,
-    left_out,
-    pending,
-)
+from streamtrain.proof.sources import FileName, Place, Reader
 
-_MINUTES_A_DAY = 1440
 #: Places that are named; all of them are counted.
 _NAMED = 100
 PROVEN, DIFFERS, NOT_PROVABLE = "proven", "differs", "not provable"
@@ -147,230 +135,43 @@ def recount(
     a file that cannot be unpacked, Unreadable.
     """
     of = newest(model_save_path)
-    schedule = _Schedule(start_day, split_interval, split_per_pass)
+    schedule = Schedule(start_day, split_interval, split_per_pass)
     reader = Reader(
         data_dir, slots, line_format, donefile, ignore, parse, reject_unknown, append=changed_split == "append"
     )
     result = Recount(str(of.path), of.day, of.pass_id, rows_in_manifest=of.rows, decay=rule.show_click_decay_rate)
-    journal = rows_by_pass(model_save_path, of)
-    counted = _Counted(result, of, rule, progress)
-    segments, problem = _segments(log, of, schedule)
-    if segments is not None and log.entries is not None:
-        _by_markers(reader, segments, counted)
-        _find_pending(result, reader, log.entries, of.marker_offset, counted.done, Policy(changed_split, end_day))
-    else:
-        result.marker_log = problem
-        if late := _late_rows(of, rule, schedule.days_up_to(of)):
-            result.unknown.append(late)
+    counted = Counted(Histories(rule))
+    passes = with_markers(log, of, schedule)
+    if isinstance(passes, str):
+        result.marker_log = passes
+        passes = schedule.passes_up_to(of)
+        if late := _late_rows(of, rule, sum(each.ends_day for each in passes)):
+            result.unknown.append(f"{late}; {result.marker_log}")
             return result
-        _by_tree(reader, schedule.passes_up_to(of), counted)
-    _compare_rows(result, counted, {} if segments is None and of.late_rows else journal)
-    _compare_keys(result, counted, of, rule)
+        by_tree(reader, passes, of.untrained, counted, progress)
+    else:
+        by_markers(reader, passes, of.untrained, counted, progress)
+        result.rows_in_markers = sum(counted.by_pass.values())
+        _find_pending(result, reader, log.entries or (), of.marker_offset, counted, Policy(changed_split, end_day))
+    _take(result, counted)
+    certain = _compare_rows(result, counted, of, rows_by_pass(model_save_path, of))
+    _compare_keys(result, counted, of, rule, certain=certain)
     return result
 
 
-@dataclass(frozen=True)
-class _Pass:
-    """id: day/pass_id. entries: its markers. splits: its splits, day/HHMM. ends_day: whether it is the day's last."""
-
-    id: str
-    splits: tuple[str, ...]
-    ends_day: bool
-    entries: tuple[Entry, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Schedule:
-    """interval: minutes in a split. per_pass: splits in a pass."""
-
-    start_day: str
-    interval: int
-    per_pass: int
-
-    def passes(self) -> Iterator[_Pass]:
-        at = datetime.strptime(self.start_day, "%Y%m%d")
-        while True:
-            times = [at + timedelta(minutes=self.interval * i) for i in range(self.per_pass)]
-            minute = at.hour * 60 + at.minute
-            length = self.interval * self.per_pass
-            splits = tuple(f"{time:%Y%m%d/%H%M}" for time in times)
-            yield _Pass(f"{at:%Y%m%d}/{minute // length + 1}", splits, minute + length >= _MINUTES_A_DAY)
-            at += timedelta(minutes=length)
-
-    def passes_up_to(self, of: Newest) -> list[_Pass]:
-        found = []
-        for each in self.passes():
-            day, _, number = each.id.partition("/")
-            if (day, int(number)) > (of.day, of.pass_id):
-                break
-            found.append(each)
-        return found
-
-    def days_up_to(self, of: Newest) -> int:
-        return sum(each.ends_day for each in self.passes_up_to(of))
-
-
-class _Counted:
-    """The sources' counts so far. done: the bytes of each file that markers have covered. by_pass: rows of the markers,
-    or of the sources where there are no markers. certain: whether each row of the checkpoint is in the sources."""
-
-    def __init__(self, result: Recount, of: Newest, rule: ShrinkRule, progress: Callable[[int, int], None]) -> None:
-        self.result = result
-        self.of = of
-        self.progress = progress
-        self.histories = Histories(rule)
-        self.done: dict[FileName, int] = {}
-        self.by_pass: dict[str, int] = {}
-        self.certain = True
-        self.day_ended = False
-        self._shown: Counter[int] = Counter()
-        self._clicked: Counter[int] = Counter()
-
-    def add(self, portion: Portion) -> None:
-        self.result.rows += portion.rows
-        self.result.rejected += portion.rejected
-        self._shown.update(portion.shown)
-        self._clicked.update(portion.clicked)
-
-    def end_pass(self, of: _Pass, rows: int) -> None:
-        self.by_pass[of.id] = rows
-        self.day_ended = of.ends_day
-        if of.ends_day:
-            self.flush()
-            self.histories.end_day()
-            self.result.shrinks += 1
-
-    def flush(self) -> None:
-        self.result.occurrences += sum(self._shown.values())
-        self.histories.train(self._shown, self._clicked)
-        self._shown.clear()
-        self._clicked.clear()
-
-
-def _segments(log: Log, of: Newest, schedule: _Schedule) -> tuple[list[_Pass] | None, str]:
-    """The passes up to the checkpoint with their markers; None, and why, when they cannot be told."""
-    if log.entries is None:
-        return None, log.problem
-    if of.topic_id and log.topic_id and of.topic_id != log.topic_id:
-        return None, f"the marker log has the id {log.topic_id}, the checkpoint was made from the one of {of.topic_id}"
-    if of.marker_offset < 0:
-        return None, "the checkpoint does not say where in the marker log it is"
-    found: list[_Pass] = []
-    passes = schedule.passes()
-    at = next(passes)
-    open_entries: list[Entry] = []
-    sequence = 0
-    for entry in log.entries:
-        if entry.offset >= of.marker_offset:
-            break
-        open_entries.append(entry)
-        if entry.revision:
-            continue
-        if entry.sequence != sequence or entry.split != at.splits[sequence % schedule.per_pass]:
-            return None, f"split {entry.split} of the marker log is not where the config's schedule has it"
-        sequence += 1
-        if sequence % schedule.per_pass == 0:
-            found.append(_Pass(at.id, at.splits, at.ends_day, tuple(open_entries)))
-            at, open_entries = next(passes), []
-    if open_entries or not found or found[-1].id != of.id:
-        last = found[-1].id if found else "no pass"
-        return None, f"the marker log ends at {last} where the checkpoint is of {of.id}: was the schedule changed?"
-    return found, ""
-
-
-def _by_tree(reader: Reader, passes: list[_Pass], counted: _Counted) -> None:
-    """Without the markers: the splits' files as they are."""
-    total = sum(len(each.splits) for each in passes)
-    number = 0
-    for each in passes:
-        before = counted.result.rows
-        for split in each.splits:
-            number += 1
-            for path in reader.files(split).values() if each.id not in counted.of.untrained else ():
-                counted.add(reader.read(path))
-            counted.progress(number, total)
-        counted.end_pass(each, counted.result.rows - before)
-    counted.flush()
-
-
-def _by_markers(reader: Reader, passes: list[_Pass], counted: _Counted) -> None:
-    result = counted.result
-    result.rows_in_markers = 0
-    total = sum(len(each.entries) for each in passes)
-    number = 0
-    named = {(entry.split, source.path) for each in passes for entry in each.entries for source in entry.files}
-    for each in passes:
-        trained = each.id not in counted.of.untrained
-        rows = 0
-        for entry in each.entries:
-            number += 1
-            others = frozenset(path for split, path in named if split == entry.split)
-            _one_marker(reader, entry, others, counted, trained=trained)
-            rows += entry.rows if trained else 0
-            counted.progress(number, total)
-        result.rows_in_markers += rows
-        counted.end_pass(each, rows)
-    counted.flush()
-
-
-def _one_marker(reader: Reader, entry: Entry, named: frozenset[str], counted: _Counted, *, trained: bool) -> None:
-    """Reads the bytes that the marker names, and compares their rows with its counts."""
-    portions: list[tuple[Source, Portion]] = []
-    for source in entry.files:
-        file = (entry.split, source.path)
-        found = find(reader, entry.split, source, named) if source.bytes else None
-        begin = counted.done.get(file, 0)
-        counted.done[file] = max(begin, source.bytes)
-        if isinstance(found, str):
-            if trained:
-                _not_recountable(counted, entry.split, source, found)
-        elif found is not None:
-            if found.path != reader.data_dir / entry.split / source.path:
-                _renamed(counted, entry.split, reader, found, source)
-            if trained:
-                portions.append((source, reader.read(found.path, begin, source.bytes, inside=found.inside)))
-    refused = entry.rejected - sum(portion.rejected for _, portion in portions)
-    for source, portion in portions:
-        judged = judge(portion, source, refused)
-        counted.done[entry.split, source.path] = judged.end
-        refused -= judged.loose
-        counted.add(judged.portion)
-        _note_rows(counted, entry, source, judged)
-    of_files = sum(source.rows for source in entry.files)
-    if trained and of_files != entry.rows:
-        why = f"its marker says {entry.rows} rows, its files have {of_files} by the same marker"
-        _uneven(counted.result, Place(entry.split, "", entry.rows - of_files, why))
-
-
-def _renamed(counted: _Counted, split: str, reader: Reader, found: Found, source: Source) -> None:
-    """The file that a marker names has another name now, which is neither pending nor late."""
-    path = found.path.relative_to(reader.data_dir / split).as_posix()
-    size = found.path.stat().st_size if found.inside else source.bytes
-    counted.done[split, path] = max(size, counted.done.get((split, path), 0))
-
-
-def _not_recountable(counted: _Counted, split: str, source: Source, why: str) -> None:
-    result = counted.result
-    counted.certain = False
-    result.not_recountable_rows += source.rows
-    result.not_recountable_files += 1
-    if len(result.not_recountable) < _NAMED:
-        why = f"{why} (bridged: {source.bytes} bytes, SHA-256 {source.sha256})"
-        result.not_recountable.append(Place(split, source.path, source.rows, why))
-
-
-def _note_rows(counted: _Counted, entry: Entry, source: Source, judged: Judged) -> None:
-    result = counted.result
-    where = f"the file has {judged.portion.rows} rows there, its marker (revision {entry.revision}) {source.rows}"
-    if judged.loose:
-        counted.certain = False
-        text = f"which {judged.loose} rows of {entry.split}/{source.path} the bridge refused as too large for Kafka"
-        result.unknown.append(text)
-        result.rows -= judged.loose
-    if judged.lost:
-        _uneven(result, Place(entry.split, source.path, -judged.lost, where))
-    if judged.duplicated:
-        _uneven(result, Place(entry.split, source.path, judged.duplicated, where))
+def _take(result: Recount, counted: Counted) -> None:
+    result.rows, result.rejected, result.occurrences = counted.rows, counted.rejected, counted.occurrences
+    result.shrinks, result.deleted = counted.shrinks, counted.histories.deleted
+    result.not_recountable_files = len(counted.gone)
+    result.not_recountable_rows = sum(place.rows or 0 for place in counted.gone)
+    result.not_recountable = counted.gone[:_NAMED]
+    if counted.gone:
+        files, rows = result.not_recountable_files, result.not_recountable_rows
+        result.unknown.append(f"{rows} rows of {files} source files that are missing or changed")
+    for (split, file), rows in counted.too_large.items():
+        result.unknown.append(f"which {rows} rows of {split}/{file} the bridge refused as too large for Kafka")
+    for place in counted.uneven:
+        _uneven(result, place)
 
 
 def _uneven(result: Recount, place: Place) -> None:
@@ -383,60 +184,61 @@ def _uneven(result: Recount, place: Place) -> None:
 
 
 def _find_pending(
-    result: Recount, reader: Reader, entries: Sequence[Entry], position: int, done: dict[FileName, int], policy: Policy
+    result: Recount, reader: Reader, entries: Sequence[Entry], position: int, counted: Counted, policy: Policy
 ) -> None:
-    later = {(e.split, f.path) for e in entries for f in e.files if e.offset >= position}
+    named = counted.done.keys() | {(e.split, f.path) for e in entries for f in e.files}
     lost: set[FileName] = set()
-    if policy.changed != "append":  # the bridge appends it at its next check
+    if policy.changed != "append":  # with append the bridge takes it at its next look
         for entry in entries:
             if entry.offset < position and not entry.revision:
-                for place in left_out(reader, entry, done.keys() | later):
+                for place in left_out(reader, entry, named):
                     lost.add((place.split, place.file))
-                    _uneven(result, Place(place.split, place.file, -(place.rows or 0), place.why))
-    for place in pending(reader, entries, position, done, policy):
+                    _uneven(result, replace(place, rows=-(place.rows or 0)))
+    gone = {(place.split, place.file) for place in counted.gone}
+    for place in pending(reader, entries, position, counted.done, gone, policy):
         if (place.split, place.file) not in lost:
             result.pending_rows += place.rows or 0
             if len(result.pending) < _NAMED:
                 result.pending.append(place)
 
 
-def _compare_rows(result: Recount, counted: _Counted, journal: dict[str, int]) -> None:
-    """The rows by pass against those that were trained; the manifest has their sum."""
-    if result.not_recountable_files:
-        result.unknown.append(
-            f"{result.not_recountable_rows} rows: {result.not_recountable_files} source files are missing or changed"
-        )
-    passes = {each: rows for each, rows in counted.by_pass.items() if each not in counted.of.untrained}
-    total = f"all passes up to {counted.of.id}"
+def _compare_rows(result: Recount, counted: Counted, of: Newest, journal: Mapping[str, int]) -> bool:
+    """The rows by pass against those that were trained. Whether each row of the checkpoint is in the sources, and each
+    of the sources that was read in the checkpoint, as far as the counts say."""
+    total = f"all passes up to {of.id}"
+    passes = counted.by_pass
+    without = result.rows_in_markers is None
     by_journal = passes.keys() <= journal.keys() and sum(journal[each] for each in passes) == result.rows_in_manifest
-    trained = {each: journal[each] for each in passes} if by_journal else {total: result.rows_in_manifest}
-    sources = passes if by_journal else {total: sum(passes.values())}
-    uneven = {each: trained[each] - rows for each, rows in sources.items() if trained[each] != rows}
-    if result.rows_in_markers is None:
+    if by_journal and not (without and of.late_rows):  # without markers a late row counts for its split's pass
+        pairs = {f"pass {each}": (rows, journal[each]) for each, rows in passes.items()}
+    else:
+        pairs = {total: (sum(passes.values()), result.rows_in_manifest)}
+    uneven = {each: pair for each, pair in pairs.items() if pair[0] != pair[1]}
+    if without:
         if uneven:
-            counted.certain = False
             result.unknown.append(f"which source files the checkpoint was made of: {result.marker_log}")
-        for each, difference in uneven.items():
-            less = "fewer" if difference > 0 else "more"
-            result.unknown.append(f"{each}: the sources have {abs(difference)} rows {less} than were trained")
-        return
-    for each, difference in uneven.items():
-        why = f"{trained[each]} rows were trained, the markers say {sources[each]}"
-        _uneven(result, Place(f"pass {each}" if by_journal else each, "", difference, why))
+        for each, (rows, trained) in list(uneven.items())[:_NAMED]:
+            text = (
+                f"{each}: the sources have {rows} rows, {trained} were trained; pending, or files are gone or changed?"
+            )
+            result.unknown.append(text)
+        return not uneven
+    for each, (rows, trained) in uneven.items():
+        why = f"{trained} rows were trained, the markers say {rows}"
+        _uneven(result, Place(each, "", trained - rows, why))
+    return not counted.gone and not counted.too_large
 
 
-def _compare_keys(result: Recount, counted: _Counted, of: Newest, rule: ShrinkRule) -> None:
+def _compare_keys(result: Recount, counted: Counted, of: Newest, rule: ShrinkRule, *, certain: bool) -> None:
     """Without the markers and with rows that do not agree nothing is certain; with files that are gone a show that is
-    too small is."""
-    result.deleted = counted.histories.deleted
+    too small is: it is so whatever the files had."""
     last = rule.show_click_decay_rate if counted.day_ended else 1.0
-    loose = any("refused as too large" in text for text in result.unknown)
-    less = counted.certain or (result.rows_in_markers is not None and not loose)
-    found = compare(counted.histories, table(of.path / "embedding.shard"), last, less=less, more=counted.certain)
-    for name, value in asdict(found).items():
+    less = certain or (result.rows_in_markers is not None and not counted.too_large)
+    found = compare(counted.histories, table(of.path / "embedding.shard"), last, less=less, more=certain)
+    for name, value in vars(found).items():
         setattr(result, name, value)
     if result.not_recountable_keys:
-        result.unknown.append(f"{result.not_recountable_keys} keys, whose show may be right")
+        result.unknown.append(f"{result.not_recountable_keys} keys, whose show differs and may be right")
     result.reason = _wrong_shrinks(of, result)
 
 

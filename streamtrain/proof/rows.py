@@ -9,7 +9,6 @@ import contextlib
 import gzip
 import hashlib
 import io
-import operator
 import os
 import re
 import zlib
@@ -17,6 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from streamtrain.errors import DataError, Unreadable
 
@@ -30,8 +31,10 @@ _PAIR = re.compile(rb"([0-9]+):([0-9]+)\Z")
 _GZIP = b"\x1f\x8b"
 _BOM = b"\xef\xbb\xbf"
 _BLOCK = 1 << 20
+#: Up to here a float holds every whole number.
+_EXACT = 2**53
 #: Bytes of the longest line with its end and a byte order mark ahead.
-_LIMIT = MAX_LINE + len(_BOM) + 2
+_LIMIT = MAX_LINE + len(_BOM) + 1
 
 
 def files(folder: Path, donefile: str, ignore: Sequence[str] = DEFAULT_IGNORE) -> dict[str, Path]:
@@ -66,8 +69,8 @@ def _walk(
 
 
 class Line(NamedTuple):
-    """A line that is not blank. text: without its end, None when it is longer than MAX_LINE. ended: whether it has a
-    line end. start: where it starts in the unpacked file, bytes from the first byte read."""
+    """text: without its LF, None when it is longer than MAX_LINE. ended: whether it has a line end. start: where it
+    starts in the unpacked file, bytes from the first byte read."""
 
     text: bytes | None
     ended: bool
@@ -98,8 +101,10 @@ def is_packed(path: Path) -> bool:
 
 
 def lines(path: Path, begin: int = 0, end: int | None = None, *, inside: bool = False) -> Iterator[Line]:
-    """The lines of the bytes begin .. end (end of the file) as stored, unpacked where the file is gzip; blank ones left
-    out. inside: begin and end count unpacked bytes. Raises DataError when it cannot be unpacked, Unreadable."""
+    """The lines of the bytes begin .. end (end of the file) as stored, unpacked where the file is gzip.
+
+    inside: begin and end count unpacked bytes. Raises DataError when it cannot be unpacked, Unreadable.
+    """
     with _open(path) as raw, _reading(path):
         stream = _stretch(raw, begin, end, packed=is_packed(path), inside=inside)
         yield from _lines(stream, first=begin == 0)
@@ -136,10 +141,16 @@ def _lines(stream: Any, *, first: bool) -> Iterator[Line]:
         while cut and not ended and (more := stream.readline(_BLOCK)):
             size, ended = size + len(more), more.endswith(b"\n")
         text = data.removeprefix(_BOM) if first and not start else data
-        text = text.removesuffix(b"\n").removesuffix(b"\r") if ended else text
-        if text.strip():
-            yield Line(None if cut or len(text) > MAX_LINE else text, ended, start)
+        text = text.removesuffix(b"\n")
+        yield Line(None if cut or len(text) > MAX_LINE else text, ended, start)
         start += size
+
+
+def content(text: bytes, parse: ParseFunction | None) -> bytes:
+    """The line as its format takes it; empty: a blank line. Blanks at its ends are a user's function's own."""
+    if parse is None:
+        return text.strip(b" \t\r")
+    return text.removesuffix(b"\r") if text.strip(b"\r") else b""
 
 
 def digest(path: Path, size: int, *, inside: bool = False) -> str | None:
@@ -201,25 +212,39 @@ def _of_function(line: bytes, parse: ParseFunction) -> tuple[list[tuple[int, int
         result: Any = parse(line)
         if result is None:
             return None
+        if not isinstance(result, tuple | list):
+            raise ValueError("not (label, slots, feasigns)")
         label, names, values = result
-        columns = [[_whole(value) for value in column] for column in (values, names)]
-        pairs = list(zip(*columns, strict=True))
+        pairs = list(zip(_column(values), _column(names), strict=True))
         label = _whole(label)
-    except Exception as error:
-        raise ValueError(f"the function refused it: {error!r}") from error
+    except MemoryError as error:
+        raise DataError(f"the parse function ran out of memory on a line of {len(line)} bytes") from error
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"the function refused it: {type(error).__name__}") from error
     if any(not 0 <= feasign < 1 << 64 or not 0 < slot < 1 << 16 for feasign, slot in pairs):
         raise ValueError("a slot or feasign is out of its range")
     return pairs, label
 
 
+def _column(values: Any) -> list[int]:
+    if isinstance(values, str | bytes | bytearray | memoryview | dict | set | frozenset):
+        raise ValueError("not a list of numbers")
+    if isinstance(values, np.ndarray):
+        if values.ndim != 1:
+            raise ValueError("not of one dimension")
+        values = values.tolist()
+    return [_whole(value) for value in values]
+
+
 def _whole(value: Any) -> int:
     """The value as int; ValueError for anything that is not exactly a whole number."""
-    try:
-        return operator.index(value)
-    except TypeError:
-        if not hasattr(value, "is_integer") or not value.is_integer():
-            raise ValueError(f"{value!r} is not a whole number") from None
+    if isinstance(value, np.ndarray) and not value.ndim:
+        value = value.item()
+    if isinstance(value, int | np.integer | np.bool_):
         return int(value)
+    if isinstance(value, float | np.floating) and value.is_integer() and abs(value) <= _EXACT:
+        return int(value)
+    raise ValueError("not a whole number")
 
 
 def _feasign_slot(line: bytes) -> tuple[list[tuple[int, int]], int]:

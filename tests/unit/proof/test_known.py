@@ -300,12 +300,38 @@ def test_a_file_was_renamed_or_compressed(job: Job, packed: bool) -> None:
     assert found.ok and not found.pending and not found.not_recountable
 
 
+def test_a_file_was_copied_or_renamed_and_grew(job: Job) -> None:
+    """The rows that it had are in Kafka; those that it has more are pending, then of its marker."""
+    job.save()
+    folder = job.data / FIRST
+    (folder / "copy").write_bytes((folder / "part-1").read_bytes())
+    (folder / "part-0").rename(folder / "part-7")
+    job.write(FIRST, "part-7", ["1:1 5:2"], "a")
+    found = job.recount()
+    assert found.ok and [(p.file, p.rows) for p in found.pending] == [("part-7", 1)]
+    job.bridged.add(FIRST, "part-7", rows={"part-7": 1})
+    job.write(THIRD, "part-0", [])
+    job.bridge(THIRD)
+    job.trained.append("1:1 5:2")
+    job.pass_of, job.position = ("20240102", 1), job.bridged.position
+    job.save()
+    found = job.recount()
+    assert found.ok and found.rows == 6 and not found.pending
+
+
+def test_half_a_gzip_file_that_is_late(job: Job) -> None:
+    job.save()
+    (job.data / FIRST / "part-8").write_bytes(gzip.compress(b"1:1 5:2\n" * 99)[:-9])
+    found = job.recount()
+    assert found.ok and "cannot be unpacked" in found.pending[0].why
+
+
 def test_logs_that_do_not_fit_the_checkpoint(job: Job) -> None:
     job.save()
     entries = tuple(job.bridged.entries)
     for log, why in (
         (Log(entries, topic_id="another"), "the checkpoint was made from the one of the-topic"),
-        (Log(entries[:1], topic_id="the-topic"), "where the checkpoint is of 20240101/2"),
+        (Log(entries[:1], topic_id="the-topic"), "ends at 20240101/1, the checkpoint is of 20240101/2"),
         (Log((), topic_id="the-topic"), "ends at no pass"),
         (Log(entries[1:], topic_id="the-topic"), "not where the config's schedule has it"),
         (NO_LOG, "Kafka is away"),
