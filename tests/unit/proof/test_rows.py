@@ -127,7 +127,7 @@ def test_a_result_that_is_taken(result: Any, row: Any) -> None:
     ],
 )  # fmt: skip
 def test_a_result_that_is_rejected(result: Any) -> None:
-    with pytest.raises(ValueError, match="refused it|label|range"):
+    with pytest.raises(ValueError, match=r"refused it|label|range"):
         row_of(b"x", "mine:parse", SLOTS, frozenset(SLOTS), lambda _line: result, False)
 
 
