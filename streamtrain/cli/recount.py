@@ -55,7 +55,8 @@ def _print(result: Recount) -> None:
         rows = place.rows or 0
         typer.echo(f"differs: {_at(place)}: {abs(rows)} rows {'lost' if rows < 0 else 'too many'}: {place.why}")
     for example, expected, shown in result.examples:
-        typer.echo(f"differs: key {example}, show must be {expected:g}, is {shown:g}")
+        files = ", ".join(result.places.get(str(example), [])) or "no source file"
+        typer.echo(f"differs: key {example}, show must be {expected:g}, is {shown:g}; it occurs in {files}")
     if result.reason:
         typer.echo(f"differs: {result.reason}")
     for place in result.pending[:_SHOWN]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from streamtrain.proof.days import Histories
 from streamtrain.proof.markers import Entry, Source
@@ -13,6 +14,23 @@ from streamtrain.proof.passes import Pass
 from streamtrain.proof.sources import FileName, Found, Judged, Place, Portion, Reader, begins_with, find, judge
 
 Progress = Callable[[int, int], None]
+#: Files that are named for a key.
+_PLACES = 5
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Bytes of a file that were read for the split, see Reader.read()."""
+
+    split: str
+    path: Path
+    begin: int = 0
+    end: int | None = None
+    inside: bool = False
+    whole_lines: bool | None = None
+
+    def read(self, reader: Reader) -> Portion:
+        return reader.read(self.path, self.begin, self.end, inside=self.inside, whole_lines=self.whole_lines)
 
 
 @dataclass
@@ -22,7 +40,7 @@ class Counted:
     histories: of the keys. by_pass: rows of each trained pass, by the markers where there are some. rows, rejected,
     occurrences: of the sources. uneven: where a file's rows are not its marker's, see Place.rows. gone: files that are
     missing or changed. too_large: rows that the bridge refused, without its being known which ones, by file. done: the
-    bytes of each file that markers have covered. shrinks: days ended.
+    bytes of each file that markers have covered. shrinks: days ended. stretches: all that was read.
     """
 
     histories: Histories
@@ -36,6 +54,7 @@ class Counted:
     too_large: dict[FileName, int] = field(default_factory=dict)
     done: dict[FileName, int] = field(default_factory=dict)
     day_ended: bool = False
+    stretches: list[Stretch] = field(default_factory=list)
     _shown: Counter[int] = field(default_factory=Counter)
     _clicked: Counter[int] = field(default_factory=Counter)
 
@@ -59,6 +78,17 @@ class Counted:
         self._clicked.clear()
 
 
+def places(reader: Reader, counted: Counted, keys: Sequence[int]) -> dict[str, list[str]]:
+    """The first files that each key occurs in, with how often: reads all stretches once more."""
+    found: dict[str, list[str]] = {str(key): [] for key in keys}
+    for stretch in counted.stretches:
+        shown = stretch.read(reader).shown
+        for key in keys:
+            if shown[key] and len(found[str(key)]) < _PLACES:
+                found[str(key)].append(f"{stretch.path.relative_to(reader.data_dir)}: {shown[key]}")
+    return found
+
+
 def by_tree(
     reader: Reader, passes: Sequence[Pass], untrained: frozenset[str], into: Counted, progress: Progress
 ) -> None:
@@ -70,7 +100,8 @@ def by_tree(
         for split in each.splits:
             number += 1
             for path in reader.files(split).values() if each.id not in untrained else ():
-                into.add(reader.read(path))
+                into.stretches.append(Stretch(split, path))
+                into.add(into.stretches[-1].read(reader))
             progress(number, total)
         if each.id not in untrained:
             into.by_pass[each.id] = into.rows - before
@@ -114,8 +145,9 @@ def _one_marker(reader: Reader, entry: Entry, before: Sequence[Source], into: Co
             begin = begin or _grown_from(reader, entry.split, source, found, before)
             _cover(into, entry.split, reader, found, source)
             if trained:
-                portion = reader.read(found.path, begin, source.bytes, inside=found.inside, whole_lines=False)
-                portions.append((source, portion))
+                stretch = Stretch(entry.split, found.path, begin, source.bytes, found.inside, whole_lines=False)
+                into.stretches.append(stretch)
+                portions.append((source, stretch.read(reader)))
     refused = entry.rejected - sum(portion.rejected for _, portion in portions)
     for source, portion in portions:
         judged = judge(portion, source, refused)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from streamtrain.proof.compare import compare
-from streamtrain.proof.counting import Counted, by_markers, by_tree
+from streamtrain.proof.counting import Counted, by_markers, by_tree, places
 from streamtrain.proof.days import NEVER, Histories, ShrinkRule
 from streamtrain.proof.markers import Entry, Log
 from streamtrain.proof.newest import Newest, newest, rows_by_pass, table
@@ -47,7 +47,7 @@ class Recount:
     keys: that must be in the checkpoint. occurrences: of all keys in the sources. lost, duplicated: too few, too
     many in `show`. wrong_clicks: keys whose click is not the number of their occurrences in clicked rows.
     unknown_keys: in the checkpoint alone. not_recountable_keys: that differ, for which the rows that nobody can count
-    may be the cause. examples: (key, expected show, actual show).
+    may be the cause. examples: (key, expected show, actual show). places: by key of the examples, files that it is in.
 
     What could be checked: shrinks: ends of days so far. decay: show_click_decay_rate. deleted: keys deleted at ends
     of days. tolerance: the largest of any key, as a part of its show; 0: all are compared exactly. sharp: keys of
@@ -88,6 +88,7 @@ class Recount:
     not_recountable_keys: int = 0
     unknown: list[str] = field(default_factory=list)
     marker_log: str = ""
+    places: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def verdict(self) -> str:
@@ -156,6 +157,8 @@ def recount(
     _take(result, counted)
     certain = _compare_rows(result, counted, of, rows_by_pass(model_save_path, of))
     _compare_keys(result, counted, of, rule, certain=certain)
+    if result.examples:
+        result.places = places(reader, counted, [key for key, _, _ in result.examples])
     return result
 
 

@@ -27,7 +27,7 @@ def recount(tmp_path: Path, shows: dict[int, tuple[float, float]], rows: int, *a
     ("shows", "rows", "code", "text"),
     [
         (RIGHT, 2, 0, "proven: 2 rows, 2 keys: none lost, none trained twice"),
-        ({**RIGHT, 5: (3.0, 1.0)}, 2, 1, "differs: key 5, show must be 2, is 3"),
+        ({**RIGHT, 5: (3.0, 1.0)}, 2, 1, "differs: key 5, show must be 2, is 3; it occurs in 20240101/0000/part-0: 2"),
         (RIGHT, 3, 21, "the sources have 2 rows, 3 were trained"),
         ({**RIGHT, 9: (1.0, 1.0)}, 3, 21, "cannot be proven"),
     ],
@@ -48,6 +48,6 @@ def test_the_json_keys_are_stable(tmp_path: Path) -> None:
     since = {
         "verdict", "rows_in_markers", "lost_rows", "duplicated_rows", "uneven", "pending_rows", "pending",
         "not_recountable_rows", "not_recountable_files", "not_recountable", "not_recountable_keys", "unknown",
-        "marker_log",
+        "marker_log", "places",
     }  # fmt: skip
     assert code == 0 and set(json.loads(printed)) == of_0_2 | since

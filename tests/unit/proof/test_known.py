@@ -107,6 +107,7 @@ def test_a_row_skipped_by_the_trainer(job: Job) -> None:
     job.save(job.trained[1:], rows=4)
     found = job.recount()
     assert found.verdict == "differs" and found.lost == 2 and found.lost_rows == 1 and found.missing_keys == 1
+    assert found.places == {"6": [f"{FIRST}/part-0: 1"], "5": [f"{FIRST}/part-0: 2", f"{SECOND}/part-0: 1"]}
 
 
 def test_a_row_without_known_features_skipped(job: Job) -> None:
