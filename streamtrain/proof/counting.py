@@ -11,7 +11,7 @@ from pathlib import Path
 from streamtrain.proof.days import Histories
 from streamtrain.proof.markers import Entry, Source
 from streamtrain.proof.passes import Pass
-from streamtrain.proof.sources import FileName, Found, Judged, Place, Portion, Reader, begins_with, find, judge
+from streamtrain.proof.sources import FileName, Found, Judged, Place, Portion, Reader, find, judge, longest
 
 Progress = Callable[[int, int], None]
 #: Files that are named for a key.
@@ -132,16 +132,15 @@ def _one_marker(reader: Reader, entry: Entry, before: Sequence[Source], into: Co
     """Reads the bytes that the marker adds, and compares their rows with its counts. before: files of the split's
     earlier markers."""
     portions: list[tuple[Source, Portion]] = []
-    for source in entry.files:
+    for source, found in zip(entry.files, find(reader, entry.split, entry.files), strict=True):
         name = (entry.split, source.path)
-        found = find(reader, entry.split, source) if source.bytes else None
         begin = into.done.get(name, 0)
         into.done[name] = max(begin, source.bytes)
         if isinstance(found, str):
-            if trained:
+            if trained and source.bytes:
                 why = f"{found} (bridged: {source.bytes} bytes, SHA-256 {source.sha256})"
                 into.gone.append(Place(entry.split, source.path, source.rows, why))
-        elif found is not None:
+        else:
             begin = begin or _grown_from(reader, entry.split, source, found, before)
             _cover(into, entry.split, reader, found, source)
             if trained:
@@ -163,8 +162,8 @@ def _one_marker(reader: Reader, entry: Entry, before: Sequence[Source], into: Co
 def _grown_from(reader: Reader, split: str, source: Source, found: Found, before: Sequence[Source]) -> int:
     """Of a file that was renamed and grew, before this marker: the bytes that it had under the old name."""
     present = reader.files(split)
-    earlier = [s for s in before if s.path not in present and 0 < s.bytes <= source.bytes]
-    return max((s.bytes for s in earlier if begins_with(found.path, s, inside=found.inside)), default=0)
+    earlier = [s for s in before if s.path not in present and s.bytes <= source.bytes]
+    return longest(found.path, earlier, inside=found.inside)
 
 
 def _cover(into: Counted, split: str, reader: Reader, found: Found, source: Source) -> None:

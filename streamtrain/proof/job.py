@@ -15,6 +15,7 @@ from streamtrain.errors import ConfigError
 from streamtrain.proof import markers
 from streamtrain.proof.days import ShrinkRule
 from streamtrain.proof.markers import Log
+from streamtrain.proof.newest import newest
 from streamtrain.proof.recount import Recount, recount
 from streamtrain.proof.rows import DEFAULT_IGNORE, ParseFunction
 
@@ -32,6 +33,7 @@ def recount_job(config: JobConfig, progress: Callable[[int, int], None] = lambda
     """
     if "://" in config.data_dir:
         raise ConfigError(f"recount reads local files only, train_data_dir is {config.data_dir}")
+    newest(config.model_save_path)  # before Kafka is waited for
     name = config.stream.format
     return recount(
         Path(config.data_dir),

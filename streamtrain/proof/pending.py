@@ -9,8 +9,8 @@ from pathlib import Path
 
 from streamtrain.errors import DataError
 from streamtrain.proof.markers import Entry, Source
-from streamtrain.proof.rows import digest, is_packed
-from streamtrain.proof.sources import FileName, Place, Reader, begins_with
+from streamtrain.proof.rows import is_packed
+from streamtrain.proof.sources import FileName, Place, Reader, longest, prefixes
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def pending(
         for file, path in present.items():
             known = covered.get((split, file))
             if known is None and not is_of(path, bridged):
-                begin = _grown_from(path, bridged, present)
+                begin = longest(path, [source for source in bridged if source.path not in present])
                 yield from _late(reader, split, file, path, begin, policy)
             elif known is not None and path.stat().st_size > known and (split, file) not in gone:
                 yield from _late(reader, split, file, path, known, policy)
@@ -64,22 +64,10 @@ def pending(
 def is_of(path: Path, bridged: Sequence[Source]) -> bool:
     """Whether the file is one of the bridged ones under another name, or its compressed form."""
     size = path.stat().st_size
-    if any(source.bytes == size and begins_with(path, source) for source in bridged):
+    if longest(path, [source for source in bridged if source.bytes == size]):
         return True
-    return any(
-        begins_with(path, source, inside=True) and _more(path, source.bytes) is False
-        for source in (bridged if is_packed(path) else ())
-    )
-
-
-def _more(path: Path, size: int) -> bool:
-    """Whether a gzip file holds more than `size` bytes."""
-    return digest(path, size + 1, inside=True) is not None
-
-
-def _grown_from(path: Path, bridged: Sequence[Source], present: Container[str]) -> int:
-    """The bytes of a bridged file that has vanished, and that this one begins with; 0: it is new."""
-    return max((s.bytes for s in bridged if s.path not in present and begins_with(path, s)), default=0)
+    unpacked = longest(path, bridged, inside=True)
+    return bool(unpacked) and unpacked + 1 not in prefixes(path, [unpacked + 1], inside=True)
 
 
 def _late(reader: Reader, split: str, file: str, path: Path, begin: int, policy: Policy) -> Iterator[Place]:

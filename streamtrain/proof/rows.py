@@ -12,7 +12,7 @@ import io
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -153,18 +153,21 @@ def content(text: bytes, parse: ParseFunction | None) -> bytes:
     return text.removesuffix(b"\r") if text.strip(b"\r") else b""
 
 
-def digest(path: Path, size: int, *, inside: bool = False) -> str | None:
-    """SHA-256 of the first `size` bytes, in hex; None when there are fewer. inside: of the unpacked bytes.
-
-    Raises DataError when it cannot be unpacked, Unreadable.
-    """
-    sha256 = hashlib.sha256()
+def digests(path: Path, sizes: Iterable[int], *, inside: bool = False) -> dict[int, str]:
+    """SHA-256 of the first n bytes, in hex, for each n of `sizes` that the file has; read once. inside: of the unpacked
+    bytes. Raises DataError when it cannot be unpacked, Unreadable."""
+    found: dict[int, str] = {}
+    sha256, at = hashlib.sha256(), 0
     with _open(path) as raw, _reading(path):
         stream = gzip.GzipFile(fileobj=raw, mode="rb") if inside else raw
-        while size > 0 and (block := stream.read(min(size, _BLOCK))):
-            sha256.update(block)
-            size -= len(block)
-    return None if size else sha256.hexdigest()
+        for size in sorted(set(sizes)):
+            while at < size and (block := stream.read(min(size - at, _BLOCK))):
+                sha256.update(block)
+                at += len(block)
+            if at < size:
+                break
+            found[size] = sha256.hexdigest()
+    return found
 
 
 def _open(path: Path) -> Any:

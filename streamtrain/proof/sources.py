@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeAlias
 
 from streamtrain.errors import DataError
 from streamtrain.proof.markers import Source
-from streamtrain.proof.rows import DEFAULT_IGNORE, ParseFunction, content, digest, files, is_packed, lines, row_of
+from streamtrain.proof.rows import DEFAULT_IGNORE, ParseFunction, content, digests, files, is_packed, lines, row_of
 
 #: (split, path below it)
 FileName: TypeAlias = tuple[str, str]
@@ -84,7 +84,15 @@ class Reader:
         return frozenset(self.slots)
 
     def files(self, split: str) -> dict[str, Path]:
-        return files(self.data_dir / split, self.donefile, self.ignore)
+        """By path below the split; those of the last split are remembered."""
+        if split not in self._listed:
+            self._listed.clear()
+            self._listed[split] = files(self.data_dir / split, self.donefile, self.ignore)
+        return self._listed[split]
+
+    @cached_property
+    def _listed(self) -> dict[str, dict[str, Path]]:
+        return {}
 
     def read(
         self,
@@ -150,32 +158,46 @@ class Found:
     inside: bool = False
 
 
-def find(reader: Reader, split: str, source: Source) -> Found | str:
-    """The bytes of a marker's file, under its name or any other one of the split (it may have been renamed or
-    compressed); or why they cannot be recounted. Raises Unreadable."""
+def find(reader: Reader, split: str, sources: Sequence[Source]) -> list[Found | str]:
+    """Where the bytes of a marker's files are: under their names or any other one of the split (a file may have been
+    renamed or compressed); or why they cannot be recounted. Raises Unreadable."""
     present = reader.files(split)
-    path = present.get(source.path, reader.data_dir / split / source.path)
-    if not path.is_file():
-        why = "is missing"
-    elif (sha256 := digest(path, source.bytes)) == source.sha256:
-        return Found(path)
-    else:
-        why = "is not what was bridged" if sha256 else f"is shorter than the {source.bytes} bytes that were bridged"
-    for other in present.values():
+    found: list[Found | str] = []
+    for source in sources:
+        path = present.get(source.path, reader.data_dir / split / source.path)
+        if not path.is_file():
+            found.append("is missing")
+        elif (sha256 := digests(path, [source.bytes]).get(source.bytes)) is None:
+            found.append(f"is shorter than the {source.bytes} bytes that were bridged")
+        else:
+            found.append(Found(path) if sha256 == source.sha256 else "is not what was bridged")
+    sizes = {source.bytes for source, where in zip(sources, found, strict=True) if isinstance(where, str)} - {0}
+    elsewhere: dict[tuple[int, str], Found] = {}
+    for path in present.values() if sizes else ():
         for inside in (False, True):
-            if begins_with(other, source, inside=inside):
-                return Found(other, inside)
-    return why
+            for prefix in prefixes(path, sizes, inside=inside).items():
+                elsewhere.setdefault(prefix, Found(path, inside))
+    return [
+        elsewhere.get((source.bytes, source.sha256), where) if isinstance(where, str) else where
+        for source, where in zip(sources, found, strict=True)
+    ]
 
 
-def begins_with(path: Path, source: Source, *, inside: bool = False) -> bool:
-    """Whether the file, or what is packed in it, begins with the bytes of the marker's file."""
-    if not source.bytes or (inside and not is_packed(path)):
-        return False
+def prefixes(path: Path, sizes: Iterable[int], *, inside: bool = False) -> dict[int, str]:
+    """digests() of the file, or of what is packed in it; of none that cannot be unpacked."""
+    if inside and not is_packed(path):
+        return {}
     try:
-        return digest(path, source.bytes, inside=inside) == source.sha256
+        return digests(path, sizes, inside=inside)
     except DataError:
-        return False
+        return {}
+
+
+def longest(path: Path, bridged: Iterable[Source], *, inside: bool = False) -> int:
+    """The bytes of the largest of the bridged files that this one begins with; 0: none."""
+    sources = [source for source in bridged if source.bytes]
+    known = prefixes(path, [source.bytes for source in sources], inside=inside) if sources else {}
+    return max((source.bytes for source in sources if known.get(source.bytes) == source.sha256), default=0)
 
 
 def judge(portion: Portion, source: Source, refused: int) -> Judged:

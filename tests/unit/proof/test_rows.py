@@ -14,7 +14,7 @@ from streamtrain.connectors.formats import RejectError, line_parser
 from streamtrain.contracts.marker import Marker, SourceFile
 from streamtrain.errors import CheckpointError, DataError, UnknownFormat
 from streamtrain.proof import markers, newest
-from streamtrain.proof.rows import MAX_LINE, content, digest, files, lines, row_of
+from streamtrain.proof.rows import MAX_LINE, content, digests, files, lines, row_of
 from streamtrain.proof.sources import Reader
 
 SLOTS = (2, 3)
@@ -60,8 +60,7 @@ def test_lines(tmp_path: Path, packed: bool) -> None:
     assert [line.ended for line in lines(path)] == [True] * 4 + [False]
     assert [line.start for line in lines(path)] == [0, 10, 11, 13, 18]
     assert [line.text for line in lines(path, 10, 13, inside=True)] == [b"", b"\r"]
-    assert digest(path, 10, inside=packed) == digest_of(data[:10])
-    assert digest(path, 99, inside=packed) is None
+    assert digests(path, [99, 10, 0], inside=packed) == {10: digest_of(data[:10]), 0: digest_of(b"")}
 
 
 def digest_of(data: bytes) -> str:
