@@ -175,6 +175,8 @@ def rewind(
         typer.echo(f"{len(names)} {what} {verb}{': ' if names else ''}{', '.join(names)}")  # type: ignore[arg-type]
     if not dry_run:
         typer.echo(f"the job is at {to}: `streamtrain run` or `train` trains the passes after it again")
+        if names:
+            typer.echo("a `serve` that has one of these models loaded keeps it until there is a newer one: restart it")
 
 
 def _rewind(job: JobConfig, target: PassId | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from streamtrain.errors import JobChanged, UnknownFormat
 from streamtrain.schedule import PassId
 from tests.support import checkpoints
 from tests.support.jobs import write_config
+from tests.support.paths import ROOT
 
 DENSE = {"linear_0.w_0": (36, 8), "linear_0.b_0": (8,)}
 
@@ -177,3 +179,10 @@ def test_every_key_is_fixed_or_free(tmp_path: Path) -> None:
     config = job(tmp_path)
     assert not set(fixed_keys(config)) & set(free_keys(config))
     assert not [key for key in free_keys(config) if "password" in key.lower()]
+
+
+def test_the_page_names_every_fixed_key(tmp_path: Path) -> None:
+    page = (ROOT / "docs/config.md").read_text()
+    section = page.partition("## What may change in a job")[2].partition("Every other key may change")[0]
+    named = re.findall(r"`([a-z0-9_.]+)`", section)
+    assert not [key for key in fixed_keys(job(tmp_path)) if not any(key.endswith(name) for name in named)]
