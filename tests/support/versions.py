@@ -53,7 +53,8 @@ def unpack(commit: str, name: str, folder: Path) -> Version:
             f"commit {commit[:7]}, the version before this one, is not in this clone, so that nothing says whether a "
             f"job goes forward and back: `git fetch --unshallow` ({archive.stderr.decode().strip()})"
         )
-    tarfile.open(fileobj=BytesIO(archive.stdout)).extractall(folder, filter="tar")
+    with tarfile.open(fileobj=BytesIO(archive.stdout)) as tree:
+        tree.extractall(folder)
     return Version(name, folder)
 
 
