@@ -126,10 +126,9 @@ def copy(file: Path, to: Path) -> None:
 def neutral(out: Path, names: dict[str, str]) -> None:
     """Replaces names; then what manifests and the witness say of the files that changed."""
     changed: dict[str, str] = {}
-    files = sorted(
-        (f for f in out.rglob("*") if f.is_file()), key=lambda f: f.name in ("manifest.json", "witness.json")
-    )
-    for file in files:
+    last = ("manifest.json", "witness.json")  # the digests of others are in them, and that of a manifest in the witness
+    files = [file for file in out.rglob("*") if file.is_file()]
+    for file in sorted(files, key=lambda f: last.index(f.name) if f.name in last else -1):
         before = file.read_bytes()
         text = before.decode()
         for name, other in names.items():
