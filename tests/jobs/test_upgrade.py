@@ -95,7 +95,8 @@ def marked_by(scene: Scene) -> str:
 
 
 def test_forward_and_back(tmp_path: Path, kafka: dict[str, str], job: str, old: Version) -> None:
-    """Passes of the old trainer: 1, 2, 4 to 6; of the new one: 3, 7, 8. Splits of the old bridge: 1 to 4, 7 and 8."""
+    """Passes of the old trainer: 1, 2, 4 to 6; of the new one: 3, 7, 8. Splits of the old bridge: 1 to 4, 7 and 8.
+    At last the new one rewinds to pass 6, and the old one trains 7 and 8 again."""
     scene = Scene(tmp_path, kafka, job, days=2)
     turns = Turns(scene)
 
@@ -126,6 +127,16 @@ def test_forward_and_back(tmp_path: Path, kafka: dict[str, str], job: str, old: 
     assert marked_by(scene) == "oooonnoo"
     with_identity = [(c.path / "job.json").exists() for c in CheckpointStore(scene.config.model_save_path).list()]
     assert with_identity == [False, False, True, False, False, False, True, True]
+    check(scene, turns, old)
+
+    turns.start("checkpoints", NEW, "", "rewind", "--to", "20240102/2").finish()
+    turns.start("train", old).finish()
+    assert len(list((scene.config.model_save_path / ".set-aside").glob("*/20240102/[0-9]"))) == 2
+    check(scene, turns, old)
+
+
+def check(scene: Scene, turns: Turns, old: Version) -> None:
+    """Each row is trained once: counted here, by this version's recount and by that of the one before."""
     table, logs = shows(scene)
     assert table == logs
     found = scene.recount()
