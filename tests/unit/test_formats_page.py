@@ -79,7 +79,7 @@ def test_every_module_and_fixture_that_the_page_names_is_there() -> None:
         place: Any = re.fullmatch(r" ?`([^`]+)` ?", row[5])
         if place and "/fixtures/" not in row[5] and row[0] != "format":
             path = place[1].replace("D/P", "20240101/2").replace("model_N", "model_2").replace("VERSION", "*")
-            assert list(NEWEST.glob(path)), f"{row[0]}: {path}"
+            assert list(NEWEST.rglob(path.rstrip("/"))), f"{row[0]}: {path}"
 
 
 def test_every_link_of_the_page_leads_somewhere() -> None:
