@@ -16,6 +16,8 @@ from tests.support.topics import messages
 from tests.support.versions import BEFORE, NEW, Version, code_of, unpack
 
 pytestmark = [pytest.mark.kafka, pytest.mark.paddle]
+#: Seconds after which something hangs, on a machine that does much else besides.
+PATIENCE = 400
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,7 @@ class Turns:
 
     def trained(self, trainer: Process, version: Version, passes: int) -> None:
         """Waits for that many checkpoints, the roles being that version's."""
-        trainer.wait_for(lambda: len(self.scene.checkpoints()) == passes, 120)
+        trainer.wait_for(lambda: len(self.scene.checkpoints()) == passes, PATIENCE)
         assert self.scripts() == {str(version.package / "online_trainer.py")}
 
     def log(self) -> str:
@@ -66,10 +68,10 @@ class Turns:
 
     def killed_at(self, failpoint: str, trainer: Process, version: Version) -> None:
         """SIGKILL to a trainer whose worker has frozen there, so that nothing of that version settles what is left."""
-        trainer.wait_for(lambda: self.scene.has_fired(failpoint), 120)
+        trainer.wait_for(lambda: self.scene.has_fired(failpoint), PATIENCE)
         assert self.scripts() == {str(version.package / "online_trainer.py")}
         trainer.signal(signal.SIGKILL)
-        trainer.end()
+        trainer.end(PATIENCE)
 
 
 def shows(scene: Scene) -> tuple[Counter[int], Counter[int]]:
@@ -112,25 +114,25 @@ def test_forward_and_back(tmp_path: Path, kafka: dict[str, str], job: str, old: 
     assert len(scene.checkpoints()) == 3
 
     turns.release(5, 6)
-    assert bridge.end() == -signal.SIGKILL  # in the transaction of split 5
+    assert bridge.end(PATIENCE) == -signal.SIGKILL  # in the transaction of split 5
     bridge = turns.start("bridge", NEW, "bridge.marked=kill@3")
     trainer = turns.start("train", old)
     turns.trained(trainer, old, 6)
     trainer.signal(signal.SIGTERM)
-    trainer.finish()
+    trainer.finish(PATIENCE)
 
     turns.release(7, 8)
-    assert bridge.end() == -signal.SIGKILL  # in the transaction of split 7
-    turns.start("bridge", old).finish()
-    turns.start("train", NEW).finish()
+    assert bridge.end(PATIENCE) == -signal.SIGKILL  # in the transaction of split 7
+    turns.start("bridge", old).finish(PATIENCE)
+    turns.start("train", NEW).finish(PATIENCE)
 
     assert marked_by(scene) == "oooonnoo"
     with_identity = [(c.path / "job.json").exists() for c in CheckpointStore(scene.config.model_save_path).list()]
     assert with_identity == [False, False, True, False, False, False, True, True]
     check(scene, turns, old)
 
-    turns.start("checkpoints", NEW, "", "rewind", "--to", "20240102/2").finish()
-    turns.start("train", old).finish()
+    turns.start("checkpoints", NEW, "", "rewind", "--to", "20240102/2").finish(PATIENCE)
+    turns.start("train", old).finish(PATIENCE)
     assert len(list((scene.config.model_save_path / ".set-aside").glob("*/20240102/[0-9]"))) == 2
     check(scene, turns, old)
 
@@ -141,5 +143,5 @@ def check(scene: Scene, turns: Turns, old: Version) -> None:
     assert table == logs
     found = scene.recount()
     assert found.rows == 2 * (3 * ROWS + 4)
-    by_old = json.loads(turns.start("recount", old, "", "--json").finish())
+    by_old = json.loads(turns.start("recount", old, "", "--json").finish(PATIENCE))
     assert (by_old["rows"], by_old["lost"], by_old["duplicated"]) == (found.rows, 0, 0)
