@@ -3,9 +3,11 @@
 docs/upgrade.md says what is tried here, and what cannot be rolled back.
 """
 
+import contextlib
 import json
 import signal
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -96,10 +98,15 @@ def marked_by(scene: Scene) -> str:
     return "".join("n" if message.headers() else "o" for message in found)
 
 
-def test_forward_and_back(tmp_path: Path, kafka: dict[str, str], job: str, old: Version) -> None:
+@pytest.fixture
+def scene(tmp_path: Path, kafka: dict[str, str], job: str) -> Iterator[Scene]:
+    with contextlib.closing(Scene(tmp_path, kafka, job, days=2)) as made:
+        yield made
+
+
+def test_forward_and_back(scene: Scene, old: Version) -> None:
     """Passes of the old trainer: 1, 2, 4 to 6; of the new one: 3, 7, 8. Splits of the old bridge: 1 to 4, 7 and 8.
     At last the new one rewinds to pass 6, and the old one trains 7 and 8 again."""
-    scene = Scene(tmp_path, kafka, job, days=2)
     turns = Turns(scene)
 
     bridge = turns.start("bridge", old, "bridge.flushed=kill@5")
