@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types layers unit jobs faults soak wheel-demo compose-demo format bench bench-recovery bench-exports bench-serving clean
+.PHONY: help install demo test lint types layers unit jobs upgrade faults soak wheel-demo compose-demo format bench bench-recovery bench-exports bench-serving clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,9 @@ unit: $(STAMP)  ## Tests without Kafka and Paddle: under a minute
 
 jobs: $(STAMP)  ## Whole jobs and the fastest faults, with a real Kafka and real parameter servers
 	$(BIN)/python -m pytest -q --durations=10 tests/jobs tests/faults
+
+upgrade: $(STAMP)  ## One job by this version and the one before it in turns, forward and back (part of jobs)
+	$(BIN)/python -m pytest -q tests/jobs/test_upgrade.py
 
 faults: $(STAMP)  ## Every fault of docs/reliability.md, with 1x1 and 2x2; a table in build/ (half an hour and more)
 	$(BIN)/python -m tests.faults.sweep

@@ -7,6 +7,7 @@ over, with the network's dense parameters too.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -133,12 +134,14 @@ class IdentityCheck:
         now = JobIdentity(fixed=fixed_keys(self.config), config=free_keys(self.config), dense=dict(self.dense))
         if checkpoint is None or checkpoint.manifest is None:
             return Checked(now)
-        before = _read(checkpoint, checkpoint.manifest)
+        before, of = _read(checkpoint, checkpoint.manifest), checkpoint
+        found: list[Difference] = []
+        changed: list[Difference] = []
+        kept: tuple[Change, ...] = ()
         if before is None:  # of a version that wrote none
             found = list(self._against_files(checkpoint, checkpoint.manifest))
-            changed: list[Difference] = []
-            kept: tuple[Change, ...] = ()
-        else:
+            before, of = self._older(checkpoint)
+        if before is not None and not found:
             found = list(differences(before.fixed, now.fixed))
             if any(d.key == "table_parameters" for d in found):  # another table has other keys
                 found = [d for d in found if not d.key.startswith("table_parameters.")]
@@ -150,17 +153,30 @@ class IdentityCheck:
                 found += [*suspects, *(Difference(f"dense parameter {d.key}", d.old, d.new) for d in shapes)]
         if found:
             raise JobChanged(
-                f"{self.config.path} is not the config of the job that checkpoint {checkpoint.id} is of: "
+                f"{self.config.path} is not the config of the job that checkpoint {of.id} is of: "
                 + "; ".join(map(str, found)),
                 remedy=_START_ANEW,
             )
         changes = tuple(
-            Change(datetime.now(timezone.utc).isoformat(timespec="seconds"), str(checkpoint.id), d.key, d.old, d.new)
+            Change(datetime.now(timezone.utc).isoformat(timespec="seconds"), str(of.id), d.key, d.old, d.new)
             for d in changed
         )
         every = (*kept, *changes)[-identity.MAX_CHANGES :]
         dense = dict(self.dense) or (before.dense if before is not None else {})
         return Checked(JobIdentity(fixed=now.fixed, config=now.config, dense=dense, changes=every), changes)
+
+    def _older(self, checkpoint: Checkpoint) -> tuple[JobIdentity | None, Checkpoint]:
+        """The identity that the newest checkpoint before this one has, and that checkpoint: an older version, which
+        writes none, may have trained a while in between. None, and this one, when none has."""
+        store = CheckpointStore(self.config.model_save_path)
+        for pass_id in reversed(store.ids()):
+            older = store.read(pass_id) if pass_id < checkpoint.id else None
+            if older is None or older.manifest is None:
+                continue
+            with contextlib.suppress(CheckpointError):  # damaged: it is not the one that is loaded
+                if (found := _read(older, older.manifest)) is not None:
+                    return found, older
+        return None, checkpoint
 
     def _against_files(self, checkpoint: Checkpoint, manifest: Manifest) -> Iterator[Difference]:
         """Against what the files of a checkpoint without an identity show of it."""

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from streamtrain.contracts.codec import DecodeError, Schema, decode, encode
+from streamtrain.contracts.codec import DecodeError, Schema, UnknownSchema, decode, encode
 
 SCHEMA = Schema.named("Sample")
 
@@ -19,12 +19,13 @@ I64: TypeAlias = npt.NDArray[np.int64]
 
 
 class SampleError(ValueError):
-    """A row does not decode. `index`: its place in the batch."""
+    """A row does not decode. index: its place in the batch. unknown: this version does not know its schema."""
 
-    def __init__(self, index: int, reason: str) -> None:
+    def __init__(self, index: int, reason: str, *, unknown: bool = False) -> None:
         super().__init__(reason)
         self.index = index
         self.reason = reason
+        self.unknown = unknown
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class SampleDecoder:
             try:
                 row = decode(message, self._writers, SCHEMA)
             except DecodeError as error:
-                raise SampleError(index, str(error)) from error
+                raise SampleError(index, str(error), unknown=isinstance(error, UnknownSchema)) from error
             if len(row["slots"]) * 4 != len(row["feasigns"]) or len(row["slots"]) % 2:
                 raise SampleError(index, "slots and feasigns differ in number")
             if row["label"] not in (0, 1):

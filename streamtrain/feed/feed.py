@@ -11,7 +11,7 @@ from pathlib import Path
 
 from streamtrain.contracts.codec import SchemaError
 from streamtrain.contracts.sample import SampleDecoder, SampleError
-from streamtrain.errors import DataError, UnknownFormat
+from streamtrain.errors import DataError, StreamtrainError, UnknownFormat
 from streamtrain.failpoints import failpoint
 from streamtrain.feed.multislot import MultiSlotWriter
 from streamtrain.feed.passes import PassBuilder, PassPlan, partition_owner
@@ -135,10 +135,7 @@ class Feed:
                     batch = self._decoder.decode([value for _, _, value in records], places=self._with_ids)
                 except SampleError as error:
                     partition, offset, _ = records[error.index]
-                    raise DataError(
-                        f"topic {self._samples}, partition {partition}, offset {offset} is not a row: {error.reason}",
-                        remedy="Something else wrote into the topic; the pass was not trained.",
-                    ) from error
+                    raise not_a_row(f"topic {self._samples}, partition {partition}, offset {offset}", error) from error
                 out.write(self._writer.text(batch, ids.encode(records, batch) if ids is not None else None))
                 rows += len(batch)
         self._stalled = False
@@ -174,3 +171,16 @@ class Feed:
 
     def _report_away(self, seconds: float) -> None:
         log.warning("topic %s: the broker is away for %.0f s", self._samples, seconds)
+
+
+def not_a_row(place: str, error: SampleError) -> StreamtrainError:
+    """The error of a message that is no row, or one of a newer format. place: topic, partition and offset."""
+    if error.unknown:
+        return UnknownFormat(
+            f"{place} is a row of a format that this version does not know: {error.reason}",
+            remedy="A newer version of streamtrain wrote it: start that one, or a newer one; the pass was not trained.",
+        )
+    return DataError(
+        f"{place} is not a row: {error.reason}",
+        remedy="Something else wrote into the topic; the pass was not trained.",
+    )

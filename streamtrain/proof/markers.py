@@ -19,6 +19,7 @@ from confluent_kafka.admin import AdminClient
 from streamtrain.errors import DataError
 
 _SCHEMAS = Path(__file__).parent.parent / "contracts"
+_FORMAT = b"1"
 _ANSWER_S = 10.0
 _CONSUMER = {
     "isolation.level": "read_committed",
@@ -61,9 +62,18 @@ class Log:
     topic_id: str = ""
 
 
-def decode(offset: int, message: bytes, written: float = 0.0) -> Entry:
-    """Raises DataError for a message that is not a marker."""
-    schema = _known().get(message[2:10]) if message[:2] == b"\xc3\x01" else None
+def decode(
+    offset: int, message: bytes, written: float = 0.0, headers: Iterable[tuple[str, bytes | None]] = ()
+) -> Entry:
+    """headers: `schema` is the message's, where a newer version has added fields; they are ignored.
+
+    Raises DataError for a message that is not a marker, or of a newer format.
+    """
+    given = dict(headers)
+    if (version := given.get("format") or _FORMAT) != _FORMAT:
+        raise DataError(f"the marker log has at offset {offset} a marker of format {version!r}, known is {_FORMAT!r}")
+    fingerprint = message[2:10] if message[:2] == b"\xc3\x01" else b""
+    schema = _known().get(fingerprint) or _given(given.get("schema"), fingerprint)
     if schema is None:
         raise DataError(f"the marker log has at offset {offset} a message of another format")
     body = BytesIO(message[10:])
@@ -88,9 +98,22 @@ def _known() -> dict[bytes, Any]:
     if not _PARSED:
         for path in _SCHEMAS.glob("SplitDone*.avsc"):
             schema: Any = fastavro.parse_schema(json.loads(path.read_text("utf-8")))
-            canonical = fastavro.schema.to_parsing_canonical_form(schema)
-            _PARSED[bytes.fromhex(fastavro.schema.fingerprint(canonical, "CRC-64-AVRO"))] = schema
+            _PARSED[_fingerprint(schema)] = schema
     return _PARSED
+
+
+def _given(text: bytes | None, fingerprint: bytes) -> Any:
+    """The schema of a marker's header, if it is that of its message; else None."""
+    try:
+        schema: Any = fastavro.parse_schema(json.loads(text or b""))
+        return schema if _fingerprint(schema) == fingerprint else None
+    except Exception:  # fastavro lets through whatever a foreign text causes
+        return None
+
+
+def _fingerprint(schema: Any) -> bytes:
+    canonical = fastavro.schema.to_parsing_canonical_form(schema)
+    return bytes.fromhex(fastavro.schema.fingerprint(canonical, "CRC-64-AVRO"))
 
 
 _PARSED: dict[bytes, Any] = {}
@@ -131,7 +154,8 @@ def _read(consumer: Any, topic: str) -> Iterable[Entry]:
             raise DataError(f"nothing came for {_ANSWER_S:.0f} s")
         error = message.error()
         if error is None:
-            yield decode(message.offset(), message.value() or b"", message.timestamp()[1] / 1000)
+            written = message.timestamp()[1] / 1000
+            yield decode(message.offset(), message.value() or b"", written, message.headers() or ())
         elif error.code() == ck.KafkaError._PARTITION_EOF:
             return
         elif not error.retriable() and error.code() not in (ck.KafkaError._TRANSPORT, ck.KafkaError._ALL_BROKERS_DOWN):

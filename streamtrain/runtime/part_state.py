@@ -9,7 +9,7 @@ import contextlib
 import os
 import socket
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +77,12 @@ class PartReporter:
 
 
 def read(folder: Path) -> list[PartState]:
-    """All parts that have reported something."""
+    """All parts that have reported something. Keys that this version does not know are ignored: a part on another
+    machine may be of a newer one."""
     parts = []
+    known = {f.name for f in fields(PartState)}
     for path in sorted(folder.glob("*.json")):
-        with contextlib.suppress(OSError, ValueError, TypeError):
-            parts.append(PartState(**orjson.loads(path.read_bytes())))
+        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+            report = orjson.loads(path.read_bytes())
+            parts.append(PartState(**{key: value for key, value in report.items() if key in known}))
     return parts

@@ -30,6 +30,7 @@ from streamtrain.proof.recount import Recount
 from tests.support.jobs import rows, write_config, write_split
 from tests.support.models_reader import checkpoint_keys, overlay, read_all
 from tests.support.paths import ROLE_SCRIPT
+from tests.support.versions import NEW, Version
 
 SPLITS = ("20240101/0000", "20240101/0600", "20240101/1200", "20240101/1800")
 ROWS = 150
@@ -94,19 +95,37 @@ class Scene:
         return run
 
     def start(
-        self, *arguments: str, failpoints: str = "", once: bool = True, name: str = "", cwd: Path | None = None
+        self,
+        *arguments: str,
+        failpoints: str = "",
+        once: bool = True,
+        name: str = "",
+        cwd: Path | None = None,
+        version: Version = NEW,
     ) -> Process:
         """`streamtrain ARGUMENTS -m CONFIG`; its output goes to a file of that name.
 
-        once: each failpoint fires in one process alone, not in those that are started after it too.
+        once: each failpoint fires in one process alone, not in those that are started after it too. version: whose code
+        runs.
         """
         command = [sys.executable, "-m", "streamtrain.cli.main", "-v", *arguments, "-m", str(self.config.path)]
-        return self.spawn(command, failpoints=failpoints, once=once, name=name or arguments[0], cwd=cwd)
+        return self.spawn(
+            command, failpoints=failpoints, once=once, name=name or arguments[0], cwd=cwd, version=version
+        )
 
     def spawn(
-        self, command: list[str], *, failpoints: str = "", once: bool = True, name: str = "", cwd: Path | None = None
+        self,
+        command: list[str],
+        *,
+        failpoints: str = "",
+        once: bool = True,
+        name: str = "",
+        cwd: Path | None = None,
+        version: Version = NEW,
     ) -> Process:
-        environment = {**os.environ, ARMED: failpoints, FOLDER: str(self._fired) if once else ""}
+        environment = {
+            **os.environ, ARMED: failpoints, FOLDER: str(self._fired) if once else "", **version.environment
+        }  # fmt: skip
         output = self.folder / f"{name}-{len(self._processes)}.out"
         with output.open("wb") as out:
             process = subprocess.Popen(

@@ -24,6 +24,7 @@ from tests.support import checkpoints
 from tests.support.jobs import write_config
 from tests.support.paths import ROOT
 
+FIRST = PassId("20240101", 1)
 DENSE = {"linear_0.w_0": (36, 8), "linear_0.b_0": (8,)}
 
 
@@ -31,10 +32,11 @@ def job(folder: Path) -> JobConfig:
     return write_config(folder, "job", {"bootstrap.servers": "127.0.0.1:1"})
 
 
-def saved(config: JobConfig, *, with_identity: bool, dense: Mapping[str, tuple[int, ...]] = DENSE) -> Path:
-    """A checkpoint of pass 20240101/1, as the trainer of `config` makes it."""
+def saved(
+    config: JobConfig, *, with_identity: bool, dense: Mapping[str, tuple[int, ...]] = DENSE, pass_id: PassId = FIRST
+) -> Path:
+    """A checkpoint of that pass, as the trainer of `config` makes it."""
     store = checkpoints.taken_over(config.model_save_path)
-    pass_id = PassId("20240101", 1)
     staged = store.stage(pass_id)
     (staged / SHARD).mkdir()
     table = TableFormat(config.raw["table_parameters"]["embedding"])
@@ -163,6 +165,22 @@ def test_another_network_is_refused_with_the_keys_that_may_explain_it(tmp_path: 
         IdentityCheck(later, {"linear_0.w_0": (36, 16), "linear_0.b_0": (16,)}).newest()
     assert "hyper_parameters.layer_sizes: [8] in the checkpoint, [16] now" in refused.value.message
     assert "dense parameter linear_0.w_0: [36, 8] in the checkpoint, [36, 16] now" in refused.value.message
+
+
+def test_an_older_version_that_trained_in_between_does_not_make_the_job_forget_what_it_is(tmp_path: Path) -> None:
+    """It writes no identity: the one of the newest checkpoint that has one holds, with the changes so far."""
+    config = job(tmp_path)
+    saved(config, with_identity=True)
+    config = changed(config, {"runner.train_batch_size": 64})
+    saved(config, with_identity=True, pass_id=PassId("20240101", 2))
+    saved(config, with_identity=False, pass_id=PassId("20240102", 1))
+    config = changed(config, {"stream.servers": 2})
+    checked = IdentityCheck(config, DENSE).newest()
+    assert [(c.key, c.after) for c in checked.identity.changes] == [
+        ("runner.train_batch_size", "20240101/1"), ("stream.servers", "20240101/2")
+    ]  # fmt: skip
+    with pytest.raises(JobChanged, match=r"20240101/2 is of: stream.unknown_slot: ignore in the checkpoint, reject"):
+        IdentityCheck(changed(config, {"stream.unknown_slot": "reject"})).newest()
 
 
 def test_a_newer_identity_is_refused_and_a_newer_key_is_not(tmp_path: Path) -> None:
