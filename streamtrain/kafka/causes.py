@@ -98,12 +98,9 @@ def _of_tls(body: str, address: str) -> Cause:
     """Alerts are the broker's refusal, all else is ours."""
     if (alert := _ALERT.search(body)) is not None:
         said = alert["alert"]
-        if said in _WANTED:
-            return Cause("final", f"TLS handshake: the broker wants a client certificate ({said})", address, _CLIENT)
-        if said in _REFUSED:
-            return Cause(
-                "final", f"TLS handshake: the broker refuses the client certificate ({said})", address, _CLIENT
-            )
+        if said in (*_WANTED, *_REFUSED):
+            does = "wants a" if said in _WANTED else "refuses the"
+            return Cause("final", f"TLS handshake: the broker {does} client certificate ({said})", address, _CLIENT)
         reason = f"TLS handshake: the broker refuses it ({said}): it wants a client certificate, or other versions or "
         return Cause("unknown", f"{reason}ciphers of TLS", address, _CLIENT)
     if "certificate verify failed" in body:

@@ -15,8 +15,8 @@ _X509_UNKNOWN = {2, 18, 19, 20, 21}
 
 
 def refusal(address: str, properties: Mapping[str, str]) -> str | None:
-    """Makes a handshake with the broker at host:port as these librdkafka properties say; why its certificate is refused,
-    None when this handshake does not say it. Nothing is sent after the handshake."""
+    """Makes a handshake with the broker at host:port as these librdkafka properties say. Why its certificate is
+    refused, None when this handshake does not say it. Nothing is sent after the handshake."""
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     try:
@@ -35,7 +35,7 @@ def refusal(address: str, properties: Mapping[str, str]) -> str | None:
 def describe(code: int, message: str, host: str) -> str:
     """code: an X509_V_ERR_ of OpenSSL."""
     if code in (_X509_EXPIRED, _X509_NOT_YET):
-        return "the broker's certificate has expired" if code == _X509_EXPIRED else "it is not valid yet"
+        return f"the broker's certificate {'has expired' if code == _X509_EXPIRED else 'is not valid yet'}"
     if code in _X509_HOST:
         return f"host name mismatch: the broker's certificate is not of {host}"
     if code in _X509_UNKNOWN:

@@ -63,7 +63,7 @@ class Waiting:
         return "; ".join(f"{c.address}: {c.reason}" if c.address else c.reason for c in found) or causes.SILENT
 
     def refusal(self, what: str) -> KafkaError | None:
-        """The error that ends the wait: for a final cause, or for unknown ones alone over LIMIT_S. what: was being done."""
+        """The error that ends the wait: of a final cause, or of unknown ones alone over LIMIT_S. what: is being done."""
         found = self._found()
         for cause in found:
             if cause.kind == "final":
@@ -162,11 +162,11 @@ def wait_for_cluster(
     on_wait: Callable[[str], None] | None = None,
     stop: threading.Event | None = None,
 ) -> ClusterInfo:
-    """Asks until the cluster answers; on_wait(sentence) from FIRST_S on, again and again: the sentence names the address,
-    the reason and since when. timeout_s: None waits for ever.
+    """Asks until the cluster answers; on_wait(sentence) from FIRST_S on, again and again: the sentence names the
+    address, the reason and since when. timeout_s: None waits for ever.
 
-    Raises Stopped at a stop, BrokerUnavailable naming address and reason, NotAllowed when the cluster refuses us (login,
-    client certificate), Unreached for what is neither after causes.LIMIT_S.
+    Raises Stopped at a stop, BrokerUnavailable naming address and reason, NotAllowed when the cluster refuses us
+    (login, client certificate), Unreached for what is neither after causes.LIMIT_S.
     """
     watch = StopWatch(stop)
     waiting = Waiting(properties)
