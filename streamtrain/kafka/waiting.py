@@ -63,7 +63,7 @@ class Waiting:
         return "; ".join(f"{c.address}: {c.reason}" if c.address else c.reason for c in found) or causes.SILENT
 
     def refusal(self, what: str) -> KafkaError | None:
-        """The error that ends the wait: of a final cause, or of unknown ones alone over LIMIT_S. what: is being done."""
+        """The error that ends the wait: of a final cause, or of unknown ones alone over LIMIT_S. what: is done."""
         found = self._found()
         for cause in found:
             if cause.kind == "final":
