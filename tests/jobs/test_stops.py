@@ -66,11 +66,11 @@ def test_status_names_address_and_reason(tmp_path: Path, job: str) -> None:
 def test_kafka_has_gone_while_the_bridge_publishes(tmp_path: Path, job: str, own_kafka: EmbeddedBroker) -> None:
     kafka = {"bootstrap.servers": own_kafka.bootstrap}
     config = write_config(tmp_path, job, kafka, runner={"data_sleep_second": 0.1})
-    write_split(config.data_dir, "20240101/0000", rows(50))
+    write_split(tmp_path / "data", "20240101/0000", rows(50))
     with Command(tmp_path, "bridge", "-m", str(config.path)) as bridge:
         bridge.says("20240101/0000: data, 50 rows")
         own_kafka.stop()
-        write_split(config.data_dir, "20240101/1200", rows(50))
+        write_split(tmp_path / "data", "20240101/1200", rows(50))
         bridge.says(f"waiting for Kafka at {own_kafka.bootstrap} since ")
         assert REFUSED in part(config, "bridge")
         assert bridge.stop() == 0
@@ -82,7 +82,7 @@ def test_kafka_has_gone_while_a_job_runs_and_a_data_error_is_named(
 ) -> None:
     kafka = {"bootstrap.servers": own_kafka.bootstrap}
     config = write_config(tmp_path, job, kafka, runner={"checkpoint_per_pass": 1})
-    write_split(config.data_dir, "20240101/0000", rows(50))
+    write_split(tmp_path / "data", "20240101/0000", rows(50))
     with Command(tmp_path, "run", "-m", str(config.path)) as running:
         running.says("  saved")
         own_kafka.stop()
@@ -94,7 +94,7 @@ def test_kafka_has_gone_while_a_job_runs_and_a_data_error_is_named(
     assert not list((config.model_save_path / "20240101").glob("2*"))
 
     own_kafka.start()
-    write_split(config.data_dir, "20240101/1200", ["no row"] * 50)
+    write_split(tmp_path / "data", "20240101/1200", ["no row"] * 50)
     with Command(tmp_path, "run", "-m", str(config.path)) as running:
         running.says("error: bridge: split 20240101/1200: 50 of 50 lines do not parse")
         assert running.process.wait(60) == 3
