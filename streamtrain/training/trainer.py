@@ -26,7 +26,7 @@ from streamtrain.feed.feed import Feed, FeedStart, PassData
 from streamtrain.feed.passes import PassPlan
 from streamtrain.kafka.topics import JobTopics, TopicNames, wait_for_topics
 from streamtrain.kafka.transactions import KafkaOffsetLog
-from streamtrain.kafka.waiting import Waiting
+from streamtrain.kafka.waiting import FIRST_S, Waiting, report_waiting
 from streamtrain.schedule import PassId
 from streamtrain.stopping import Stopped
 from streamtrain.training.gate import Gate, Verdict
@@ -74,6 +74,7 @@ class Trainer:
         self._gate = Gate(config.stream.gate) if config.stream.gate is not None else None
         self._committer: Committer | None = None  # worker 0's
         self._waiting: Waiting | None = None
+        self._report_wait = report_waiting(log, on_phase)
         #: Whether run() has returned at a stop, of any worker, and not at the end of the stream.
         self.stopped = False
         #: Whether it has returned in the middle of a wait: the other workers may wait for this one then.
@@ -221,20 +222,23 @@ class Trainer:
             if flags[0] == self._engine.workers:
                 return feed.next_pass()
             if not ready:
-                self._phase(self._wait_for_kafka(feed) or f"{phases.WAITING} pass {pass_id}'s splits")
+                if not self._waits_for_kafka(feed):
+                    self._phase(f"{phases.WAITING} pass {pass_id}'s splits")
             if time.monotonic() - begin > next_report:
                 log.info("pass %s: waiting for its splits", pass_id)
                 next_report = max(10.0, 2 * next_report)
 
-    def _wait_for_kafka(self, feed: Feed) -> str | None:
-        """What is waited for while Kafka is away. Raises NotAllowed, KafkaError: see Waiting.refusal()."""
+    def _waits_for_kafka(self, feed: Feed) -> bool:
+        """Reports what is waited for while Kafka is away. Raises NotAllowed, KafkaError: see Waiting.refusal()."""
         if not feed.kafka_is_away:
             self._waiting = None
-            return None
+            return False
         self._waiting = self._waiting or Waiting(self._properties)
         if (refusal := self._waiting.refusal(f"reading {self._names.splits} and {self._names.samples}")) is not None:
             raise refusal
-        return self._waiting.sentence()
+        if self._waiting.seconds >= FIRST_S:
+            self._report_wait(self._waiting.sentence())
+        return True
 
     def _predict_and_train(self, data: PassData) -> PassRecord:
         """Predicts the pass with the model so far, then trains on it; counts the rows at each step."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from streamtrain.config import JobConfig
 from streamtrain.kafka.embedded import EmbeddedBroker
 from tests.support.cli import run
 from tests.support.jobs import rows, write_config, write_split
+from tests.support.ports import free_port_pair
 from tests.support.processes import until
-from tests.support.stops import Command
+from tests.support.stops import BOUND_S, Command
 
 pytestmark = pytest.mark.kafka
 
@@ -87,7 +89,7 @@ def test_kafka_has_gone_while_a_job_runs_and_a_data_error_is_named(
         running.says("  saved")
         own_kafka.stop()
         running.says("worker 0: waiting for Kafka at")
-        assert REFUSED in part(config, "trainer")
+        until(lambda: REFUSED in part(config, "trainer"))
         assert running.stop() == 0
         assert "stopped by a signal" in running.output
     assert run("checkpoints", "verify", "-m", str(config.path)).returncode == 0
@@ -123,3 +125,28 @@ def test_the_embedded_kafka_starts(tmp_path: Path) -> None:
         assert broker.stop() == 0
     with EmbeddedBroker(folder):  # neither locked nor half made
         pass
+
+
+def test_roles_of_several_machines(tmp_path: Path, job: str) -> None:
+    """A server waits for worker 0, worker 0 for the others, then the worker for Kafka."""
+    config = write_config(tmp_path, job, NOBODY)
+    worker_at, server_at = free_port_pair(), free_port_pair()
+    where = ["--servers-at", f"127.0.0.1:{server_at}", "--workers-at", f"127.0.0.1:{worker_at}"]
+
+    def role(kind: str) -> Command:
+        return Command(tmp_path, "train", "-m", str(config.path), "--role", kind, *where)
+
+    with role("server") as server:
+        server.says(f"waiting for worker 0 at 127.0.0.1:{worker_at} since ")
+        assert REFUSED in part(config, "server-0")
+        assert server.stop() == 0
+    with role("worker") as worker:
+        worker.says("worker 0 has joined, 1 of 2 have")
+        assert worker.stop(times=2) == 0
+    with role("server") as server, role("worker") as worker:
+        worker.says(WAITS)
+        begin = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        assert worker.stop() == 0
+        assert server.process.wait(BOUND_S) == 0
+        print(f"server and worker: ended {time.monotonic() - begin:.1f} s after SIGTERM")
