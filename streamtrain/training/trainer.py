@@ -221,9 +221,8 @@ class Trainer:
                 return None
             if flags[0] == self._engine.workers:
                 return feed.next_pass()
-            if not ready:
-                if not self._waits_for_kafka(feed):
-                    self._phase(f"{phases.WAITING} pass {pass_id}'s splits")
+            if not ready and not self._waits_for_kafka(feed):
+                self._phase(f"{phases.WAITING} pass {pass_id}'s splits")
             if time.monotonic() - begin > next_report:
                 log.info("pass %s: waiting for its splits", pass_id)
                 next_report = max(10.0, 2 * next_report)
