@@ -23,6 +23,8 @@ from streamtrain.stopping import SLICE_S, Stopped
 TIMEOUT_MS = 900_000
 #: Seconds that the broker has to confirm what was sent, or to settle a transaction; and to abort one.
 ANSWER_S, ABORT_S = 60.0, 10.0
+#: Seconds between two calls.
+PAUSE_S = 0.1
 _TOO_LARGE = {ck.KafkaError.MSG_SIZE_TOO_LARGE, ck.KafkaError.RECORD_LIST_TOO_LARGE}
 
 
@@ -118,7 +120,7 @@ class Delivery:
         """Best effort: a producer that cannot abort is dropped, and the start of the next one aborts for it."""
         with contextlib.suppress(ck.KafkaException, StreamtrainError, Stopped):
             self._producer.purge()
-            self._repeated(self._producer.abort_transaction, SLICE_S if self._stop.is_set() else ABORT_S)
+            self._repeated(self._producer.abort_transaction, 0 if self._stop.is_set() else ABORT_S)
 
     def _repeated(self, function: Any, seconds: float) -> None:
         """A call that librdkafka allows to be repeated until it is settled, in slices. Raises KafkaException when it
@@ -128,12 +130,11 @@ class Delivery:
             try:
                 function(SLICE_S)
             except ck.KafkaException as error:
-                problem = error.args[0]
-                if problem.code() != ck.KafkaError._TIMED_OUT or not problem.retriable():
-                    raise
-                if time.monotonic() > deadline:
+                # at a slice's end librdkafka gives its last reason to wait, such as a coordinator that is loading
+                if not error.args[0].retriable() or time.monotonic() > deadline:
                     raise
                 self.patience.late(self._what)
+                time.sleep(PAUSE_S)
             else:
                 self.patience.answered()
                 return

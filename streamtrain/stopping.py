@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 #: Seconds that one call into a C library may take.
 SLICE_S = 1.0
 #: Seconds that work in progress (a transaction, a commit) has to end by itself after a stop.
-GRACE_S = 2.0
+GRACE_S = 1.5
 
 Result = TypeVar("Result")
 
