@@ -9,7 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-from tests.support.paths import ROOT
 from tests.support.processes import until
 
 #: Seconds in which a stopped command must end. 5 are promised; a machine that others use as well may need more.
@@ -28,7 +27,7 @@ class Command:
         with self._output.open("wb") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "streamtrain.cli.main", *arguments],
-                stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, cwd=ROOT,
+                stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, cwd=folder,
                 env={**os.environ, "TMPDIR": str(scratch)},
             )  # fmt: skip
 
