@@ -45,8 +45,12 @@ _PLAIN = (
 )
 _SECURITY = "Correct kafka.security.protocol, or the port in kafka.bootstrap.servers."
 _CLIENT = "Set ssl.certificate.location and ssl.key.location under kafka: to a certificate that the broker accepts."
-#: The reason while librdkafka has reported none.
+#: The reason while librdkafka has reported none; and when it has only reported that no broker is left: measured, of
+#: connections that the other side closes, and not of a port that says nothing.
 SILENT = "no answer so far (timeout)"
+CLOSED = (
+    "what listens there closes the connection: it may want TLS or a login (kafka.security.protocol), or is starting"
+)
 
 
 @dataclass(frozen=True)
@@ -99,8 +103,8 @@ def _of_tls(body: str, address: str) -> Cause:
     if (alert := _ALERT.search(body)) is not None:
         said = alert["alert"]
         if said in (*_WANTED, *_REFUSED):
-            does = "wants a" if said in _WANTED else "refuses the"
-            return Cause("final", f"TLS handshake: the broker {does} client certificate ({said})", address, _CLIENT)
+            does = "wants a client certificate that it knows" if said in _WANTED else "refuses the client certificate"
+            return Cause("final", f"TLS handshake: the broker {does} ({said})", address, _CLIENT)
         reason = f"TLS handshake: the broker refuses it ({said}): it wants a client certificate, or other versions or "
         return Cause("unknown", f"{reason}ciphers of TLS", address, _CLIENT)
     if "certificate verify failed" in body:

@@ -20,7 +20,7 @@ from streamtrain.stopping import GRACE_S, Stopped, StopWatch
 log = logging.getLogger("streamtrain.kafka")
 
 #: Seconds that one question may take, after which the wait is first reported, and between two lines of the log.
-ASK_S, FIRST_S, LOG_S = 5.0, 0.5, 10.0
+ASK_S, FIRST_S, LOG_S = 5.0, 0.8, 10.0
 #: Seconds between two handshakes that ask why a certificate is refused.
 HANDSHAKE_S = 5.0
 
@@ -43,6 +43,7 @@ class Waiting:
         self._causes: dict[str, Cause] = {}
         self._begin = time.monotonic()
         self._since = time.strftime("%Y-%m-%d %H:%M:%S")
+        self._down = False
         self._only_unknown: float | None = None
         self._looked: dict[str, tuple[float, str | None]] = {}
         self.client = asking_client(properties, self._note)
@@ -60,7 +61,9 @@ class Waiting:
         found = self._found()
         if len(found) == 1 and found[0].address in ("", self._servers):
             return found[0].reason
-        return "; ".join(f"{c.address}: {c.reason}" if c.address else c.reason for c in found) or causes.SILENT
+        return "; ".join(f"{c.address}: {c.reason}" if c.address else c.reason for c in found) or (
+            causes.CLOSED if self._down else causes.SILENT
+        )
 
     def refusal(self, what: str) -> KafkaError | None:
         """The error that ends the wait: of a final cause, or of unknown ones alone over LIMIT_S. what: is done."""
@@ -93,12 +96,17 @@ class Waiting:
         if cause.address and (not at or time.monotonic() - at > HANDSHAKE_S):
             why = handshake.refusal(cause.address, self._properties)
             self._looked[cause.address] = (time.monotonic(), why)
-        reason = f"TLS handshake: {why}" if why is not None else cause.reason
-        return Cause(cause.kind, reason, cause.address, cause.remedy)
+        if why is None:
+            return cause
+        remedy = (
+            cause.remedy if "unknown CA" in why else "Correct the broker's certificate, or the name that is asked for."
+        )
+        return Cause(cause.kind, f"TLS handshake: {why}", cause.address, remedy)
 
     def _note(self, error: Any) -> None:
         cause = causes.sort(error.code(), error.str())
         if cause is None:
+            self._down = True
             return
         with self._lock:
             known = self._causes.get(cause.address)

@@ -49,6 +49,11 @@ def plain(connection: socket.socket) -> None:
     connection.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
 
 
+def closing(connection: socket.socket) -> None:
+    connection.recv(100)
+    connection.close()
+
+
 def reason_of(properties: dict[str, str], expected: str) -> str:
     waiting = Waiting(properties)
     return str(until(lambda: expected in waiting.reason() and waiting.reason(), 20))
@@ -66,6 +71,11 @@ def test_waiting_ends_with_the_time_and_names_the_reason() -> None:
 def test_a_port_that_says_nothing() -> None:
     with port(silent) as address, pytest.raises(BrokerUnavailable, match="no answer so far"):
         wait_for_cluster({"bootstrap.servers": address}, 1.0)
+
+
+def test_a_port_that_closes_each_connection_as_one_for_tls_does() -> None:
+    with port(closing) as address:
+        reason_of({"bootstrap.servers": address}, "it may want TLS or a login (kafka.security.protocol)")
 
 
 def test_a_name_that_does_not_resolve() -> None:
