@@ -31,14 +31,13 @@ def _bridge(config: Path, stop: threading.Event) -> bool:
     from streamtrain.connectors.bridge import Bridge
     from streamtrain.contracts import phases
     from streamtrain.contracts.marker import Marker
-    from streamtrain.errors import StreamtrainError
     from streamtrain.kafka.clients import admin
     from streamtrain.kafka.connect import properties_of
     from streamtrain.kafka.topics import TopicNames, find
     from streamtrain.kafka.waiting import report_waiting, wait_for_cluster
-    from streamtrain.runtime.part_state import PartReporter
+    from streamtrain.runtime.part_state import PartReporter, reporting_end
     from streamtrain.schedule import Split
-    from streamtrain.stopping import Stopped, StopWatch
+    from streamtrain.stopping import StopWatch
 
     job = load_config(config)
     console = Console(highlight=False, markup=False, soft_wrap=True)
@@ -59,19 +58,13 @@ def _bridge(config: Path, stop: threading.Event) -> bool:
     IdentityCheck(job).newest()
     properties = properties_of(job)
     report = PartReporter(job.state_dir, "bridge")
-    try:
+    with reporting_end(report):
         wait_for_cluster(properties, None, report_waiting(log, report), stop)
         names = TopicNames(job.stream.job)
         existing = StopWatch(stop).call(find, admin(properties), names)
         refuse_lost_topics(CheckpointStore(job.model_save_path), existing, names)
         bridge = Bridge(job, properties, stop=stop, on_split=on_split, on_wait=on_wait, on_state=report)
         ledger = bridge.run()
-    except Stopped:
-        report(phases.STOPPED)
-        raise
-    except StreamtrainError as error:
-        report(f"{phases.FAILED}: {error.message}")
-        raise
     stopped = ledger.next_sequence < job.schedule.total_splits
     report(phases.STOPPED if stopped else phases.DONE)
     console.print(f"bridged: {ledger.next_sequence} of {job.schedule.total_splits} splits")

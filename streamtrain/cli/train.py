@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streamtrain.cli.options import ConfigOption, stop_on_signals
-from streamtrain.stopping import Stopped
 
 if TYPE_CHECKING:
     from streamtrain.config import JobConfig
@@ -74,7 +73,7 @@ def command(
     from streamtrain.cli.live import PassPrinter
     from streamtrain.contracts import phases
     from streamtrain.kafka.waiting import report_waiting, wait_for_cluster
-    from streamtrain.runtime.part_state import PartReporter
+    from streamtrain.runtime.part_state import PartReporter, reporting_end
     from streamtrain.runtime.supervisor import Supervisor
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
@@ -84,11 +83,8 @@ def command(
     )
     IdentityCheck(job).newest()
     report = PartReporter(job.state_dir, "trainer")
-    try:
+    with reporting_end(report):
         wait_for_cluster(properties, None, report_waiting(log, report), stop)  # before seconds of importing Paddle
-    except Stopped:
-        report(phases.STOPPED)
-        raise
     with printer:
         supervisor.run()
     if stop.is_set():

@@ -46,7 +46,7 @@ from streamtrain.kafka.waiting import report_waiting, wait_for_cluster
 from streamtrain.processes import end
 from streamtrain.runtime import child_state, launch
 from streamtrain.runtime.hang_detector import STOPPED_S
-from streamtrain.runtime.part_state import PartReporter
+from streamtrain.runtime.part_state import PartReporter, reporting_end
 from streamtrain.runtime.status import job_status
 from streamtrain.runtime.supervisor import Supervisor
 from streamtrain.stopping import Stopped, StopWatch
@@ -201,20 +201,24 @@ class Pipeline:
                 report(sentence)
             self._tend_broker()
 
-        report = report_waiting(log, tend)
+        with reporting_end(*reporters):
+            while not self._topics_are_made(properties, report_waiting(log, tend)):
+                StopWatch(self._stop).sleep(BRIDGE_PAUSE_S)
+
+    def _topics_are_made(self, properties: dict[str, str], report: Callable[[str], None]) -> bool:
+        """False when the broker has died meanwhile."""
         names = TopicNames(self._config.stream.job)
         watch = StopWatch(self._stop)
-        while True:
-            wait_for_cluster(properties, None, report, self._stop)
-            try:
-                client = admin(properties)
-                existing = watch.call(find, client, names)
-                refuse_lost_topics(CheckpointStore(self._config.model_save_path), existing, names)
-                watch.call(ensure_topics, client, names, self._config.stream.partitions)
-                return
-            except BrokerUnavailable as error:
-                log.warning("%s; tried again", error)
-                watch.sleep(BRIDGE_PAUSE_S)
+        wait_for_cluster(properties, None, report, self._stop)
+        try:
+            client = admin(properties)
+            existing = watch.call(find, client, names)
+            refuse_lost_topics(CheckpointStore(self._config.model_save_path), existing, names)
+            watch.call(ensure_topics, client, names, self._config.stream.partitions)
+        except BrokerUnavailable as error:
+            log.warning("%s; tried again", error)
+            return False
+        return True
 
     @contextmanager
     def _kafka(self) -> Iterator[dict[str, str]]:

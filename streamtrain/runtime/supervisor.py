@@ -26,12 +26,12 @@ from streamtrain.checkpoint.journal import Journal
 from streamtrain.checkpoint.runs import Run
 from streamtrain.config import JobConfig
 from streamtrain.contracts import phases
-from streamtrain.errors import ChildFailed, StreamtrainError, TrainingError
+from streamtrain.errors import ChildFailed, TrainingError
 from streamtrain.runtime import child_state, exposure, launch
 from streamtrain.runtime.child_state import ChildState
 from streamtrain.runtime.hang_detector import HangDetector
 from streamtrain.runtime.observer import Observer
-from streamtrain.runtime.part_state import PartReporter
+from streamtrain.runtime.part_state import PartReporter, reporting_end
 from streamtrain.runtime.verdict import Observed, Verdict, is_quiet, judge, pause_before_restart
 from streamtrain.schedule import PassId
 
@@ -87,12 +87,9 @@ class Supervisor:
         Raises ChildFailed for what a restart cannot fix, TrainingError after stream.max_restarts restarts
         without a finished pass.
         """
-        try:
+        # of the roles, some have only heard a signal: status shows why all of them ended
+        with reporting_end(PartReporter(self._config.state_dir, "trainer")):
             self._run()
-        except StreamtrainError as error:
-            # of the roles, some have only heard a signal: status shows why all of them ended
-            PartReporter(self._config.state_dir, "trainer")(f"{phases.FAILED}: {error.message}")
-            raise
 
     def _run(self) -> None:
         IdentityCheck(self._config).newest()

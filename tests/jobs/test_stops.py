@@ -48,6 +48,7 @@ def test_kafka_was_never_there(tmp_path: Path, job: str, command: str, number: s
         assert doing in sentence and REFUSED in doing  # status shows what the terminal says
         assert waiting.stop(number, times=2) == 0
         assert "stopped by a signal" in waiting.output
+        assert part(config, name) == "stopped by a signal"
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 130)])
