@@ -15,7 +15,7 @@ from streamtrain.errors import BrokerUnavailable, KafkaError, NotAllowed
 from streamtrain.kafka import causes, handshake
 from streamtrain.kafka.causes import Cause
 from streamtrain.kafka.clients import ClusterInfo, asking_client, translate
-from streamtrain.stopping import GRACE_S, Stopped, StopWatch
+from streamtrain.stopping import GRACE_S, SLICE_S, Stopped, StopWatch
 
 log = logging.getLogger("streamtrain.kafka")
 
@@ -79,6 +79,14 @@ class Waiting:
         if time.monotonic() - self._only_unknown < causes.LIMIT_S:
             return None
         return Unreached(f"{what}: {self.reason()}, for {causes.LIMIT_S:.0f} s", remedy=found[0].remedy)
+
+    def answers(self) -> bool:
+        """Whether the cluster answers within SLICE_S."""
+        try:
+            self.client.list_topics(timeout=SLICE_S)
+        except ck.KafkaException:
+            return False
+        return True
 
     def remedy(self) -> str:
         own = [cause.remedy for cause in self._found() if cause.remedy]

@@ -210,14 +210,14 @@ class Trainer:
         pass_id = self._config.schedule.pass_at(self._position.pass_index)
         while True:
             ready = feed.ready(0.3)
-            flags = np.array([ready, self._stop.is_set(), feed.kafka_is_away], np.int64)
+            flags = np.array([ready, self._stop.is_set(), self._cannot_commit(feed)], np.int64)
             if self._engine.workers > 1:
                 flags = self._engine.all_reduce_sum(flags)
             if flags[1]:
                 log.info("stopping at the request of a signal")
                 self.stopped = True
                 if flags[2]:
-                    raise Stopped  # nothing can be committed
+                    raise Stopped
                 return None
             if flags[0] == self._engine.workers:
                 return feed.next_pass()
@@ -226,6 +226,12 @@ class Trainer:
             if time.monotonic() - begin > next_report:
                 log.info("pass %s: waiting for its splits", pass_id)
                 next_report = max(10.0, 2 * next_report)
+
+    def _cannot_commit(self, feed: Feed) -> bool:
+        """At a stop: whether Kafka is away. That the feed waits does not say it, so it is asked."""
+        if not self._stop.is_set() or not feed.kafka_is_away:
+            return False
+        return not (self._waiting or Waiting(self._properties)).answers()
 
     def _waits_for_kafka(self, feed: Feed) -> bool:
         """Reports what is waited for while Kafka is away. Raises NotAllowed, KafkaError: see Waiting.refusal()."""

@@ -82,6 +82,10 @@ def test_a_name_that_does_not_resolve() -> None:
     assert "does not resolve" in reason_of({"bootstrap.servers": "no-such-host.invalid:9092"}, "no-such-host.invalid")
 
 
+def test_it_tells_whether_kafka_answers() -> None:
+    assert not Waiting(NOBODY).answers()
+
+
 def test_each_broker_has_its_reason() -> None:
     both = {"bootstrap.servers": "127.0.0.1:1,no-such-host.invalid:9092"}
     reason = reason_of(both, "does not resolve")
