@@ -12,7 +12,14 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    sleep_using_event,
+    stop_after_attempt,
+    wait_exponential_jitter,
+)
 
 from streamtrain.config import JobConfig
 from streamtrain.connectors.delivery import DeliveryFailed
@@ -35,9 +42,11 @@ from streamtrain.errors import (
     Unreadable,
 )
 from streamtrain.kafka import topics
-from streamtrain.kafka.clients import admin, report_waiting, wait_for_cluster
+from streamtrain.kafka.clients import admin
 from streamtrain.kafka.marker_log import MarkerLog
+from streamtrain.kafka.waiting import Patience, Unreached, report_waiting, wait_for_cluster
 from streamtrain.schedule import Split
+from streamtrain.stopping import Stopped, StopWatch
 
 log = logging.getLogger("streamtrain.bridge")
 
@@ -83,12 +92,13 @@ class Bridge:
         self._late_files = LateFiles(config, self._tree, self._stop)
         self._failed_looks = 0
         self._overrun: int | None = None
+        self._ledger: Ledger | None = None
 
     def run(self) -> Ledger:
         """Returns when every split of the schedule is bridged, or at `stop`.
 
         Raises DataError (a split is bad), ConfigError (a split takes longer than a transaction may), Fenced (a newer
-        bridge runs), TopicMismatch, NotAllowed, KafkaError.
+        bridge runs), TopicMismatch, NotAllowed, KafkaError; Stopped at a stop before the marker log was read.
         """
         self._tree.check()
         attempts = Retrying(
@@ -96,10 +106,15 @@ class Bridge:
             wait=wait_exponential_jitter(multiplier=0.5, max=10),
             stop=stop_after_attempt(50),
             before_sleep=_log_doubt,
+            sleep=sleep_using_event(self._stop),
             reraise=True,
         )
         try:
             return attempts(self._session)
+        except Stopped:
+            if self._ledger is None:
+                raise
+            return self._ledger
         except _Doubt as doubt:
             raise KafkaError(
                 f"the bridge could not settle its transaction: {doubt}", remedy="Check the broker's log."
@@ -108,22 +123,25 @@ class Bridge:
     def _session(self) -> Ledger:
         """From the marker log to the end, with one producer. Raises _Doubt to be called again."""
         try:
-            wait_for_cluster(self._properties, None, report_waiting(log, self._on_state))
+            wait_for_cluster(self._properties, None, report_waiting(log, self._on_state), self._stop)
+            watch = StopWatch(self._stop)
             self._on_state("reading the marker log")
             client = admin(self._properties)
-            if self._ids is not None and self._ids != topics.ids_of(topics.find(client, self._names), self._names):
+            found = topics.ids_of(watch.call(topics.find, client, self._names), self._names)
+            if self._ids is not None and self._ids != found:
                 raise TopicReplaced(
                     f"topic {self._names.samples} or {self._names.splits} was deleted while this bridge wrote to it",
                     remedy="Restore it, or start a new stream.job with a new runner.model_save_path.",
                 )
-            ids = self._ids = topics.ensure_topics(client, self._names, self._config.stream.partitions)
-            topics.refuse_missing_rights(client, self._names)
+            ids = self._ids = watch.call(topics.ensure_topics, client, self._names, self._config.stream.partitions)
+            watch.call(topics.refuse_missing_rights, client, self._names)
             self._refuse_if_replaced()
             publisher = Publisher(
                 self._properties, self._names, self._config.stream.partitions,
-                topics.message_limits(client, self._names), on_rows=self._report_rows,
+                watch.call(topics.message_limits, client, self._names), on_rows=self._report_rows, stop=self._stop,
+                on_wait=self._on_state,
             )  # fmt: skip
-            ledger = self._read_log()
+            ledger = self._ledger = self._read_log()
             self._known = len(ledger)
             log.info("bridged so far: %d splits", ledger.next_sequence)
             while not self._stop.is_set():
@@ -135,14 +153,22 @@ class Bridge:
             return ledger
         except (BrokerUnavailable, DeliveryFailed) as error:
             raise _Doubt(str(error)) from error
-        except (Fenced, TopicMismatch, NotAllowed):
+        except (Fenced, TopicMismatch, NotAllowed, Unreached):
             raise
         except KafkaError as error:
             raise _Doubt(str(error)) from error
 
     def _read_log(self) -> Ledger:
+        """Raises Stopped."""
+        patience = Patience(self._properties, self._stop, self._on_state, log)
         with MarkerLog(self._properties, self._names.splits, f"{self._config.stream.job}.bridge") as markers:
-            return Ledger.replay(self._config.schedule, markers.to_end())
+
+            def look() -> None:
+                if markers.away:
+                    patience.late(f"reading {self._names.splits}")
+                StopWatch(self._stop).check()
+
+            return Ledger.replay(self._config.schedule, markers.to_end(look))
 
     def _refuse_if_replaced(self) -> None:
         """Before a new producer fences the others. After a doubt at most one marker is new, the one in doubt; more of

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import confluent_kafka as ck
@@ -13,9 +16,15 @@ from streamtrain.contracts.marker import Range
 from streamtrain.errors import ConfigError, StreamtrainError
 from streamtrain.kafka.clients import producer, producer_setting, translate
 from streamtrain.kafka.topics import TopicNames
+from streamtrain.kafka.waiting import Patience
+from streamtrain.stopping import SLICE_S, Stopped
 
 #: A split may take as long as brokers allow by default (their transaction.max.timeout.ms).
 TIMEOUT_MS = 900_000
+#: Seconds that the broker has to confirm what was sent, or to settle a transaction; and to abort one.
+ANSWER_S, ABORT_S = 60.0, 10.0
+#: Seconds between two calls.
+PAUSE_S = 0.1
 _TOO_LARGE = {ck.KafkaError.MSG_SIZE_TOO_LARGE, ck.KafkaError.RECORD_LIST_TOO_LARGE}
 
 
@@ -63,11 +72,22 @@ class Delivery:
     """A transactional producer, `<job>.bridge`: creating one fences the bridge before it.
 
     limits: max.message.bytes of each topic. limit: kafka.message.max.bytes. clock: of the transaction.
+    on_wait(sentence) while the broker does not answer; once `stop` is set, that raises Stopped.
     Raises BrokerUnavailable, NotAllowed, ConfigError, KafkaError.
     """
 
-    def __init__(self, properties: Mapping[str, str], names: TopicNames, limits: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        properties: Mapping[str, str],
+        names: TopicNames,
+        limits: Mapping[str, int],
+        *,
+        stop: threading.Event | None = None,
+        on_wait: Callable[[str], None] = lambda _sentence: None,
+    ) -> None:
         self._names = names
+        self._stop = stop or threading.Event()
+        self.patience = Patience(properties, stop, on_wait)
         properties = {"transaction.timeout.ms": str(TIMEOUT_MS), **properties}
         self._timeout_s = producer_setting(properties, "transaction.timeout.ms") / 1000
         self.limit = producer_setting(properties, "message.max.bytes")
@@ -78,7 +98,7 @@ class Delivery:
         self._right = f"Write on topic {names.samples}, {names.splits} or {names.rejects}"
         self.clock = TransactionClock(self._timeout_s)
         try:
-            self._producer.init_transactions(60)
+            self._repeated(self._producer.init_transactions, ANSWER_S)
         except ck.KafkaException as error:
             what = f"starting the bridge's transactions (transactional id {names.job}.bridge)"
             if error.args[0].code() == ck.KafkaError.INVALID_TRANSACTION_TIMEOUT:
@@ -94,15 +114,30 @@ class Delivery:
 
     def commit(self) -> None:
         with self.clock.waiting():
-            self._call(self._producer.commit_transaction, 60)
+            self._call(self._repeated, self._producer.commit_transaction, ANSWER_S)
 
     def abort(self) -> None:
         """Best effort: a producer that cannot abort is dropped, and the start of the next one aborts for it."""
-        try:
+        with contextlib.suppress(ck.KafkaException, StreamtrainError, Stopped):
             self._producer.purge()
-            self._producer.abort_transaction(10)
-        except ck.KafkaException:
-            pass
+            self._repeated(self._producer.abort_transaction, 0 if self._stop.is_set() else ABORT_S)
+
+    def _repeated(self, function: Any, seconds: float) -> None:
+        """A call that librdkafka allows to be repeated until it is settled, in slices. Raises KafkaException when it
+        is not after `seconds`, and what Patience.late() raises."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                function(SLICE_S)
+            except ck.KafkaException as error:
+                # at a slice's end librdkafka gives its last reason to wait, such as a coordinator that is loading
+                if not error.args[0].retriable() or time.monotonic() > deadline:
+                    raise
+                self.patience.late(self._what)
+                time.sleep(PAUSE_S)
+            else:
+                self.patience.answered()
+                return
 
     def _call(self, function: Any, *args: Any) -> None:
         try:
@@ -114,7 +149,7 @@ class Delivery:
         """A fatal error gives no reason; the producer reports it, such as being fenced, when it cannot abort."""
         if error.args[0].code() == ck.KafkaError._FATAL:
             try:
-                self._producer.abort_transaction(10)
+                self._repeated(self._producer.abort_transaction, ABORT_S)
             except ck.KafkaException as real:
                 return translate(real, self._what, self._right)
         return translate(error, self._what, self._right)
@@ -122,17 +157,23 @@ class Delivery:
     def produce(self, topic: str, partition: int, value: bytes, sink: Ranges, headers: Any = None) -> None:
         """Raises what flush() raises."""
         counted = sink.confirmed if headers is not None or topic == self._names.splits else sink.delivered
+        begin = 0.0
         while True:
             try:
                 self._producer.produce(topic, value, partition=partition, on_delivery=counted, headers=headers)
                 break
             except BufferError:  # the queue is full and the message is not in it, so a second try is safe
+                begin = begin or time.monotonic()
                 with self.clock.waiting():
                     self._drive(self._producer.poll, 0.1)
+                if time.monotonic() - begin > SLICE_S:
+                    self.patience.late(self._what)
             except ck.KafkaException as error:
                 self._drive(self._producer.poll, 1)  # an earlier message may have failed, with the reason
                 self._refuse_failed(sink)
                 raise self._translated(error) from error
+        if begin:
+            self.patience.answered()
         self._drive(self._producer.poll, 0)
         self._refuse_failed(sink)
 
@@ -146,16 +187,20 @@ class Delivery:
             kind, value = sys.exc_info()[:2]
             if kind in (KeyboardInterrupt, SystemExit):
                 raise
-            self._call(self._producer.abort_transaction, 10)
+            self._call(self._repeated, self._producer.abort_transaction, ABORT_S)
             raise DeliveryFailed(f"{self._what}: {value}") from None
 
     def flush(self, sink: Ranges) -> None:
         """Waits until all is confirmed. Raises TooLarge, DeliveryFailed, Fenced, BrokerUnavailable, KafkaError."""
+        deadline = time.monotonic() + ANSWER_S
         with self.clock.waiting():
-            left = self._drive(self._producer.flush, 60)
+            while left := self._drive(self._producer.flush, SLICE_S):
+                self._refuse_failed(sink)
+                if time.monotonic() > deadline:
+                    raise DeliveryFailed(f"{left} messages were not confirmed within {ANSWER_S:.0f} s")
+                self.patience.late(self._what)
+        self.patience.answered()
         self._refuse_failed(sink)
-        if left:
-            raise DeliveryFailed(f"{left} messages were not confirmed within 60 s")
 
     def _refuse_failed(self, sink: Ranges) -> None:
         if sink.failed is None:
@@ -163,5 +208,5 @@ class Delivery:
         if sink.failed.code() in _TOO_LARGE:
             raise TooLarge(sink.failed_message.topic(), sink.failed_message.value() or b"")
         # after a fatal error the messages only say "purged": the producer has the reason, such as being fenced
-        self._call(self._producer.abort_transaction, 10)
+        self._call(self._repeated, self._producer.abort_transaction, ABORT_S)
         raise translate(sink.failed, self._what, f"Write on topic {sink.failed_message.topic()}")

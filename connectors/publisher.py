@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -63,7 +64,8 @@ class _Tally:
 class Publisher:
     """Publishes splits in transactions of `<job>.bridge`: creating one fences the bridge before it.
 
-    limits: max.message.bytes of each topic. on_rows(rows so far) now and then during a split.
+    limits: max.message.bytes of each topic. on_rows(rows so far) now and then during a split. stop, on_wait: see
+    Delivery.
     """
 
     def __init__(
@@ -74,18 +76,21 @@ class Publisher:
         limits: Mapping[str, int],
         *,
         on_rows: Callable[[Split, int], None] = lambda _split, _rows: None,
+        stop: threading.Event | None = None,
+        on_wait: Callable[[str], None] = lambda _sentence: None,
     ) -> None:
         self._names = names
         self._partitions = partitions
         self._limits = limits
         self._on_rows = on_rows
         self._reported = 0.0
-        self._delivery = Delivery(properties, names, limits)
+        self._delivery = Delivery(properties, names, limits, stop=stop, on_wait=on_wait)
 
     def publish(self, tree: Tree, work: Work, parse: LineParser) -> Marker:
         """Publishes the rows and the marker; on any error the transaction is aborted.
 
-        Raises DataError (a file, too many rejects), Unreadable, Overrun, Fenced, BrokerUnavailable, KafkaError.
+        Raises DataError (a file, too many rejects), Unreadable, Overrun, Fenced, BrokerUnavailable, KafkaError; Stopped
+        when it does not end soon after a stop.
         """
         delivery = self._delivery
         delivery.begin()
@@ -191,6 +196,7 @@ class Publisher:
         self._delivery.produce(self._names.rejects, 0, line[: max(0, min(REJECT_BYTES, room))], sink, headers)
 
     def _progress(self, split: Split, tally: _Tally, where: str) -> None:
+        self._delivery.patience.check()
         self._delivery.clock.tick()
         self._delivery.clock.check(f"split {split.path} is at {where}, with {tally.rows} rows,")
         elapsed = self._delivery.clock.elapsed

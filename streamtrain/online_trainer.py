@@ -132,7 +132,8 @@ def _run(config: JobConfig, kind: str, index: int) -> bool:
     trainer.run()
     on_phase(phases.STOPPED if trainer.stopped else phases.DONE)
     log.info("stopped" if trainer.stopped else "all done")
-    engine.stop()
+    if not trainer.gave_up:
+        engine.stop()  # with several workers it waits for the others
     return trainer.stopped
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from pathlib import Path
 
 from streamtrain.cli.options import ConfigOption, stop_on_signals
@@ -12,13 +13,14 @@ log = logging.getLogger("streamtrain.bridge")
 
 def command(config: ConfigOption) -> None:
     """Mirror the tree of logs into Kafka, split by split, until end_day."""
+    stop = stop_on_signals()
     from streamtrain.runtime.child_state import reporting
 
     with reporting("bridge") as ending:
-        ending.stopped = _bridge(config)
+        ending.stopped = _bridge(config, stop)
 
 
-def _bridge(config: Path) -> bool:
+def _bridge(config: Path, stop: threading.Event) -> bool:
     """Whether it was stopped before all splits were bridged."""
     from rich.console import Console
 
@@ -29,11 +31,13 @@ def _bridge(config: Path) -> bool:
     from streamtrain.connectors.bridge import Bridge
     from streamtrain.contracts import phases
     from streamtrain.contracts.marker import Marker
-    from streamtrain.kafka.clients import admin, report_waiting, wait_for_cluster
+    from streamtrain.kafka.clients import admin
     from streamtrain.kafka.connect import properties_of
     from streamtrain.kafka.topics import TopicNames, find
-    from streamtrain.runtime.part_state import PartReporter
+    from streamtrain.kafka.waiting import report_waiting, wait_for_cluster
+    from streamtrain.runtime.part_state import PartReporter, reporting_end
     from streamtrain.schedule import Split
+    from streamtrain.stopping import StopWatch
 
     job = load_config(config)
     console = Console(highlight=False, markup=False, soft_wrap=True)
@@ -53,14 +57,17 @@ def _bridge(config: Path) -> bool:
 
     IdentityCheck(job).newest()
     properties = properties_of(job)
-    stop = stop_on_signals()
     report = PartReporter(job.state_dir, "bridge")
-    wait_for_cluster(properties, None, report_waiting(log, report))
-    names = TopicNames(job.stream.job)
-    refuse_lost_topics(CheckpointStore(job.model_save_path), find(admin(properties), names), names)
-    bridge = Bridge(job, properties, stop=stop, on_split=on_split, on_wait=on_wait, on_state=report)
-    ledger = bridge.run()
+    with reporting_end(report):
+        wait_for_cluster(properties, None, report_waiting(log, report), stop)
+        names = TopicNames(job.stream.job)
+        existing = StopWatch(stop).call(find, admin(properties), names)
+        refuse_lost_topics(CheckpointStore(job.model_save_path), existing, names)
+        bridge = Bridge(job, properties, stop=stop, on_split=on_split, on_wait=on_wait, on_state=report)
+        ledger = bridge.run()
     stopped = ledger.next_sequence < job.schedule.total_splits
     report(phases.STOPPED if stopped else phases.DONE)
     console.print(f"bridged: {ledger.next_sequence} of {job.schedule.total_splits} splits")
+    if stopped:
+        console.print(phases.STOPPED)
     return stopped

@@ -23,11 +23,11 @@ def command(
     if config is None and directory is None:
         raise ConfigError("broker: neither -m CONFIG nor --dir DIR was given", remedy="Give one of them.")
     folder = directory if directory is not None else load_config(config or Path()).broker_dir
+    stop = stop_on_signals()
     running = find_running(folder)
     if running is not None:
         raise KafkaError(f"a Kafka runs already in {folder}, at {running}", remedy="Use it, or end it first.")
-    stop = stop_on_signals()
-    with EmbeddedBroker(folder, port) as broker:
+    with EmbeddedBroker(folder, port, stop=stop) as broker:
         typer.echo(f"Kafka is up: bootstrap.servers {broker.bootstrap}, data in {folder}")
         while not stop.wait(0.5):
             if not broker.alive():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from streamtrain.config import JobConfig
     from streamtrain.schedule import PassId
 
+log = logging.getLogger("streamtrain.checkpoints")
 app = typer.Typer(help="Checkpoints on disk.", no_args_is_help=True)
 
 
@@ -189,16 +191,16 @@ def _rewind(job: JobConfig, target: PassId | None) -> None:
     from streamtrain.kafka.connect import connected
     from streamtrain.kafka.topics import TopicNames, find, wait_for_topics
     from streamtrain.kafka.transactions import KafkaOffsetLog
+    from streamtrain.kafka.waiting import report_waiting, wait_for_cluster
 
     names = TopicNames(job.stream.job)
     with connected(job) as properties:
-        clients.wait_for_cluster(properties, 30)
+        wait_for_cluster(properties, 30, report_waiting(log, lambda _sentence: None))
         if missing := {names.samples, names.splits} - set(find(clients.admin(properties), names)):
             raise TopicReplaced(
                 f"topic {min(missing)} does not exist", remedy="Restore it, or start a new job (stream.job)."
             )
         topics = wait_for_topics(properties, names, threading.Event())
-        assert topics is not None
         run = Run(job.model_save_path)
         committer = Committer(topics, run, KafkaOffsetLog(properties, topics, check=run.check_newest))
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 
 import typer
@@ -26,8 +27,13 @@ from streamtrain.cli import (
     status,
     train,
 )
+from streamtrain.contracts import phases
 from streamtrain.errors import StreamtrainError
 from streamtrain.masking import show_no_secrets
+from streamtrain.stopping import Stopped
+
+#: Of a command that Ctrl-C ends before it has its answer.
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="streamtrain",
@@ -81,8 +87,21 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except Stopped:
+        sys.stderr.write(f"{phases.STOPPED}\n")
+        sys.exit(0)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            _ignore_more()
+        raise
     except KeyboardInterrupt:
-        sys.exit(130)
+        _ignore_more()
+        sys.exit(INTERRUPTED)
+
+
+def _ignore_more() -> None:
+    """A second Ctrl-C would interrupt the interpreter's own end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,13 @@ from streamtrain.cli.options import ConfigOption, stop_on_signals
 
 def command(config: ConfigOption) -> None:
     """Run all of it: Kafka (embedded if none is named), the bridge and the trainer, until end_day."""
+    stop = stop_on_signals()
     from rich.console import Console
 
     from streamtrain.cli.live import PassPrinter
     from streamtrain.config import load_config
     from streamtrain.connectors.tree import Tree
+    from streamtrain.contracts import phases
     from streamtrain.runtime.pipeline import Pipeline
 
     job = load_config(config)
@@ -27,6 +29,8 @@ def command(config: ConfigOption) -> None:
             style="dim",
         )
     printer = PassPrinter(job, console)
-    pipeline = Pipeline(job, stop=stop_on_signals(), on_restart=printer.restarted, tick=printer.tick)
+    pipeline = Pipeline(job, stop=stop, on_restart=printer.restarted, tick=printer.tick)
     with printer:
         pipeline.run()
+    if stop.is_set():
+        console.print(phases.STOPPED)

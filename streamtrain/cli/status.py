@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from streamtrain.runtime.part_state import PartState
     from streamtrain.runtime.status import JobStatus
 
+log = logging.getLogger("streamtrain.status")
+
 
 def command(config: ConfigOption, json: JsonOption = False) -> None:
     """Bridged up to which split, trained up to which pass, the lag between, the newest checkpoint."""
@@ -24,18 +27,20 @@ def command(config: ConfigOption, json: JsonOption = False) -> None:
 
     from streamtrain.config import load_config
     from streamtrain.errors import KafkaError
-    from streamtrain.kafka.clients import wait_for_cluster
     from streamtrain.kafka.connect import properties_of
+    from streamtrain.kafka.waiting import report_waiting, wait_for_cluster
     from streamtrain.runtime.status import held_back, job_status, parts_status
+    from streamtrain.stopping import StopWatch
 
     job = load_config(config)
     parts = parts_status(job)
     parts_json = {part.part: part.to_json() for part in parts}
     try:
         properties = properties_of(job)
-        wait_for_cluster(properties, 10, lambda _seconds: None)
-        status = job_status(job, properties)
-        transactions = held_back(job, properties)
+        wait_for_cluster(properties, 10, report_waiting(log, lambda _sentence: None))
+        watch = StopWatch()  # a call in a thread: Ctrl-C ends the wait for it
+        status = watch.call(job_status, job, properties)
+        transactions = watch.call(held_back, job, properties)
     except KafkaError as error:
         if json:
             print_json({"job": job.stream.job, "error": str(error), "parts": parts_json})

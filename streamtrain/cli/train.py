@@ -14,6 +14,8 @@ from streamtrain.cli.options import ConfigOption, stop_on_signals
 if TYPE_CHECKING:
     from streamtrain.config import JobConfig
 
+log = logging.getLogger("streamtrain.train")
+
 
 class Role(str, Enum):
     """What this process is, of a job on several machines."""
@@ -56,26 +58,37 @@ def command(
     ] = "",
 ) -> None:
     """Train: all servers and workers on this machine, watched; or, with --role, one of them."""
+    stop = stop_on_signals()
     from streamtrain.config import load_config
     from streamtrain.kafka.connect import properties_of
 
     job = load_config(config)
-    properties_of(job)
+    properties = properties_of(job)
     if role is not None:
         _one_role(job, role, index, servers_at, workers_at, listen)
         return
     from rich.console import Console
 
+    from streamtrain.checkpoint.identity import IdentityCheck
     from streamtrain.cli.live import PassPrinter
+    from streamtrain.contracts import phases
+    from streamtrain.kafka.waiting import report_waiting, wait_for_cluster
+    from streamtrain.runtime.part_state import PartReporter, reporting_end
     from streamtrain.runtime.supervisor import Supervisor
 
-    printer = PassPrinter(job, Console(highlight=False, markup=False, soft_wrap=True))
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    printer = PassPrinter(job, console)
     supervisor = Supervisor(
-        job, servers=servers, workers=workers, stop=stop_on_signals(),
-        on_restart=printer.restarted, tick=printer.tick,
-    )  # fmt: skip
+        job, servers=servers, workers=workers, stop=stop, on_restart=printer.restarted, tick=printer.tick
+    )
+    IdentityCheck(job).newest()
+    report = PartReporter(job.state_dir, "trainer")
+    with reporting_end(report):
+        wait_for_cluster(properties, None, report_waiting(log, report), stop)  # before seconds of importing Paddle
     with printer:
         supervisor.run()
+    if stop.is_set():
+        console.print(phases.STOPPED)
 
 
 def _one_role(job: JobConfig, role: Role, index: int, servers_at: str, workers_at: str, listen: str) -> None:

@@ -11,6 +11,8 @@ SAVING = "saving a checkpoint"
 WAITING = "waiting for"
 DONE = "done"
 STOPPED = "stopped by a signal"
+#: Before the error that a part ended with.
+FAILED = "failed"
 
 #: In these phases the roles use processor time all along; when no role does, they hang.
 BUSY = frozenset({STARTING, LOADING, READING, PREDICTING, TRAINING})

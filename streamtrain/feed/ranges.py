@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import wait
 from typing import Any
 
 import confluent_kafka as ck
@@ -17,7 +18,7 @@ from confluent_kafka.admin import OffsetSpec
 
 from streamtrain.contracts.marker import Range
 from streamtrain.errors import DataError, RetentionPassed, TopicReplaced
-from streamtrain.kafka.clients import UNKNOWN_CODES, admin, is_gone, reader, translate
+from streamtrain.kafka.clients import UNKNOWN_CODES, admin, is_away, is_gone, reader, translate
 
 #: (partition, offset, value)
 Record = tuple[int, int, bytes]
@@ -81,7 +82,7 @@ class RangeReader:
                 p, progress = next(iter(todo.items()))
                 waited = time.monotonic() - waiting_since
                 self._on_stall(waited, p, progress.next_offset)
-                self._refuse_unreachable(waited, todo.values())
+                self._refuse_unreachable(waited, todo.values(), cancelled)
                 continue
             waiting_since = time.monotonic()
             self._ask_after = ASK_S
@@ -101,7 +102,7 @@ class RangeReader:
             if batch:
                 yield batch
 
-    def _refuse_unreachable(self, waited_s: float, waiting: Iterable[_Progress]) -> None:
+    def _refuse_unreachable(self, waited_s: float, waiting: Iterable[_Progress], cancelled: Callable[[], bool]) -> None:
         """A marker becomes visible after its rows: what a partition does not have yet it never will. Raises DataError.
 
         Without a broker that answers nothing is concluded.
@@ -114,8 +115,12 @@ class RangeReader:
             latest = self._admin.list_offsets(
                 {place: OffsetSpec.latest()}, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=ASK_S
             )
+            while not (asked := latest[place]).done():
+                if cancelled():
+                    return
+                wait([asked], 0.2)
             try:
-                end = latest[place].result().offset
+                end = asked.result().offset
             except ck.KafkaException:
                 return
             progress.refuse_after(end)
@@ -136,7 +141,7 @@ class RangeReader:
 
     def _raise_for(self, error: Any) -> None:
         code = error.code()
-        if code in (ck.KafkaError._TRANSPORT, ck.KafkaError._ALL_BROKERS_DOWN):
+        if is_away(error):
             return  # librdkafka reconnects by itself
         if code == ck.KafkaError.GROUP_AUTHORIZATION_FAILED:
             return  # librdkafka asks for the group's coordinator; reading assigned partitions needs no group

@@ -10,9 +10,9 @@ from typing import Any
 
 import confluent_kafka as ck
 from confluent_kafka.admin import AdminClient
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, stop_never, wait_exponential_jitter
 
 from streamtrain.errors import BrokerUnavailable, ConfigError, Fenced, KafkaError, NotAllowed, StreamtrainError
+from streamtrain.kafka.causes import LOGIN, sort
 
 log = logging.getLogger("streamtrain.kafka")
 
@@ -53,12 +53,13 @@ _AWAY = {
     ck.KafkaError.UNSTABLE_OFFSET_COMMIT,
     ck.KafkaError.CONCURRENT_TRANSACTIONS,
 }
-#: A login that the broker refuses.
-_LOGIN = {
-    ck.KafkaError._AUTHENTICATION,
-    ck.KafkaError.SASL_AUTHENTICATION_FAILED,
-    ck.KafkaError.UNSUPPORTED_SASL_MECHANISM,
-    ck.KafkaError.ILLEGAL_SASL_STATE,
+#: Codes of a connection that could not be made, or was lost.
+_UNREACHABLE = {
+    ck.KafkaError._TRANSPORT,
+    ck.KafkaError._RESOLVE,
+    ck.KafkaError._SSL,
+    ck.KafkaError._TIMED_OUT,
+    ck.KafkaError._BAD_MSG,
 }
 #: Codes for a missing right, and the rights that it may be where the caller does not know.
 _RIGHTS = {
@@ -67,8 +68,6 @@ _RIGHTS = {
     ck.KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "Write and Describe on the transactional id",
     ck.KafkaError.CLUSTER_AUTHORIZATION_FAILED: "IdempotentWrite, Create or Describe on the cluster",
 }
-_DENIED = {ck.KafkaError._SSL, *_LOGIN, *_RIGHTS}
-
 
 #: Seconds for which a topic must be unknown to the broker until it counts as deleted.
 GONE_S = 2.0
@@ -99,9 +98,9 @@ def translate(error: Any, what: str, right: str = "") -> StreamtrainError:
             f"{text}: the user of kafka: lacks the right {missing}",
             remedy="Grant it (kafka-acls.sh), then start again.",
         )
-    if code in _LOGIN:
+    if code in LOGIN:
         return NotAllowed(text, remedy="Check sasl.mechanism, sasl.username and sasl.password under kafka:.")
-    if code in _DENIED:
+    if code == ck.KafkaError._SSL:
         return KafkaError(text, remedy="Check the security settings and passwords under kafka:.")
     if code in _AWAY:
         return BrokerUnavailable(text, remedy="Check that the broker runs and that kafka.bootstrap.servers is right.")
@@ -173,44 +172,21 @@ def admin(properties: Mapping[str, str]) -> Any:
     return _build(AdminClient, properties, {}, _CLIENTS_ONLY)
 
 
-def wait_for_cluster(
-    properties: Mapping[str, str],
-    timeout_s: float | None,
-    on_wait: Callable[[float], None] | None = None,
-) -> ClusterInfo:
-    """Asks until the cluster answers; on_wait(seconds so far) after each failed try. timeout_s: None waits for ever.
+def asking_client(properties: Mapping[str, str], on_error: Callable[[Any], None]) -> Any:
+    """An AdminClient that hands what librdkafka reports (KafkaError) to on_error, and logs nothing. Raises ConfigError.
 
-    Raises BrokerUnavailable naming bootstrap.servers, KafkaError when it refuses us (password, TLS).
+    Its requests only report "transport failure": the cause goes to on_error alone.
     """
-    begin = time.monotonic()
-    what = f"asking {properties.get('bootstrap.servers', 'Kafka')}"
-    # list_topics() itself only reports "transport failure": the cause goes to error_cb alone
-    reported: list[Any] = []
-    client = _build(AdminClient, properties, {"error_cb": reported.append, "log_level": 0}, _CLIENTS_ONLY)
+    return _build(AdminClient, properties, {"error_cb": on_error, "log_level": 0}, _CLIENTS_ONLY)
 
-    def left(most: float) -> float:
-        return most if timeout_s is None else min(most, max(0.0, timeout_s - (time.monotonic() - begin)))
 
-    def ask() -> ClusterInfo:
-        reported.clear()
-        try:
-            cluster = client.list_topics(timeout=max(0.1, left(5)))
-        except ck.KafkaException as error:
-            client.poll(0)
-            refused = [e for e in reported if e.code() in _DENIED]
-            causes = [e for e in reported if e.code() != ck.KafkaError._ALL_BROKERS_DOWN]
-            raise translate((refused or causes or [error])[-1], what) from error
-        return ClusterInfo(cluster.cluster_id or "", len(cluster.brokers))
-
-    backoff = wait_exponential_jitter(multiplier=0.2, max=5)
-    retrying = Retrying(
-        retry=retry_if_exception_type(BrokerUnavailable),
-        wait=lambda state: left(backoff(state)),
-        stop=stop_never if timeout_s is None else stop_after_delay(timeout_s),
-        before_sleep=lambda _state: on_wait(time.monotonic() - begin) if on_wait else None,
-        reraise=True,
-    )
-    return retrying(ask)
+def is_away(error: Any) -> bool:
+    """Whether a consumer's `error` says that the broker cannot be reached: librdkafka reconnects by itself, and whoever
+    waits asks for the reason (see waiting). False for what no retry mends."""
+    if error.code() not in {*_UNREACHABLE, ck.KafkaError._ALL_BROKERS_DOWN}:
+        return False
+    cause = sort(error.code(), error.str())
+    return cause is None or cause.kind != "final"
 
 
 def is_gone(consumer: Any, topic: str, error: Any) -> bool:
@@ -220,23 +196,13 @@ def is_gone(consumer: Any, topic: str, error: Any) -> bool:
     begin = time.monotonic()
     while time.monotonic() - begin < GONE_S:
         try:
-            metadata = consumer.list_topics(topic, timeout=2.0).topics.get(topic)
+            metadata = consumer.list_topics(topic, timeout=1.0).topics.get(topic)
         except ck.KafkaException:
             return False  # the broker is away
         if metadata is not None and (metadata.error is None or metadata.error.code() not in UNKNOWN_CODES):
             return False
         time.sleep(0.3)
     return True
-
-
-def report_waiting(to: logging.Logger, on_wait: Callable[[str], None]) -> Callable[[float], None]:
-    """For wait_for_cluster: logs, and reports to on_wait, how long Kafka has not answered."""
-
-    def report(seconds: float) -> None:
-        to.warning("waiting for Kafka, %.0f s so far", seconds)
-        on_wait("waiting for Kafka")
-
-    return report
 
 
 def committed(group: Any, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, str | None]]:

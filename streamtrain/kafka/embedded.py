@@ -19,6 +19,7 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 import time
 import uuid
 from base64 import urlsafe_b64encode
@@ -30,14 +31,17 @@ import psutil
 
 from streamtrain.errors import BrokerUnavailable, KafkaError
 from streamtrain.files import atomic_write
-from streamtrain.kafka.clients import wait_for_cluster
 from streamtrain.kafka.java import classpath, java
+from streamtrain.kafka.waiting import wait_for_cluster
 from streamtrain.processes import die_with_parent, end
+from streamtrain.stopping import Stopped, StopWatch
 
 STATE = "broker.json"
 #: Seconds that a live broker has to answer, and that a dying one has to give its folder free.
 ANSWER_S = 10.0
 LET_GO_S = 5.0
+#: Seconds that a broker whose start is stopped has to end: it holds no data yet.
+KILL_S = 1.0
 
 
 class FolderInUse(KafkaError):
@@ -75,10 +79,18 @@ class EmbeddedBroker:
 
     port: None takes the folder's last one if it is free, else any free one.
     die_with_parent: on Linux the kernel kills Java when the *thread* that called start() ends, however it ends; so
-    call start() in a thread that lives as long as the broker is needed.
+    call start() in a thread that lives as long as the broker is needed. stop: ends a start, which raises Stopped.
     """
 
-    def __init__(self, directory: Path, port: int | None = None, *, die_with_parent: bool = True) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        port: int | None = None,
+        *,
+        die_with_parent: bool = True,
+        stop: threading.Event | None = None,
+    ) -> None:
+        self._watch = StopWatch(stop)
         self._directory = directory.absolute()
         self._asked = port
         self._die_with_parent = die_with_parent
@@ -110,7 +122,7 @@ class EmbeddedBroker:
         """Formats the folder if need be, starts, waits until the broker answers; nothing if it runs.
 
         Raises KafkaError: port in use, folder in use (FolderInUse) or not writable, no Java, no jars, no
-        start in time (with what its log says). Nothing is left running or locked then.
+        start in time (with what its log says); Stopped. Nothing is left running or locked then.
         """
         if self.alive():
             return
@@ -123,6 +135,9 @@ class EmbeddedBroker:
                 f"Kafka cannot be started in {self._directory}: {error}",
                 remedy="Check the folder's permissions and space, or give another --dir.",
             ) from error
+        except Stopped:
+            self.stop(KILL_S)
+            raise
         except BaseException:
             self.stop()
             raise
@@ -130,7 +145,7 @@ class EmbeddedBroker:
     def _start(self, timeout_s: float) -> None:
         log_file = self._directory / "log" / "server.log"
         log_file.parent.mkdir(exist_ok=True)
-        jars = classpath()
+        jars = self._watch.call(classpath)
         for attempt in range(3):
             self._port = self._choose_port()
             self._write_properties()
@@ -173,12 +188,12 @@ class EmbeddedBroker:
                 raise kind(f"Kafka did not start: {reason}", remedy=f"Read {log_file}.")
             if time.monotonic() > deadline:
                 raise KafkaError(f"Kafka did not start within {timeout_s:.0f} s", remedy=f"Read {log_file}.")
-            time.sleep(0.05)
+            self._watch.sleep(0.05)
 
-    def stop(self) -> None:
-        """SIGTERM, then SIGKILL after 20 s; a broker can be started in the folder again."""
+    def stop(self, grace_s: float = 20) -> None:
+        """SIGTERM, then SIGKILL after grace_s seconds; a broker can be started in the folder again."""
         if self._process is not None:
-            end(self._process)
+            end(self._process, grace_s)
             self._process = None
             (self._directory / STATE).unlink(missing_ok=True)
         if self._lock is not None:
@@ -213,7 +228,7 @@ class EmbeddedBroker:
             except BlockingIOError:
                 running = find_running(self._directory)
                 if running is None and time.monotonic() < deadline:
-                    time.sleep(0.1)
+                    self._watch.sleep(0.1)
                     continue
                 os.close(descriptor)
                 where = f", at {running}" if running else ""
@@ -278,26 +293,37 @@ class EmbeddedBroker:
 
     def _format(self, jars: str, timeout_s: float) -> None:
         command = [*java(), "-XX:TieredStopAtLevel=1", "-cp", jars, "kafka.tools.StorageTool", "format"]
+        process = subprocess.Popen(
+            [*command, "--standalone", "-t", new_cluster_id(), "-c", "server.properties"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=self._tie(),
+            cwd=self._directory,
+            env=_environment(),
+        )
         try:
-            done = subprocess.run(
-                [*command, "--standalone", "-t", new_cluster_id(), "-c", "server.properties"],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=timeout_s,
-                preexec_fn=self._tie(),
-                cwd=self._directory,
-                env=_environment(),
-            )
-            failure = (done.stderr or done.stdout)[-500:] if done.returncode else ""
-        except subprocess.TimeoutExpired:
-            failure = f"not done within {timeout_s:.0f} s"
+            output = self._output_of(process, timeout_s)
+        finally:
+            end(process, 0)
+        failure = output[-500:] if process.returncode else ""
         if failure:
             raise KafkaError(
                 f"{self._directory} cannot be formatted for Kafka: {failure}",
                 remedy="Check the folder's permissions and space.",
             )
+
+    def _output_of(self, process: subprocess.Popen[bytes], timeout_s: float) -> str:
+        """Until it ends. Raises Stopped, and KafkaError after timeout_s."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                return process.communicate(timeout=0.2)[0].decode("utf-8", "replace")
+            except subprocess.TimeoutExpired:
+                self._watch.check()
+            if time.monotonic() > deadline:
+                raise KafkaError(f"{self._directory} was not formatted for Kafka within {timeout_s:.0f} s")
 
 
 def new_cluster_id() -> str:

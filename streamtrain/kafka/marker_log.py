@@ -14,7 +14,7 @@ import confluent_kafka as ck
 from streamtrain.contracts.codec import DecodeError, UnknownSchema
 from streamtrain.contracts.marker import Marker
 from streamtrain.errors import DataError, RetentionPassed, TopicReplaced, UnknownFormat
-from streamtrain.kafka.clients import UNKNOWN_CODES, is_gone, reader, translate
+from streamtrain.kafka.clients import UNKNOWN_CODES, is_away, is_gone, reader, translate
 
 #: Seconds between two questions whether the broker answers, while nothing comes.
 ASK_S = 4.0
@@ -98,7 +98,7 @@ class MarkerLog:
                 )
             if code == ck.KafkaError.GROUP_AUTHORIZATION_FAILED:
                 return None  # librdkafka asks for the group's coordinator; reading assigned partitions needs no group
-            if code in (ck.KafkaError._TRANSPORT, ck.KafkaError._ALL_BROKERS_DOWN):
+            if is_away(error):
                 self._away_since = self._away_since or time.monotonic()
                 return None  # librdkafka reconnects by itself
             if is_gone(self._consumer, self._topic, error):
@@ -144,8 +144,11 @@ class MarkerLog:
             self._away_since = None
         self._asked = time.monotonic()
 
-    def to_end(self) -> Iterator[LogEntry]:
-        """All markers up to the end of the log as it is now (the last stable offset)."""
+    def to_end(self, on_idle: Callable[[], None] = lambda: None) -> Iterator[LogEntry]:
+        """All markers up to the end of the log as it is now (the last stable offset). on_idle(): whenever none came for
+        a second; what it raises comes out."""
         while (entry := self.poll(1.0)) is not END:
             if isinstance(entry, LogEntry):
                 yield entry
+            else:
+                on_idle()

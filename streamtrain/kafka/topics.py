@@ -16,6 +16,8 @@ from tenacity.retry import retry_if_result
 from streamtrain.errors import BrokerUnavailable, NotAllowed, PartitionsChanged, TopicMismatch, TopicReplaced
 from streamtrain.kafka import clients
 from streamtrain.kafka.clients import translate
+from streamtrain.kafka.waiting import report_waiting, wait_for_cluster
+from streamtrain.stopping import StopWatch
 
 log = logging.getLogger("streamtrain.kafka")
 
@@ -99,21 +101,21 @@ def wait_for_topics(
     names: TopicNames,
     stop: threading.Event,
     on_wait: Callable[[str], None] = lambda _what: None,
-) -> JobTopics | None:
-    """Waits for the cluster and for the job's topics, which the bridge creates; None when stopped before.
+) -> JobTopics:
+    """Waits for the cluster and for the job's topics, which the bridge creates.
 
-    on_wait(what) again and again while it waits. Raises KafkaError when the cluster refuses us.
+    on_wait(what) again and again while it waits. Raises Stopped, and KafkaError when the cluster refuses us.
     """
-    cluster = clients.wait_for_cluster(properties, None, clients.report_waiting(log, on_wait))
+    cluster = wait_for_cluster(properties, None, report_waiting(log, on_wait), stop)
     client = clients.admin(properties)
+    watch = StopWatch(stop)
     logged = False
-    while not {names.samples, names.splits} <= set(existing := find(client, names)):
+    while not {names.samples, names.splits} <= set(existing := watch.call(find, client, names)):
         if not logged:
             log.info("waiting for the bridge to create the topics %s and %s", names.samples, names.splits)
             logged = True
         on_wait("waiting for the bridge to create the topics")
-        if stop.wait(1):
-            return None
+        watch.sleep(1)
     samples = existing[names.samples]
     splits = existing[names.splits]
     return JobTopics(names, cluster.cluster_id, samples.topic_id, splits.topic_id, samples.partitions)

@@ -10,24 +10,23 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 
 import confluent_kafka as ck
-from tenacity import Retrying, retry_if_exception_type, stop_never, wait_exponential_jitter
 
 from streamtrain.errors import BrokerUnavailable, Fenced
 from streamtrain.kafka import topics as kafka_topics
 from streamtrain.kafka.clients import FENCED_CODES, committed, producer, reader, translate
 from streamtrain.kafka.topics import JobTopics, Place
+from streamtrain.kafka.waiting import Patience
+from streamtrain.stopping import SLICE_S, StopWatch
 
 log = logging.getLogger("streamtrain.kafka")
 
-#: Seconds that a call may take before it is repeated.
-CALL_S = 8.0
-#: Seconds after which a call counts as stuck.
-STUCK_S = 10.0
+#: Seconds that the offsets may take to be sent before that is repeated, and after which the call counts as stuck.
+CALL_S, STUCK_S = 8.0, 10.0
+#: Seconds between two calls.
+PAUSE_S = 0.2
 
 
 class KafkaOffsetLog:
@@ -35,7 +34,8 @@ class KafkaOffsetLog:
 
     check() raises Fenced when a newer trainer has taken over. It is called when Kafka says that this producer is
     fenced, which may be by an older trainer that came later to Kafka, and before the producer is recreated. fence() and
-    commit() raise what check() raises. on_wait(what) while the broker is away.
+    commit() raise what check() raises. on_wait(sentence) while the broker is away. Once `stop` is set, a call that the
+    broker does not answer raises Stopped: what is fenced and not committed is settled by the next start.
     """
 
     def __init__(
@@ -45,14 +45,16 @@ class KafkaOffsetLog:
         *,
         check: Callable[[], None],
         on_wait: Callable[[str], None] = lambda _what: None,
+        stop: threading.Event | None = None,
     ) -> None:
         job = topics.names.job
+        self._stop = stop
+        self._patience = Patience(properties, stop, on_wait, log)
         self._properties = dict(properties)
         self._topics = topics
         self._id = f"{job}.trainer"
         self._check = check
         self._what = f"committing the offsets of group {job} ({self._id})"
-        self._on_wait = on_wait
         self._producer: Any = None
         self._group: Any = reader(properties, job)  # a consumer of the group, which may only assign
 
@@ -62,7 +64,7 @@ class KafkaOffsetLog:
     def take_over(self) -> None:
         """Fences the trainer before this one. Waits for the broker."""
         self._producer = producer(self._properties, self._id)
-        self._repeat(lambda: self._producer.init_transactions(CALL_S))
+        self._repeat(lambda: self._producer.init_transactions(SLICE_S))
 
     def witness(self) -> tuple[int, str | None]:
         """The committed marker-log offset, -1 when there is none, and its metadata.
@@ -70,7 +72,7 @@ class KafkaOffsetLog:
         Raises BrokerUnavailable, KafkaError.
         """
         place = (self._topics.names.splits, 0)
-        return committed(self._group, [place]).get(place, (-1, None))
+        return StopWatch(self._stop).call(committed, self._group, [place]).get(place, (-1, None))
 
     def watermarks(self) -> dict[Place, tuple[int, int]]:
         """(first, next) offset of each partition of the samples topic, and of the marker log.
@@ -78,8 +80,9 @@ class KafkaOffsetLog:
         Raises BrokerUnavailable, KafkaError.
         """
         names = self._topics.names
-        samples = kafka_topics.watermarks(self._group, names.samples, range(self._topics.partitions))
-        splits = kafka_topics.watermarks(self._group, names.splits, [0])
+        watch = StopWatch(self._stop)
+        samples = watch.call(kafka_topics.watermarks, self._group, names.samples, range(self._topics.partitions))
+        splits = watch.call(kafka_topics.watermarks, self._group, names.splits, [0])
         return {**{(names.samples, p): w for p, w in samples.items()}, (names.splits, 0): splits[0]}
 
     def fence(self, offsets: Mapping[Place, int], text: str) -> None:
@@ -95,7 +98,7 @@ class KafkaOffsetLog:
     def commit(self) -> bool:
         """False when the transaction was aborted: nothing of it is committed, it may be fenced again."""
         try:
-            self._repeat(lambda: self._producer.commit_transaction(CALL_S))
+            self._repeat(lambda: self._producer.commit_transaction(SLICE_S))
         except _Aborted:
             self._abort()
             return False
@@ -114,7 +117,6 @@ class KafkaOffsetLog:
                 return
             except _Stuck:
                 log.warning("%s: the client did not return after the broker was away: producer recreated", self._what)
-                self._on_wait("waiting for Kafka")
             except Fenced:
                 self._check()
                 log.warning("%s: fenced by an older trainer that came later to Kafka: producer recreated", self._what)
@@ -124,51 +126,43 @@ class KafkaOffsetLog:
     def _send(self, places: list[Any]) -> None:
         """In a thread: librdkafka (2.16 and before, its issues 5456 and 5511) forgets the timeout of this call, and
         never returns from it when the group's coordinator was restarted."""
-        result: Future[None] = Future()
         metadata = self._group.consumer_group_metadata()
-
-        def call(transactional: Any) -> None:
-            try:
-                result.set_result(transactional.send_offsets_to_transaction(places, metadata, CALL_S))
-            except BaseException as error:
-                result.set_exception(error)
-
-        threading.Thread(target=call, args=(self._producer,), daemon=True, name="send offsets").start()
-        try:
-            result.result(STUCK_S)
-        except FutureTimeout as error:
-            raise _Stuck from error
-
-    def _abort(self) -> None:
-        self._repeat(lambda: self._producer.abort_transaction(CALL_S))
-
-    def _repeat(self, call: Callable[[], None]) -> None:
         begin = time.monotonic()
 
-        def once() -> None:
+        def look() -> None:
+            seconds = time.monotonic() - begin
+            if seconds > SLICE_S:
+                self._patience.late(self._what)
+            if seconds > STUCK_S:
+                raise _Stuck
+
+        StopWatch().call(self._producer.send_offsets_to_transaction, places, metadata, CALL_S, tick=look)
+
+    def _abort(self) -> None:
+        self._repeat(lambda: self._producer.abort_transaction(SLICE_S))
+
+    def _repeat(self, call: Callable[[], None]) -> None:
+        """Raises Stopped, _Aborted, Fenced, NotAllowed, KafkaError."""
+        while True:
             try:
                 call()
             except ck.KafkaException as error:
                 problem = error.args[0]
-                if problem.code() not in FENCED_CODES and not problem.fatal():
-                    if problem.txn_requires_abort():
-                        raise _Aborted(str(problem)) from error
-                    if problem.retriable():
-                        raise BrokerUnavailable(f"{self._what}: {problem.str()}") from error
-                raise translate(error, self._what) from error
+                if problem.code() not in FENCED_CODES and not problem.fatal() and problem.txn_requires_abort():
+                    raise _Aborted(str(problem)) from error
+                if not _may_be_repeated(problem):
+                    raise translate(error, self._what) from error
+                self._patience.late(self._what)
+                time.sleep(PAUSE_S)
+            else:
+                self._patience.answered()
+                return
 
-        def report(_state: Any) -> None:
-            log.warning("%s: waiting for Kafka, %.0f s so far", self._what, time.monotonic() - begin)
-            self._on_wait("waiting for Kafka")
 
-        retrying = Retrying(
-            retry=retry_if_exception_type(BrokerUnavailable),
-            wait=wait_exponential_jitter(multiplier=0.2, max=5),
-            stop=stop_never,
-            before_sleep=report,
-            reraise=True,
-        )
-        retrying(once)
+def _may_be_repeated(problem: Any) -> bool:
+    if problem.code() in FENCED_CODES or problem.fatal():
+        return False
+    return bool(problem.retriable()) or isinstance(translate(problem, ""), BrokerUnavailable)
 
 
 class _Stuck(Exception):

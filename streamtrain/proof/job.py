@@ -18,6 +18,7 @@ from streamtrain.proof.markers import Log
 from streamtrain.proof.newest import newest
 from streamtrain.proof.recount import Recount, recount
 from streamtrain.proof.rows import DEFAULT_IGNORE, ParseFunction
+from streamtrain.stopping import StopWatch
 
 
 def recount_job(config: JobConfig, progress: Callable[[int, int], None] = lambda _done, _of: None) -> Recount:
@@ -68,7 +69,7 @@ def _marker_log(config: JobConfig) -> Log:
         return Log(None, f"no embedded Kafka runs in {config.broker_dir} (streamtrain broker -m {config.path})")
     except ConfigError as error:
         return Log(None, f"Kafka cannot be asked: {error}")
-    return markers.read(properties, config.stream.job)
+    return StopWatch().call(markers.read, properties, config.stream.job)  # in a thread: Ctrl-C ends the wait for it
 
 
 def shrink_rule(config: JobConfig) -> ShrinkRule:

@@ -12,12 +12,14 @@ import logging
 import shutil
 import signal
 import tempfile
-from dataclasses import asdict
+from collections.abc import Coroutine
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from streamtrain.checkpoint.identity import IdentityCheck
 from streamtrain.config import JobConfig
+from streamtrain.contracts import phases
 from streamtrain.errors import ChildFailed, ConfigError, PeerLost, TrainingError
 from streamtrain.runtime import child_state, exposure, launch
 from streamtrain.runtime.channel import Channel
@@ -28,7 +30,9 @@ from streamtrain.runtime.observer import Observer
 from streamtrain.runtime.part_state import PartReporter
 from streamtrain.runtime.rendezvous import BEAT_S, SILENCE_S, Addresses, Rendezvous, join
 from streamtrain.runtime.secret import shared_secret
-from streamtrain.runtime.verdict import STOP_S
+from streamtrain.runtime.verdict import QUIET_S, STOP_S
+
+Result = TypeVar("Result")
 
 log = logging.getLogger("streamtrain.agent")
 
@@ -72,6 +76,10 @@ class Agent:
         IdentityCheck(self._config).newest()
         exposure.warn_of_servers(self._addresses.hosts)
         code, message = asyncio.run(self._round())
+        if code:
+            self._report(f"{phases.FAILED}: {message}")
+        else:
+            log.info("the round is over: %s", message)
         if code == PeerLost.exit_code:
             raise PeerLost(message, remedy="Start this role again: all roles meet at the newest checkpoint.")
         if code:
@@ -81,7 +89,7 @@ class Agent:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        rendezvous = None
+        rendezvous = held = None
         if (self._kind, self._index) == ("worker", 0):
             held = Rendezvous(self._config.stream.job, self._addresses, self._secret, self._listen)
             await held.open()
@@ -92,19 +100,24 @@ class Agent:
         finally:
             shutil.rmtree(run_dir, ignore_errors=True)
             if rendezvous is not None:
+                if held is not None and held.result is None:
+                    rendezvous.cancel()  # the others are told nothing: they wait for this role's next start
                 with contextlib.suppress(asyncio.TimeoutError, asyncio.CancelledError):
                     await asyncio.wait_for(rendezvous, 5)  # it informs the other agents
 
     async def _take_part(
         self, stop: asyncio.Event, run_dir: Path, rendezvous: asyncio.Task[None] | None
     ) -> tuple[int, str]:
-        channel = await join(
-            self._addresses, self._config.stream.job, self._kind, self._index, self._secret, [stop],
-            lambda: self._report("waiting for worker 0"),
-        )  # fmt: skip
+        joining = join(
+            self._addresses, self._config.stream.job, self._kind, self._index, self._secret, [stop], self._report
+        )
+        channel = await _unless(stop, joining)
         if channel is None:
-            return 0, "stopped"
-        begin = await self._wait_for_begin(channel, stop, rendezvous)
+            return 0, phases.STOPPED
+        begin = await _unless(stop, self._wait_for_begin(channel, stop, rendezvous))
+        if begin is None:
+            channel.close()
+            return 0, phases.STOPPED
         if begin.get("kind") != "begin":
             return int(begin.get("exit_code", 0)), str(begin.get("message", ""))
         place = Place(self._kind, self._index, begin["servers"], begin["workers"], begin["gloo"])
@@ -139,7 +152,8 @@ class Agent:
         run_dir: Path,
     ) -> tuple[int, str]:
         """Reports how the role is until the rendezvous, or its silence, ends the round."""
-        end = asyncio.create_task(_until_end(channel))
+        others = _Others()
+        end = asyncio.create_task(_until_end(channel, others))
         observer = Observer()
         reported = False
         asked: float | None = None
@@ -149,6 +163,8 @@ class Agent:
                 asked = loop.time()
                 if self._kind == "worker" and role.poll() is None:
                     role.send_signal(signal.SIGTERM)  # all workers end at the same pass
+            if asked is not None and self._kind == "server" and not others.stopping and loop.time() - asked > QUIET_S:
+                return 0, f"{phases.STOPPED}, this server alone: the round ends for the others, who start again"
             if asked is not None and loop.time() - asked > STOP_S:
                 return TrainingError.exit_code, f"the round did not end within {STOP_S:.0f} s of a stop"
             states = child_state.read(run_dir)
@@ -156,7 +172,8 @@ class Agent:
             if not any(sample.stopped or sample.healthy is False for sample in samples):
                 self._report((samples[0].phase if samples else "") or "the role runs")
             with contextlib.suppress(OSError):
-                await channel.send("beat", sample=_without_role(samples[0]) if samples else None)
+                sample = _without_role(samples[0]) if samples else None
+                await channel.send("beat", sample=sample, stopping=asked is not None)
                 if role.poll() is not None and not reported:
                     reported = True
                     await self._report_end(channel, role.returncode, states)
@@ -179,11 +196,32 @@ def _without_role(sample: RoleSample) -> dict[str, Any]:
     return {k: v for k, v in asdict(sample).items() if k != "role"}
 
 
-async def _until_end(channel: Channel) -> tuple[int, str]:
+@dataclass
+class _Others:
+    """stopping: whether a worker has been asked to end."""
+
+    stopping: bool = False
+
+
+async def _unless(stop: asyncio.Event, waiting: Coroutine[Any, Any, Result]) -> Result | None:
+    """What it returns or raises; None when `stop` is set before."""
+    task, stopped = asyncio.create_task(waiting), asyncio.create_task(stop.wait())
+    await asyncio.wait([task, stopped], return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if task.done():
+        return task.result()
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    return None
+
+
+async def _until_end(channel: Channel, others: _Others) -> tuple[int, str]:
     while True:
         try:
             message = await channel.receive(SILENCE_S)
         except PeerLost as error:
             return PeerLost.exit_code, f"worker 0, where all roles meet: {error.message}"
+        others.stopping = others.stopping or bool(message.get("stopping"))
         if message["kind"] == "end":
             return int(message["exit_code"]), str(message["message"])

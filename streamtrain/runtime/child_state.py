@@ -31,6 +31,7 @@ import orjson
 from streamtrain.errors import ChildFailed, StreamtrainError
 from streamtrain.files import atomic_write
 from streamtrain.masking import mask_text
+from streamtrain.stopping import Stopped
 
 RUN_DIR = "STREAMTRAIN_RUN_DIR"
 OWNER = "STREAMTRAIN_OWNER"
@@ -96,6 +97,9 @@ def reporting(kind: str, index: int = 0, **more: object) -> Iterator[Ending]:
     ending = Ending()
     try:
         yield ending
+    except Stopped:
+        write(kind, index, "done", stopped=True)
+        raise
     except StreamtrainError as error:
         write(kind, index, "failed", exit_code=error.exit_code, message=str(error))
         raise

@@ -9,6 +9,7 @@ import contextlib
 import os
 import socket
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,10 @@ from typing import Any
 import orjson
 import psutil
 
+from streamtrain.contracts import phases
+from streamtrain.errors import StreamtrainError
 from streamtrain.files import atomic_write
+from streamtrain.stopping import Stopped
 
 #: Seconds between two signs of life, at least.
 BEAT_S = 1.0
@@ -74,6 +78,17 @@ class PartReporter:
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(self._path, orjson.dumps(asdict(state)))
+
+
+@contextlib.contextmanager
+def reporting_end(*reports: Callable[[str], None]) -> Iterator[None]:
+    """Around what a part does: when it ends at a stop or with an error, that is what it was doing last."""
+    try:
+        yield
+    except (Stopped, StreamtrainError) as error:
+        for report in reports:
+            report(phases.STOPPED if isinstance(error, Stopped) else f"{phases.FAILED}: {error.message}")
+        raise
 
 
 def read(folder: Path) -> list[PartState]:

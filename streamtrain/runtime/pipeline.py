@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import signal
 import tempfile
 import threading
 import time
@@ -22,6 +23,7 @@ from streamtrain.checkpoint.identity import IdentityCheck
 from streamtrain.checkpoint.runs import Run
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import JobConfig
+from streamtrain.contracts import phases
 from streamtrain.errors import (
     FINAL,
     BrokerUnavailable,
@@ -31,7 +33,7 @@ from streamtrain.errors import (
     KafkaError,
     StreamtrainError,
 )
-from streamtrain.kafka.clients import admin, wait_for_cluster
+from streamtrain.kafka.clients import admin
 from streamtrain.kafka.embedded import (
     EmbeddedBroker,
     FolderInUse,
@@ -40,11 +42,14 @@ from streamtrain.kafka.embedded import (
     find_running,
 )
 from streamtrain.kafka.topics import TopicNames, ensure_topics, find
+from streamtrain.kafka.waiting import report_waiting, wait_for_cluster
 from streamtrain.processes import end
 from streamtrain.runtime import child_state, launch
 from streamtrain.runtime.hang_detector import STOPPED_S
+from streamtrain.runtime.part_state import PartReporter, reporting_end
 from streamtrain.runtime.status import job_status
 from streamtrain.runtime.supervisor import Supervisor
+from streamtrain.stopping import Stopped, StopWatch
 
 log = logging.getLogger("streamtrain.pipeline")
 
@@ -68,6 +73,7 @@ class BridgeProcess:
         self._run_dir: Path | None = None
         self._process: launch.Child | None = None
         self._done = False
+        self._asked = False
         self.restarts = 0
 
     @property
@@ -85,7 +91,7 @@ class BridgeProcess:
     def check(self) -> None:
         """Restarts the bridge if it died. Raises ChildFailed for what a restart cannot fix, Fenced when another
         trainer of the job has taken over."""
-        if self._done or self._process is None or self._run_dir is None:
+        if self._done or self._asked or self._process is None or self._run_dir is None:
             return
         code = self._process.poll()
         if code is None:
@@ -123,6 +129,12 @@ class BridgeProcess:
             log.warning("the bridge is frozen (its process is stopped): killed")
             process.kill()
             self._frozen_since = None
+
+    def ask_to_end(self) -> None:
+        """SIGTERM, once; stop() waits for its end."""
+        if not self._asked and self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+        self._asked = True
 
     def stop(self) -> None:
         if self._process is not None:
@@ -165,7 +177,7 @@ class Pipeline:
         self._drained_checked = 0.0
 
     def run(self) -> None:
-        """Raises the first error of a part that a restart cannot fix."""
+        """Raises the first error of a part that a restart cannot fix; Stopped at a stop before the parts have begun."""
         IdentityCheck(self._config).newest()
         with self._kafka() as properties:
             self._make_topics(properties)
@@ -176,27 +188,37 @@ class Pipeline:
             finally:
                 self.bridge.stop()
             if self._bridge_error is not None:
+                # the trainer's own last words are that it was stopped, which is not why the job has ended
+                PartReporter(self._config.state_dir, "trainer")(f"{phases.STOPPED}, since {self._bridge_error}")
                 raise self._bridge_error
 
     def _make_topics(self, properties: dict[str, str]) -> None:
-        """Waits for a broker that is away, also one that dies meanwhile. Raises what ensure_topics refuses."""
+        """Waits for a broker that is away, also one that dies meanwhile. Raises what ensure_topics refuses, Stopped."""
+        reporters = [PartReporter(self._config.state_dir, part) for part in ("bridge", "trainer")]
 
-        def tend(seconds: float) -> None:
-            log.warning("waiting for Kafka, %.0f s so far", seconds)
+        def tend(sentence: str) -> None:
+            for report in reporters:
+                report(sentence)
             self._tend_broker()
 
+        with reporting_end(*reporters):
+            while not self._topics_are_made(properties, report_waiting(log, tend)):
+                StopWatch(self._stop).sleep(BRIDGE_PAUSE_S)
+
+    def _topics_are_made(self, properties: dict[str, str], report: Callable[[str], None]) -> bool:
+        """False when the broker has died meanwhile."""
         names = TopicNames(self._config.stream.job)
-        while True:
-            wait_for_cluster(properties, None, tend)
-            try:
-                client = admin(properties)
-                refuse_lost_topics(CheckpointStore(self._config.model_save_path), find(client, names), names)
-                ensure_topics(client, names, self._config.stream.partitions)
-                return
-            except BrokerUnavailable as error:
-                log.warning("%s; tried again", error)
-                if self._stop.wait(BRIDGE_PAUSE_S):
-                    raise
+        watch = StopWatch(self._stop)
+        wait_for_cluster(properties, None, report, self._stop)
+        try:
+            client = admin(properties)
+            existing = watch.call(find, client, names)
+            refuse_lost_topics(CheckpointStore(self._config.model_save_path), existing, names)
+            watch.call(ensure_topics, client, names, self._config.stream.partitions)
+        except BrokerUnavailable as error:
+            log.warning("%s; tried again", error)
+            return False
+        return True
 
     @contextmanager
     def _kafka(self) -> Iterator[dict[str, str]]:
@@ -205,18 +227,16 @@ class Pipeline:
             yield self._config.kafka()
             return
         directory = self._config.broker_dir
-        broker = EmbeddedBroker(directory)
+        broker = EmbeddedBroker(directory, stop=self._stop)
+        watch = StopWatch(self._stop)
         while (running := find_running(directory)) is None:
             try:
                 broker.start()
             except FolderInUse:  # another process is just starting or ending one
-                self._stop.wait(0.5)
-                if self._stop.is_set():
-                    raise
+                watch.sleep(0.5)
             except KilledWhileStarting as error:
                 log.warning("%s", error)
-                if self._stop.wait(BRIDGE_PAUSE_S):
-                    raise
+                watch.sleep(BRIDGE_PAUSE_S)
         self._broker = broker  # also when another process's broker runs: that may end before this job does
         try:
             yield {"bootstrap.servers": running}
@@ -225,6 +245,8 @@ class Pipeline:
             broker.stop()
 
     def _check_parts(self) -> None:
+        if self._stop.is_set():
+            self.bridge.ask_to_end()
         self._tend_broker()
         try:
             self.bridge.check()
@@ -248,6 +270,8 @@ class Pipeline:
         log.warning("the embedded Kafka died: it is restarted")
         try:
             broker.start()
+        except Stopped:
+            return  # the parts still end in their own way
         except KafkaError as error:
             log.error("%s; tried again in %.0f s", error, BROKER_PAUSE_S)
             self._broker_not_before = time.monotonic() + BROKER_PAUSE_S

@@ -6,10 +6,11 @@ one role dies, hangs, or is silent; an agent that does not hear of the rendezvou
 outlives a round, and the next round starts from the newest checkpoint with empty servers.
 
     agent -> rendezvous   join {job, role, index, servers, workers}   role: server or worker
-                          beat {sample}                               {stopped, running, cpu, phase, healthy} or null
+                          beat {sample, stopping}                     {stopped, running, cpu, phase, healthy} or null;
+                                                                      whether the agent was asked to end
                           done {}    failed {exit_code, message}
     rendezvous -> agent   begin {servers, workers, gloo}              host:port of each, with numeric hosts
-                          beat {}
+                          beat {stopping}                             whether a worker's agent was asked to end
                           end {exit_code, message}
 
 Each message has its `kind`, the word that it begins with above. All of them go through a Channel: the other side has
@@ -28,11 +29,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from streamtrain.contracts.phases import STARTING, STOPPED
 from streamtrain.errors import FINAL, ConfigError, PeerLost
 from streamtrain.runtime import channel
 from streamtrain.runtime.channel import Channel, Refused
 from streamtrain.runtime.hang_detector import HangDetector, RoleSample
 from streamtrain.runtime.secret import is_loopback
+from streamtrain.runtime.verdict import QUIET_S, is_quiet
 
 log = logging.getLogger("streamtrain.rendezvous")
 
@@ -123,6 +126,9 @@ class Rendezvous:
     _strangers: dict[asyncio.StreamWriter, None] = field(default_factory=dict)
     _named: set[str] = field(default_factory=set)
     _begun: bool = False
+    _stopping: bool = False
+    _working: set[str] = field(default_factory=set)
+    _quiet_since: float | None = None
     _over: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def open(self) -> None:
@@ -281,15 +287,32 @@ class Rendezvous:
             code = int(message["exit_code"])
             self._end(code if code in FINAL else PeerLost.exit_code, f"{role}: {message['message']}")
         elif kind == "beat" and self._begun:
+            self._stopping = self._stopping or (role.startswith("worker") and bool(message.get("stopping")))
             self._samples.pop(role, None)
             if message.get("sample"):
                 self._samples[role] = RoleSample(role, **message["sample"])
+                if self._samples[role].phase not in ("", STARTING):
+                    self._working.add(role)
 
     def _lost(self, role: str, reason: str) -> None:
         member = self._members.pop(role, None)
         self._samples.pop(role, None)
         if self._begun and not (member is not None and member.done and role.startswith("worker")):
             self._end(PeerLost.exit_code, f"{role}: {reason}")
+
+    def _end_if_stopped(self, now: float) -> None:
+        """Ends the round when the workers have nothing left to finish: see verdict. A pass takes all workers, so that
+        none is begun while one of them is starting."""
+        members = {role: m for role, m in self._members.items() if role.startswith("worker")}
+        if any(not member.done and role not in self._working for role, member in members.items()):
+            self._end(0, f"{STOPPED}, before the workers had begun")
+            return
+        first = members.get("worker 0")
+        sample = self._samples.get("worker 0")
+        quiet = first is not None and is_quiet(sample.phase if sample else "", done=first.done)
+        self._quiet_since = (self._quiet_since or now) if quiet else None
+        if self._quiet_since is not None and now - self._quiet_since > QUIET_S:
+            self._end(0, f"{STOPPED}, while nothing was worked on")
 
     async def _watch(self) -> None:
         """Beats to all members; ends the round when one of them hangs."""
@@ -298,7 +321,9 @@ class Rendezvous:
             await asyncio.sleep(BEAT_S)
             for member in list(self._members.values()):
                 with contextlib.suppress(OSError, asyncio.TimeoutError):
-                    await asyncio.wait_for(member.channel.send("beat"), 1)
+                    await asyncio.wait_for(member.channel.send("beat", stopping=self._stopping), 1)
+            if self._begun and self._stopping:
+                self._end_if_stopped(time.monotonic())
             if self._begun:
                 reason = hangs.check(time.monotonic(), list(self._samples.values()))
                 if reason is not None:
@@ -312,16 +337,17 @@ async def join(
     index: int,
     secret: bytes = b"",
     stop: Sequence[asyncio.Event] = (),
-    tick: Callable[[], None] = lambda: None,
+    on_wait: Callable[[str], None] = lambda _what: None,
 ) -> Channel | None:
-    """Connects to the rendezvous, as long as it takes, and joins; None when stopped before. tick: called at each try.
+    """Connects to the rendezvous, as long as it takes, and joins; None when stopped before. on_wait(what): at each
+    failed try, with address, reason and since when.
 
     Raises ConfigError when worker 0 has another secret.
     """
     host, port = addresses.rendezvous
+    since = time.strftime("%Y-%m-%d %H:%M:%S")
     logged = ""
     while not any(event.is_set() for event in stop):
-        tick()
         try:
             joined = await _introduced(host, port, secret)
             await joined.send(
@@ -329,12 +355,25 @@ async def join(
             )
             return joined
         except (OSError, asyncio.TimeoutError, PeerLost) as error:
-            reason = str(error) if isinstance(error, PeerLost) else "nothing answers there yet"
-            if reason != logged:
-                log.info("waiting for worker 0 at %s:%d: %s", host, port, reason)
-                logged = reason
+            sentence = f"waiting for worker 0 at {host}:{port} since {since}: {_reason(error)}"
+            on_wait(sentence)
+            if sentence != logged:
+                log.info("%s", sentence)
+                logged = sentence
             await asyncio.sleep(0.5)
     return None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, PeerLost):
+        return str(error)
+    if isinstance(error, socket.gaierror):
+        return f"the name does not resolve: {error.strerror}"
+    if isinstance(error, asyncio.TimeoutError):
+        return "no answer (timeout)"
+    if isinstance(error, ConnectionRefusedError):
+        return "the connection was refused: nothing listens there yet"
+    return str(error)
 
 
 async def _introduced(host: str, port: int, secret: bytes) -> Channel:

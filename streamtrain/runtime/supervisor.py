@@ -25,12 +25,14 @@ from streamtrain.checkpoint.identity import IdentityCheck
 from streamtrain.checkpoint.journal import Journal
 from streamtrain.checkpoint.runs import Run
 from streamtrain.config import JobConfig
+from streamtrain.contracts import phases
 from streamtrain.errors import ChildFailed, TrainingError
 from streamtrain.runtime import child_state, exposure, launch
 from streamtrain.runtime.child_state import ChildState
 from streamtrain.runtime.hang_detector import HangDetector
 from streamtrain.runtime.observer import Observer
-from streamtrain.runtime.verdict import Observed, Verdict, judge, pause_before_restart
+from streamtrain.runtime.part_state import PartReporter, reporting_end
+from streamtrain.runtime.verdict import Observed, Verdict, is_quiet, judge, pause_before_restart
 from streamtrain.schedule import PassId
 
 log = logging.getLogger("streamtrain.supervisor")
@@ -76,6 +78,7 @@ class Supervisor:
         self._tick = tick
         self.restarts = 0
         self.role_pids: list[int] = []
+        self._waiting = ""
         self._launcher: launch.Child | None = None
 
     def run(self) -> None:
@@ -84,16 +87,21 @@ class Supervisor:
         Raises ChildFailed for what a restart cannot fix, TrainingError after stream.max_restarts restarts
         without a finished pass.
         """
+        # of the roles, some have only heard a signal: status shows why all of them ended
+        with reporting_end(PartReporter(self._config.state_dir, "trainer")):
+            self._run()
+
+    def _run(self) -> None:
         IdentityCheck(self._config).newest()
         exposure.warn_of_workers()
         fruitless = 0
         furthest = self._furthest()
         while True:
             verdict = self._run_once()
+            if verdict.failed is not None:
+                raise ChildFailed(f"{verdict.failed.name}: {verdict.failed.message}", verdict.failed.exit_code)
             if verdict.done or self._stop.is_set():
                 return
-            if verdict.failed is not None:
-                raise ChildFailed(verdict.failed.message, verdict.failed.exit_code)
             reached = self._furthest()
             further = reached is not None and (furthest is None or reached > furthest)
             furthest = reached if further else furthest
@@ -106,7 +114,8 @@ class Supervisor:
             self.restarts += 1
             log.info("restart %d: %s", self.restarts, verdict.reason)
             self._on_restart(self.restarts, verdict.reason)
-            self._stop.wait(pause_before_restart(fruitless))
+            if self._stop.wait(pause_before_restart(fruitless)):
+                return
 
     def _furthest(self) -> PassId | None:
         newest = Journal(self._config.model_save_path).newest()
@@ -142,19 +151,24 @@ class Supervisor:
         """Observes the roles, acts on a stop, until there is a verdict."""
         begin = observed = time.monotonic()
         asked: float | None = None
+        quiet_since: float | None = None
         observer, hangs, hang = Observer(), HangDetector(), None
         while True:
             self._tick()
             states, dead = _read(run_dir)
             self.role_pids = [s.pid for s in states if s.state == "running"]
+            self._report_wait(states)
             now = time.monotonic()
             if now - observed > OBSERVE_S:
                 observed = now
                 hang = hangs.check(now, observer.sample(states))
             stopping = None if asked is None else now - asked
+            quiet_since = (quiet_since or now) if asked is not None and _is_quiet(states) else None
+            quiet = 0.0 if quiet_since is None else now - quiet_since
             verdict = judge(
-                Observed(states, dead, hang, launcher.poll(), now - begin, stopping), self._servers, self._workers
-            )
+                Observed(states, dead, hang, launcher.poll(), now - begin, stopping, quiet),
+                self._servers, self._workers,
+            )  # fmt: skip
             if verdict is not None:
                 return verdict
             if self._stop.is_set() and asked is None:
@@ -162,7 +176,21 @@ class Supervisor:
                 for state in states:
                     if state.kind == "worker":
                         _signal(state.pid, signal.SIGTERM)
+                continue
             time.sleep(READ_WHEN_STOPPING_S if self._stop.is_set() else READ_S)
+
+    def _report_wait(self, states: list[ChildState]) -> None:
+        """On the terminal too, what worker 0 waits for, once."""
+        waits = [s.phase for s in states if s.name == "worker 0" and s.phase.startswith(f"{phases.WAITING} Kafka")]
+        phase = waits[0] if waits else ""
+        if phase and phase != self._waiting:
+            log.warning("worker 0: %s", phase)
+        self._waiting = phase
+
+
+def _is_quiet(states: list[ChildState]) -> bool:
+    first = next((s for s in states if s.name == "worker 0"), None)
+    return first is not None and is_quiet(first.phase, done=first.state == "done")
 
 
 def _read(run_dir: Path) -> tuple[list[ChildState], set[int]]:

@@ -6,12 +6,15 @@ import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from streamtrain.contracts import phases
 from streamtrain.errors import FINAL
 from streamtrain.runtime.child_state import ChildState
 
 #: Seconds that all roles have to come up, and that workers have to end after SIGTERM.
 START_S = 120.0
 STOP_S = 60.0
+#: Seconds after a stop for which worker 0, which alone commits, may be seen to work on nothing: see is_quiet.
+QUIET_S = 3.0
 #: Seconds of the first pause before a restart, and of the longest one; up to JITTER_S more.
 FIRST_PAUSE_S, LONGEST_PAUSE_S, JITTER_S = 0.5, 30.0, 1.0
 
@@ -22,7 +25,8 @@ class Observed:
 
     states: of all roles so far. dead: ids of processes that are gone although their state is still `running`.
     hang: why a role hangs. launcher_code: the launcher's exit code, None while it runs. elapsed: seconds since the
-    start; stopping: seconds since the workers were asked to end, None if they were not.
+    start; stopping: seconds since the workers were asked to end, None if they were not. quiet: seconds for which
+    is_quiet() has held since then.
     """
 
     states: Sequence[ChildState]
@@ -31,6 +35,7 @@ class Observed:
     launcher_code: int | None = None
     elapsed: float = 0.0
     stopping: float | None = None
+    quiet: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,12 @@ def judge(observed: Observed, servers: int, workers: int) -> Verdict | None:
     if len(started) == workers and all(s.state == "done" for s in started):
         if observed.stopping is None and (stopped := [s.name for s in started if s.stopped]):
             # Paddle's launcher sends SIGTERM to all workers when one of its processes dies.
-            return Verdict(False, f"{stopped[0]} was stopped by a signal, before the end of the stream")
+            dead = [s for s in states if s.state == "running" and s.pid in observed.dead]
+            why = f", after {dead[0].name} (process {dead[0].pid}) died" if dead else ""
+            return Verdict(False, f"{stopped[0]} was {phases.STOPPED}, before the end of the stream{why}")
         return Verdict(True)
+    if observed.stopping is not None:
+        return _stopped(observed, started, workers)
     for state in sorted(states, key=lambda s: s.kind != "worker"):  # a server ends after its workers
         if state.state == "running" and state.pid in observed.dead:
             return Verdict(False, f"{state.name} (process {state.pid}) died")
@@ -63,12 +72,37 @@ def judge(observed: Observed, servers: int, workers: int) -> Verdict | None:
         return Verdict(False, f"the launcher ended with exit code {observed.launcher_code}")
     if len(states) < servers + workers and observed.elapsed > START_S:
         return Verdict(False, f"not all roles came up within {START_S:.0f} s")
-    if observed.stopping is not None:
-        if observed.stopping > STOP_S:
-            return Verdict(False, f"the workers did not end within {STOP_S:.0f} s")
-        if not started:
-            return Verdict(False, "stopped before the workers were up")
     return None
+
+
+def _stopped(observed: Observed, started: Sequence[ChildState], workers: int) -> Verdict | None:
+    """Whether nothing is left that the workers should finish: then the rest of them is ended."""
+    if any(s.state == "running" and s.pid in observed.dead for s in observed.states):
+        return Verdict(False, "a role died while the workers were asked to end")
+    if not has_begun([s.phase for s in started if s.state == "running"], workers - _ended(started)):
+        return Verdict(False, "stopped before the workers had begun")
+    if observed.hang is not None:
+        return Verdict(False, observed.hang)
+    if observed.quiet > QUIET_S:
+        return Verdict(False, "stopped while nothing was worked on")
+    if observed.stopping is not None and observed.stopping > STOP_S:
+        return Verdict(False, f"the workers did not end within {STOP_S:.0f} s")
+    return None
+
+
+def _ended(started: Sequence[ChildState]) -> int:
+    return sum(s.state != "running" for s in started)
+
+
+def has_begun(running: Sequence[str], expected: int) -> bool:
+    """running: the phases of the workers that run, of `expected`. While one of them is starting (it imports Paddle, or
+    joins the servers), nothing is loaded and no pass is begun: that takes all of them."""
+    return len(running) >= expected and phases.STARTING not in running
+
+
+def is_quiet(phase: str, *, done: bool) -> bool:
+    """Of worker 0, which alone commits: whether it works on nothing. The others may wait for it without end then."""
+    return done or phase.startswith(phases.WAITING)
 
 
 def pause_before_restart(fruitless: int) -> float:

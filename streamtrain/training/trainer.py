@@ -26,7 +26,9 @@ from streamtrain.feed.feed import Feed, FeedStart, PassData
 from streamtrain.feed.passes import PassPlan
 from streamtrain.kafka.topics import JobTopics, TopicNames, wait_for_topics
 from streamtrain.kafka.transactions import KafkaOffsetLog
+from streamtrain.kafka.waiting import FIRST_S, Waiting, report_waiting
 from streamtrain.schedule import PassId
+from streamtrain.stopping import Stopped
 from streamtrain.training.gate import Gate, Verdict
 from streamtrain.training.pass_dumps import PassDumps
 from streamtrain.training.position import Position
@@ -71,23 +73,36 @@ class Trainer:
         self._saver = Saver(config, engine, self._run, self._journal)
         self._gate = Gate(config.stream.gate) if config.stream.gate is not None else None
         self._committer: Committer | None = None  # worker 0's
+        self._waiting: Waiting | None = None
+        self._report_wait = report_waiting(log, on_phase)
         #: Whether run() has returned at a stop, of any worker, and not at the end of the stream.
         self.stopped = False
+        #: Whether it has returned in the middle of a wait: the other workers may wait for this one then.
+        self.gave_up = False
 
     def run(self) -> None:
         """Returns after the last pass of end_day, or after a clean stop, with every trained pass saved.
 
         Raises JobChanged before anything is touched when the config is not that of the job's checkpoints.
         """
+        try:
+            self._run_to_end()
+        except Stopped:
+            self.stopped = self.gave_up = True
+            log.warning(
+                "stopped at the request of a signal while Kafka was away, or before the training had begun: passes "
+                "after the newest checkpoint are trained again by the next start"
+            )
+
+    def _run_to_end(self) -> None:
         self._identity.newest()
         self._phase(f"{phases.WAITING} Kafka")
         topics = wait_for_topics(self._properties, self._names, self._stop, self._phase)
-        if topics is None:
-            self.stopped = True
-            return
         self._check_partitions(topics)
         if self._engine.index == 0:
-            offsets = KafkaOffsetLog(self._properties, topics, check=self._run.check_newest, on_wait=self._phase)
+            offsets = KafkaOffsetLog(
+                self._properties, topics, check=self._run.check_newest, on_wait=self._phase, stop=self._stop
+            )
             self._committer = Committer(topics, self._run, offsets)
             self._committer.take_over(self._owner)
         try:
@@ -195,21 +210,40 @@ class Trainer:
         pass_id = self._config.schedule.pass_at(self._position.pass_index)
         while True:
             ready = feed.ready(0.3)
-            flags = np.array([ready, self._stop.is_set()], np.int64)
+            flags = np.array([ready, self._stop.is_set(), self._cannot_commit(feed)], np.int64)
             if self._engine.workers > 1:
                 flags = self._engine.all_reduce_sum(flags)
             if flags[1]:
                 log.info("stopping at the request of a signal")
                 self.stopped = True
+                if flags[2]:
+                    raise Stopped
                 return None
             if flags[0] == self._engine.workers:
                 return feed.next_pass()
-            if not ready:
-                what = "Kafka" if feed.kafka_is_away else f"pass {pass_id}'s splits"
-                self._phase(f"{phases.WAITING} {what}")
+            if not ready and not self._waits_for_kafka(feed):
+                self._phase(f"{phases.WAITING} pass {pass_id}'s splits")
             if time.monotonic() - begin > next_report:
                 log.info("pass %s: waiting for its splits", pass_id)
                 next_report = max(10.0, 2 * next_report)
+
+    def _cannot_commit(self, feed: Feed) -> bool:
+        """At a stop: whether Kafka is away. That the feed waits does not say it, so it is asked."""
+        if not self._stop.is_set() or not feed.kafka_is_away:
+            return False
+        return not (self._waiting or Waiting(self._properties)).answers()
+
+    def _waits_for_kafka(self, feed: Feed) -> bool:
+        """Reports what is waited for while Kafka is away. Raises NotAllowed, KafkaError: see Waiting.refusal()."""
+        if not feed.kafka_is_away:
+            self._waiting = None
+            return False
+        self._waiting = self._waiting or Waiting(self._properties)
+        if (refusal := self._waiting.refusal(f"reading {self._names.splits} and {self._names.samples}")) is not None:
+            raise refusal
+        if self._waiting.seconds >= FIRST_S:
+            self._report_wait(self._waiting.sentence())
+        return True
 
     def _predict_and_train(self, data: PassData) -> PassRecord:
         """Predicts the pass with the model so far, then trains on it; counts the rows at each step."""

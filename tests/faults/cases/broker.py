@@ -78,7 +78,7 @@ def broker_frozen(ground: Ground) -> Outcome:
             run.wait_for(lambda: "the broker is away" in log.read_text(), 30)
             status = scene.start("status", "--json")
             assert status.end(40) == errors.KafkaError.exit_code
-            assert '"doing": "waiting for Kafka"' in status.output
+            assert '"doing": "waiting for Kafka at ' in status.output
             run.wait_for(lambda: time.time() - begin > 60, 70)
         finally:
             os.kill(broker.pid, signal.SIGCONT)

@@ -48,9 +48,3 @@ def test_what_exactness_rests_on_cannot_be_set(key: str) -> None:
 def test_a_property_that_librdkafka_does_not_know_is_named() -> None:
     with pytest.raises(ConfigError, match=r"no\.such\.property"):
         clients.admin({"bootstrap.servers": "127.0.0.1:1", "no.such.property": "x"})
-
-
-def test_waiting_ends_with_the_time() -> None:
-    waited: list[float] = []
-    with pytest.raises(BrokerUnavailable, match=r"asking 127\.0\.0\.1:1"):
-        clients.wait_for_cluster({"bootstrap.servers": "127.0.0.1:1"}, 0.5, waited.append)

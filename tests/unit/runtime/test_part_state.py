@@ -5,7 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from streamtrain.runtime.part_state import PartReporter, read
+import pytest
+
+from streamtrain.errors import DataError
+from streamtrain.runtime.part_state import PartReporter, read, reporting_end
+from streamtrain.stopping import Stopped
 
 
 def test_the_newest_report_of_each_part(tmp_path: Path) -> None:
@@ -37,3 +41,15 @@ def test_what_is_not_a_report_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text("{}")
     (tmp_path / "cut.json").write_text('{"part": ')
     assert read(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "last"),
+    [(Stopped(), "stopped by a signal"), (DataError("a bad row", remedy="Correct it."), "failed: a bad row")],
+)
+def test_the_end_is_what_a_part_was_doing_last(tmp_path: Path, error: Exception, last: str) -> None:
+    report = PartReporter(tmp_path, "bridge")
+    with pytest.raises(type(error)), reporting_end(report):
+        report("waiting")
+        raise error
+    assert [part.doing for part in read(tmp_path)] == [last]

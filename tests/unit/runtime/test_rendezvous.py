@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from streamtrain.contracts import phases
 from streamtrain.errors import ConfigError, Fenced, PeerLost
 from streamtrain.runtime import channel
 from streamtrain.runtime import rendezvous as module
@@ -91,6 +92,60 @@ def test_an_error_that_a_restart_cannot_fix_keeps_its_code() -> None:
         assert (await next_message(server, "end"))["message"] == "worker 0: a newer one runs"
 
     assert play(scene) == (Fenced.exit_code, "worker 0: a newer one runs")
+
+
+def sample(phase: str) -> dict[str, object]:
+    return {"stopped": False, "running": True, "cpu": 1.0, "phase": phase, "healthy": None}
+
+
+def test_a_stop_while_a_worker_is_starting_ends_the_round_at_once() -> None:
+    async def scene(_held: Rendezvous, server: Agent, worker: Agent) -> None:
+        await worker.send("beat", sample=sample(phases.STARTING), stopping=True)
+        assert (await next_message(server, "end"))["exit_code"] == 0
+
+    assert play(scene) == (0, "stopped by a signal, before the workers had begun")
+
+
+def test_a_stop_while_worker_0_waits_ends_the_round_soon_and_one_while_it_works_does_not() -> None:
+    async def scene(held: Rendezvous, server: Agent, worker: Agent) -> None:
+        await worker.send("beat", sample=sample(phases.SAVING), stopping=True)
+        while not (await next_message(server, "beat"))["stopping"]:
+            assert held.result is None
+        await worker.send("beat", sample=sample(f"{phases.WAITING} Kafka"), stopping=True)
+        end = asyncio.create_task(next_message(server, "end"))
+        while not end.done():
+            await worker.send("beat", sample=sample(f"{phases.WAITING} Kafka"), stopping=True)
+            await server.send("beat", sample=None)
+            await asyncio.sleep(0.2)
+
+    assert play(scene) == (0, "stopped by a signal, while nothing was worked on")
+
+
+def test_a_server_that_is_to_stop_alone_ends_no_round() -> None:
+    async def scene(held: Rendezvous, server: Agent, worker: Agent) -> None:
+        await worker.send("beat", sample=sample(phases.STARTING), stopping=False)
+        await server.send("beat", sample=None, stopping=True)
+        assert not (await next_message(worker, "beat"))["stopping"]
+        assert not (await next_message(worker, "beat"))["stopping"] and held.result is None
+        server.close()
+        assert (await next_message(worker, "end"))["exit_code"] == PeerLost.exit_code
+
+    play(scene)
+
+
+def test_joining_says_what_is_waited_for() -> None:
+    async def all_of_it() -> list[str]:
+        stop, said = asyncio.Event(), []
+
+        def on_wait(what: str) -> None:
+            said.append(what)
+            stop.set()
+
+        assert await join(addresses(), "job", "server", 0, SECRET, [stop], on_wait) is None
+        return said
+
+    (sentence,) = asyncio.run(all_of_it())
+    assert sentence.startswith("waiting for worker 0 at 127.0.0.1:") and "the connection was refused" in sentence
 
 
 def test_a_role_that_was_restarted_ends_the_round() -> None:

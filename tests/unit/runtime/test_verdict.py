@@ -6,15 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamtrain.contracts import phases
 from streamtrain.errors import FINAL, Fenced, TrainingError
 from streamtrain.runtime.child_state import ChildState
 from streamtrain.runtime.verdict import (
     JITTER_S,
     LONGEST_PAUSE_S,
+    QUIET_S,
     START_S,
     STOP_S,
     Observed,
     Verdict,
+    is_quiet,
     judge,
     pause_before_restart,
 )
@@ -50,6 +53,7 @@ def test_a_stop_that_nobody_asked_for_is_no_good_end() -> None:
     ended = [role("worker", 0, "done"), role("worker", 1, "done", stopped=True)]
     found = verdict([*SERVERS, *ended], dead={100})
     assert found is not None and not found.done and "worker 1 was stopped by a signal" in found.reason
+    assert "after server 0 (process 100) died" in found.reason
     assert verdict([*SERVERS, *ended], stopping=0.1) == Verdict(True)
 
 
@@ -95,7 +99,27 @@ def test_roles_that_do_not_come_up() -> None:
 def test_a_stop() -> None:
     assert verdict(UP, stopping=STOP_S) is None
     assert verdict(UP, stopping=STOP_S + 1) == Verdict(False, "the workers did not end within 60 s")
-    assert verdict(SERVERS, stopping=0.0) == Verdict(False, "stopped before the workers were up")
+    assert verdict(UP, stopping=1.0, quiet=QUIET_S) is None
+    assert verdict(UP, stopping=4.0, quiet=QUIET_S + 1) == Verdict(False, "stopped while nothing was worked on")
+    assert verdict(UP, dead={100}, stopping=1.0) == Verdict(False, "a role died while the workers were asked to end")
+    failed = role("worker", 0, "failed", exit_code=3, message="a bad row")
+    assert verdict([*SERVERS, failed, UP[3]], stopping=1.0) == Verdict(False, "worker 0: a bad row", failed)
+
+
+def test_a_stop_while_a_worker_imports_paddle_ends_all_at_once() -> None:
+    at_once = Verdict(False, "stopped before the workers had begun")
+    training, starting = role("worker", 0, phase=phases.TRAINING), role("worker", 1, phase=phases.STARTING)
+    assert verdict(SERVERS, stopping=0.0) == at_once
+    assert verdict([*SERVERS, training], stopping=0.0) == at_once
+    assert verdict([*SERVERS, training, starting], stopping=0.0) == at_once
+    assert verdict([*SERVERS, training, starting]) is None
+    assert verdict([*SERVERS, training, role("worker", 1, "done")], stopping=0.0) is None
+
+
+def test_worker_0_alone_tells_whether_anything_is_worked_on() -> None:
+    assert is_quiet(f"{phases.WAITING} Kafka at h:1", done=False) and is_quiet(phases.SAVING, done=True)
+    for phase in (phases.STARTING, phases.LOADING, phases.TRAINING, phases.SAVING, ""):
+        assert not is_quiet(phase, done=False)
 
 
 @given(st.integers(1, 10_000))
