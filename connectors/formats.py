@@ -18,6 +18,7 @@ import numpy.typing as npt
 from streamtrain.contracts import feature_text
 from streamtrain.contracts.feature_text import LABEL_SLOT, MAX_FEASIGN, MAX_SLOT, FeatureError, quoted
 from streamtrain.errors import ConfigError
+from streamtrain.user_code import module_place, words
 
 
 class RejectError(ValueError):
@@ -151,7 +152,16 @@ def line_parser(name: str, slots: Sequence[int], *, reject_unknown: bool = False
         module_name, _, attribute = name.rpartition(".")
     try:
         function = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+        if not callable(function):
+            raise AttributeError(f"{attribute} of module {module_name} is not a function")
+    except (Exception, SystemExit) as error:
+        if place := module_place(error, module_name):  # it is found, and fails by itself
+            raise ConfigError(
+                f"stream.format: {name!r} cannot be imported: {place}: {type(error).__name__}: {words(error)}",
+                remedy="Correct it there.",
+            ) from error
+        if not isinstance(error, ImportError | AttributeError | ValueError):
+            raise ConfigError(f"stream.format: {name!r} cannot be imported: {type(error).__name__}: {error}") from error
         raise ConfigError(
             f"stream.format: {name!r} is neither feasign_slot nor multislot, nor a function: {error}",
             remedy="Give module:function, with the module on PYTHONPATH.",

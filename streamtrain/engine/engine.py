@@ -28,7 +28,7 @@ with importing_paddle():
 
 from streamtrain.dumps import Dump
 from streamtrain.engine import tables
-from streamtrain.engine.model import DottedConfig, flatten, load_model
+from streamtrain.engine.model import DottedConfig, create_optimizer, flatten, load_model
 from streamtrain.engine.serving_network import ServingNetwork, cut_out
 from streamtrain.engine.stats import PassStats
 from streamtrain.errors import CheckpointError, ConfigError, TrainingError
@@ -79,9 +79,10 @@ class Engine:
                 "the workers cannot find each other: gloo is not initialized",
                 remedy="Set PADDLE_WITH_GLOO=1 in the launcher's environment.",
             )
-        self._table = tables.TableFormat(_sparse_table(raw_config))
-        self._model = load_model(model_dir, config)
-        self._model.static.create_optimizer(_strategy(config, raw_config, self._model.static, self._table, exact_delta))
+        name, table = _sparse_table(raw_config)
+        self._table = tables.TableFormat(table)
+        self._model = load_model(model_dir, config, name, 1 + self._table.columns.embedx_dim)
+        create_optimizer(self._model, _strategy(config, raw_config, self._model.static, self._table, exact_delta))
         self._program = paddle.static.default_main_program()
         self._executor: Any = None
         self.is_server: bool = fleet.is_server()
@@ -188,6 +189,11 @@ class Engine:
         Raises ConfigError for one that cannot be dumped.
         """
         return self._model.variables(attribute, params=params)
+
+    def count_dense_parameters(self) -> int:
+        """Tensors that the optimizer changes, without the sparse table."""
+        table = {op.input("W")[0] for op in self._model.feeds[0].block.ops if op.type == "lookup_table"}
+        return sum(p.name not in table for p in self._model.feeds[0].block.program.all_parameters())
 
     def global_stats(self, stats: PassStats) -> PassStats:
         """Summed over all workers."""
@@ -358,17 +364,18 @@ def _runtime() -> Any:
     return fleet.fleet._runtime_handle
 
 
-def _sparse_table(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+def _sparse_table(raw: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """Its name, and what the config says of it."""
     configured = raw.get("table_parameters") or {}
     if len(configured) != 1:
         raise ConfigError(
             f"table_parameters names {len(configured)} tables, one is needed: {', '.join(configured) or 'none'}",
             remedy="Name the embedding's table as sparse_embedding's param_attr does.",
         )
-    table = next(iter(configured.values()))
+    name, table = next(iter(configured.items()))
     if not isinstance(table, Mapping):
-        raise ConfigError(f"table_parameters.{next(iter(configured))}: must be a mapping")
-    return table
+        raise ConfigError(f"table_parameters.{name}: must be a mapping")
+    return name, table
 
 
 def _strategy(
