@@ -15,19 +15,34 @@ from typing import Literal
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
 from streamtrain.config import JobConfig
+from streamtrain.connectors.delivery import DeliveryFailed
 from streamtrain.connectors.formats import line_parser
+from streamtrain.connectors.late_files import LateFiles
 from streamtrain.connectors.ledger import Ledger
-from streamtrain.connectors.publisher import DeliveryFailed, Publisher, Work
-from streamtrain.connectors.tree import FileState, Tree
+from streamtrain.connectors.lookout import Lookout
+from streamtrain.connectors.publisher import Publisher, Work
+from streamtrain.connectors.transaction_clock import Overrun
+from streamtrain.connectors.tree import Listing, Tree
 from streamtrain.contracts.marker import Marker, SourceFile
-from streamtrain.errors import BrokerUnavailable, DataError, Fenced, KafkaError, TopicMismatch, TopicReplaced
-from streamtrain.files import sha256
+from streamtrain.errors import (
+    BrokerUnavailable,
+    ConfigError,
+    Fenced,
+    KafkaError,
+    NotAllowed,
+    TopicMismatch,
+    TopicReplaced,
+    Unreadable,
+)
 from streamtrain.kafka import topics
 from streamtrain.kafka.clients import admin, report_waiting, wait_for_cluster
 from streamtrain.kafka.marker_log import MarkerLog
 from streamtrain.schedule import Split
 
 log = logging.getLogger("streamtrain.bridge")
+
+#: Seconds between two looks at what could not be seen, at most.
+LOOK_AGAIN_S = 60.0
 
 
 class _Doubt(Exception):
@@ -38,7 +53,7 @@ class Bridge:
     """Bridges `config`'s tree into the cluster at `properties` until end_day, or until `stop` is set.
 
     on_split(marker, seconds) is called after each commit, on_wait(split, reason, seconds) while waiting, on_state(step)
-    at each step.
+    at each step, and every few seconds while a split is published.
     """
 
     def __init__(
@@ -57,19 +72,23 @@ class Bridge:
         self._on_split = on_split
         self._on_wait = on_wait
         self._names = topics.TopicNames(config.stream.job)
-        self._tree = Tree(config.data_dir, config.runner.data_donefile)
+        self._tree = Tree(config.data_dir, config.runner.data_donefile, config.stream.ignore_files)
         self._parse = line_parser(
             config.stream.format, config.slots, reject_unknown=config.stream.unknown_slot == "reject"
         )
-        self._on_state = on_state
+        self._state = on_state
         self._known: int | None = None
         self._ids: topics.TopicIds | None = None
-        self._next_check = 0.0
+        self._lookout = Lookout(config, self._tree)
+        self._late_files = LateFiles(config, self._tree, self._stop)
+        self._failed_looks = 0
+        self._overrun: int | None = None
 
     def run(self) -> Ledger:
         """Returns when every split of the schedule is bridged, or at `stop`.
 
-        Raises DataError (a split is bad), Fenced (a newer bridge runs), TopicMismatch, KafkaError.
+        Raises DataError (a split is bad), ConfigError (a split takes longer than a transaction may), Fenced (a newer
+        bridge runs), TopicMismatch, NotAllowed, KafkaError.
         """
         self._tree.check()
         attempts = Retrying(
@@ -98,26 +117,25 @@ class Bridge:
                     remedy="Restore it, or start a new stream.job with a new runner.model_save_path.",
                 )
             ids = self._ids = topics.ensure_topics(client, self._names, self._config.stream.partitions)
+            topics.refuse_missing_rights(client, self._names)
             self._refuse_if_replaced()
             publisher = Publisher(
-                self._properties, self._names, self._config.stream.job, self._config.stream.partitions
-            )
+                self._properties, self._names, self._config.stream.partitions,
+                topics.message_limits(client, self._names), on_rows=self._report_rows,
+            )  # fmt: skip
             ledger = self._read_log()
             self._known = len(ledger)
             log.info("bridged so far: %d splits", ledger.next_sequence)
             while not self._stop.is_set():
-                self._check_bridged(publisher, ledger, ids.samples)
-                if ledger.next_sequence >= self._config.schedule.total_splits:
+                done = ledger.next_sequence >= self._config.schedule.total_splits
+                self._check_bridged(publisher, ledger, ids.samples, last=done)
+                if done:
                     break
-                split = ledger.split(ledger.next_sequence)
-                status = self._wait_until_ready(split, lambda: self._check_bridged(publisher, ledger, ids.samples))
-                if status is not None:
-                    paths = [] if status == "skipped" else [f.path for f in self._tree.files(split)]
-                    self._publish(publisher, ledger, split, paths, ids.samples, status=status)
+                self._bridge_next(publisher, ledger, ids.samples)
             return ledger
         except (BrokerUnavailable, DeliveryFailed) as error:
             raise _Doubt(str(error)) from error
-        except (Fenced, TopicMismatch, DataError):
+        except (Fenced, TopicMismatch, NotAllowed):
             raise
         except KafkaError as error:
             raise _Doubt(str(error)) from error
@@ -135,6 +153,48 @@ class Bridge:
                 remedy="The other one continues; this one has changed nothing.",
             )
 
+    def _on_state(self, step: str) -> None:
+        """With what cannot be seen, so that status shows both."""
+        unseen = list(self._late_files.unseen.values())
+        more = f" and {len(unseen) - 1} more splits" if len(unseen) > 1 else ""
+        self._state(f"{step}; {unseen[0]}{more}" if unseen else step)
+
+    def _report_rows(self, split: Split, rows: int) -> None:
+        self._on_state(f"publishing split {split.path}, {rows} rows so far")
+
+    def _bridge_next(self, publisher: Publisher, ledger: Ledger, topic_id: str) -> None:
+        """The next split, once it is there. What cannot be seen is looked at again, without end."""
+        split = ledger.split(ledger.next_sequence)
+        while not self._stop.is_set():
+            try:
+                found = self._wait_until_ready(split, lambda: self._check_bridged(publisher, ledger, topic_id))
+                if found is not None:
+                    skipped = found == "skipped"
+                    paths = [] if isinstance(found, str) else [file.path for file in found.files]
+                    self._publish(publisher, ledger, split, paths, topic_id, status="skipped" if skipped else "data")
+                    self._failed_looks = 0
+                return
+            except Unreadable as error:
+                self._look_again(split, error)
+
+    def _check_bridged(self, publisher: Publisher, ledger: Ledger, topic_id: str, *, last: bool = False) -> None:
+        def publish(split: Split, paths: list[str], revision: int, skip: Mapping[str, SourceFile]) -> None:
+            self._publish(publisher, ledger, split, paths, topic_id, revision=revision, skip=skip)
+
+        self._late_files.check(ledger, publish, last=last)
+
+    def _look_again(self, split: Split, error: Unreadable) -> None:
+        """Reports the error, and waits for longer each time."""
+        pause = min(0.5 * 2.0 ** min(self._failed_looks, 20), LOOK_AGAIN_S)
+        self._failed_looks += 1
+        log.warning(
+            "split %s cannot be seen, so it waits: %s (look %d; the next one in %.1f s)",
+            split.path, error, self._failed_looks, pause,
+        )  # fmt: skip
+        self._on_state(f"looking again at split {split.path}: {error.message}")
+        self._on_wait(split, error.message, 0.0)
+        self._stop.wait(pause)
+
     def _publish(
         self,
         publisher: Publisher,
@@ -149,82 +209,50 @@ class Bridge:
     ) -> None:
         begin = time.monotonic()
         self._on_state(f"publishing split {split.path}")
-        work = Work(split, paths, topic_id, self._config.stream.max_reject_ratio, status, revision, skip or {})
-        marker = publisher.publish(self._tree, work, self._parse)
+        stream = self._config.stream
+        work = Work(
+            split, paths, topic_id, stream.max_reject_ratio, status, revision, skip or {},
+            whole_lines=stream.changed_split == "append",
+        )  # fmt: skip
+        try:
+            marker = publisher.publish(self._tree, work, self._parse)
+        except Overrun as error:
+            again = self._overrun == split.sequence and error.cause == "still"
+            if error.cause == "work" or again:
+                raise ConfigError(
+                    str(error),
+                    remedy="Raise kafka.transaction.timeout.ms (the broker's transaction.max.timeout.ms is its "
+                    "largest value), lower runner.split_interval in a new job, or make the parse function faster.",
+                ) from error
+            self._overrun = split.sequence
+            raise _Doubt(str(error)) from error
+        self._overrun = None
         ledger.add(marker, time.time())
         self._known = len(ledger)
         self._on_split(marker, time.monotonic() - begin)
 
-    def _wait_until_ready(self, split: Split, meanwhile: Callable[[], None]) -> Literal["data", "skipped"] | None:
-        """The status of the split's marker; None when stopped. Checks the split every data_sleep_second."""
+    def _wait_until_ready(self, split: Split, meanwhile: Callable[[], None]) -> Listing | Literal["skipped"] | None:
+        """The split's files once it is complete; None when stopped. Looks at it every data_sleep_second.
+
+        Raises Unreadable: a split that cannot be seen is not missing, and its time of grace begins anew.
+        """
         begin = time.monotonic()
-        reason = self._config.runner.data_donefile or "its directory"
+        stream = self._config.stream
         while not self._stop.is_set():
-            if self._tree.is_ready(split):
-                return "data"
-            waited = time.monotonic() - begin
-            self._on_state(f"waiting for split {split.path} (no {reason})")
-            if self._config.stream.missing_split == "skip" and waited >= self._config.stream.missing_split_grace_second:
-                log.warning("split %s is missing (no %s): skipped after %.0f s", split.path, reason, waited)
+            listing, reason = self._lookout.look(split)
+            if listing is not None and not reason:
+                return listing
+            self._failed_looks = 0
+            now = time.monotonic()
+            begin = now if listing is not None else begin
+            self._on_state(f"waiting for split {split.path} ({reason})")
+            if stream.missing_split == "skip" and listing is None and now - begin >= stream.missing_split_grace_second:
+                log.warning("split %s is missing (%s): skipped after %.0f s", split.path, reason, now - begin)
                 return "skipped"
-            self._on_wait(split, f"no {reason}", waited)
+            self._on_wait(split, reason, now - begin)
             meanwhile()
             self._stop.wait(self._config.runner.data_sleep_second)
         return None
-
-    def _check_bridged(self, publisher: Publisher, ledger: Ledger, topic_id: str) -> None:
-        """Checks whether files of bridged splits changed, as stream.changed_split says; at most twice a minute.
-
-        Raises DataError for a change that is not allowed.
-        """
-        policy = self._config.stream.changed_split
-        if policy == "ignore" or time.monotonic() < self._next_check:
-            return
-        for sequence in list(ledger.splits):
-            split = ledger.split(sequence)
-            changed = [f for f in ledger.suspects(sequence, self._tree.files(split)) if self._differs(ledger, split, f)]
-            if not changed:
-                continue
-            if policy == "fail":
-                names = ", ".join(self._tree.name(split, f.path) for f in changed[:3])
-                raise DataError(
-                    f"split {split.path} changed after it was bridged: {names}",
-                    remedy="Revert the change, or set stream.changed_split to append (new rows only) or ignore.",
-                )
-            self._append(publisher, ledger, split, changed, topic_id)
-        self._next_check = time.monotonic() + 30
-
-    def _differs(self, ledger: Ledger, split: Split, file: FileState) -> bool:
-        """Whether a file's bytes changed. They are compared when its size did not; an unchanged file is not compared
-        again."""
-        bridged = ledger.splits[split.sequence]
-        before = bridged.files.get(file.path)
-        if before is None or before.bytes != file.bytes:
-            return True
-        with self._tree.open(split, file.path) as raw:
-            current = sha256(raw)
-        if current == before.sha256:
-            bridged.timestamp = max(bridged.timestamp, file.modified)
-            return False
-        return True
-
-    def _append(
-        self, publisher: Publisher, ledger: Ledger, split: Split, changed: list[FileState], topic_id: str
-    ) -> None:
-        bridged = ledger.splits[split.sequence]
-        skip = {f.path: bridged.files[f.path] for f in changed if f.path in bridged.files}
-        for path, before in skip.items():
-            grown = next(f for f in changed if f.path == path)
-            if path.endswith(".gz") or grown.bytes <= before.bytes:
-                raise DataError(
-                    f"{self._tree.name(split, path)} was rewritten after it was bridged: its rows cannot be withdrawn",
-                    remedy="Restore it; stream.changed_split: append accepts new files, and plain files that grew.",
-                )
-        log.warning("split %s: %d files are new or grew: appended", split.path, len(changed))
-        self._publish(
-            publisher, ledger, split, [f.path for f in changed], topic_id,
-            revision=bridged.revision + 1, skip=skip,
-        )  # fmt: skip
 
 
 def _log_doubt(state: RetryCallState) -> None:

@@ -36,11 +36,20 @@ L = TypeVar("L", bound=Listed)
 
 @dataclass
 class Bridged:
-    """A split as bridged: its last revision, each file's newest state, when (seconds)."""
+    """A split as bridged: its last revision, each file's newest state, when (seconds).
+
+    history: all states of its files. looked: size and time of files that were compared and have nothing new.
+    """
 
     revision: int
     files: dict[str, SourceFile]
     timestamp: float
+    history: tuple[SourceFile, ...] = ()
+    looked: dict[str, tuple[int, float]] = field(default_factory=dict)
+
+    def looked_at(self, file: Listed) -> None:
+        """The file has nothing new: it is no suspect until its size or time changes."""
+        self.looked[file.path] = (file.bytes, file.modified)
 
 
 @dataclass
@@ -50,6 +59,7 @@ class Ledger:
     schedule: Schedule
     next_sequence: int = 0
     splits: dict[int, Bridged] = field(default_factory=dict)
+    markers: int = 0
 
     @classmethod
     def replay(cls, schedule: Schedule, entries: Iterable[Entry]) -> Ledger:
@@ -70,20 +80,24 @@ class Ledger:
         files = {f.path: f for f in marker.files}
         known = self.splits.get(marker.sequence)
         if known is None and marker.revision == 0 and marker.sequence == self.next_sequence:
-            self.splits[marker.sequence] = Bridged(0, files, timestamp)
+            self.splits[marker.sequence] = Bridged(0, files, timestamp, marker.files)
             self.next_sequence += 1
         elif known is not None and marker.revision == known.revision + 1:
-            self.splits[marker.sequence] = Bridged(marker.revision, {**known.files, **files}, timestamp)
+            history = (*known.history, *marker.files)
+            self.splits[marker.sequence] = Bridged(
+                marker.revision, {**known.files, **files}, timestamp, history, known.looked
+            )
         else:
             raise DataError(
                 f"the marker log is out of order: {marker.day}/{marker.time} revision {marker.revision} "
                 f"(number {marker.sequence}) where number {self.next_sequence} was expected",
                 remedy="Something else wrote into the marker log; use a new stream.job.",
             )
+        self.markers += 1
 
     def __len__(self) -> int:
         """Markers seen, revisions too."""
-        return sum(bridged.revision + 1 for bridged in self.splits.values())
+        return self.markers
 
     def split(self, sequence: int) -> Split:
         return self.schedule.split(sequence)
@@ -91,11 +105,14 @@ class Ledger:
     def suspects(self, sequence: int, now: Iterable[L]) -> list[L]:
         """Files of a bridged split that are new, of another size, or written after its marker.
 
-        The last kind may be unchanged: compare their SHA-256. A missing file is not a change: old logs are deleted.
+        They may be unchanged, or known under another name: connectors.changes compares their content. A missing file is
+        not a change: old logs are deleted.
         """
         known = self.splits[sequence]
         suspects = []
         for file in now:
+            if known.looked.get(file.path) == (file.bytes, file.modified):
+                continue
             before = known.files.get(file.path)
             if before is None or before.bytes != file.bytes or file.modified > known.timestamp:
                 suspects.append(file)

@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
-import confluent_kafka as ck
-
-from streamtrain.connectors.formats import LineParser, RejectError
-from streamtrain.connectors.tree import MAX_LINE, SourceReader, Tree
-from streamtrain.contracts.marker import Marker, Range, SourceFile
-from streamtrain.contracts.sample import SCHEMA, encode_sample
-from streamtrain.errors import DataError, StreamtrainError
+from streamtrain.connectors.delivery import Delivery, DeliveryFailed, Ranges, TooLarge
+from streamtrain.connectors.folders import printable
+from streamtrain.connectors.rows import LineParser, RejectError
+from streamtrain.connectors.source import MAX_LINE, SourceReader
+from streamtrain.connectors.tree import Tree
+from streamtrain.contracts.marker import HEADERS, Marker, SourceFile
+from streamtrain.contracts.sample import SCHEMA, SampleDecoder, encode_sample
+from streamtrain.errors import DataError, Fenced
 from streamtrain.failpoints import failpoint
-from streamtrain.kafka.clients import producer, translate
 from streamtrain.kafka.topics import TopicNames
 from streamtrain.schedule import Split
 
+log = logging.getLogger("streamtrain.bridge")
+
 #: Rows in a row that go to one partition, then to the next: the same split always gives the same partitions.
 CHUNK = 16
-#: Bytes of a rejected line that are kept.
+#: Bytes of a rejected line that are kept, and of a header.
 REJECT_BYTES = 100_000
+HEADER_BYTES = 4096
+#: Bytes that a message takes beside its value, at most: a row's fate must not depend on the client's version.
+OVERHEAD = 100
+#: Seconds between two reports of how far a split is.
+REPORT_S = 5.0
 
 
 @dataclass(frozen=True)
 class Work:
     """What to publish: the files `paths` of a split, as that revision.
 
-    skip: files of which the first `bytes` were published by an earlier revision.
+    skip: files of which the first `bytes` were published by an earlier revision, perhaps under another name.
+    whole_lines: a last line without its line end waits for a later revision.
     """
 
     split: Split
@@ -39,184 +47,198 @@ class Work:
     status: Literal["data", "skipped"] = "data"
     revision: int = 0
     skip: Mapping[str, SourceFile] = field(default_factory=dict)
+    whole_lines: bool = False
 
 
-class DeliveryFailed(Exception):
-    """Kafka did not accept a message: the split must be aborted and published again."""
+@dataclass
+class _Tally:
+    """Lines of a split so far; not_rows: the user's function returned None for them."""
 
-
-class _Ranges:
-    """The offsets that Kafka gave to the rows, a range a partition; a delivery callback that never raises."""
-
-    def __init__(self) -> None:
-        self.ranges: dict[int, Range] = {}
-        self.failed: Any = None
-
-    def delivered(self, error: Any, message: Any) -> None:
-        if error is not None:
-            self.confirmed(error, message)
-            return
-        partition, offset = message.partition(), message.offset()
-        known = self.ranges.get(partition)
-        if known is None:
-            self.ranges[partition] = Range(partition, offset, offset + 1, 1)
-        else:
-            self.ranges[partition] = Range(
-                partition, min(known.start_offset, offset), max(known.end_offset, offset + 1), known.rows + 1
-            )
-
-    def confirmed(self, error: Any, _message: Any) -> None:
-        if error is not None and self.failed is None:
-            self.failed = error
+    rows: int = 0
+    rejected: int = 0
+    not_rows: int = 0
+    example: str = ""
 
 
 class Publisher:
-    """A transactional producer, `<job>.bridge`: creating one fences the bridge before it."""
+    """Publishes splits in transactions of `<job>.bridge`: creating one fences the bridge before it.
 
-    def __init__(self, properties: Mapping[str, str], names: TopicNames, job: str, partitions: int) -> None:
+    limits: max.message.bytes of each topic. on_rows(rows so far) now and then during a split.
+    """
+
+    def __init__(
+        self,
+        properties: Mapping[str, str],
+        names: TopicNames,
+        partitions: int,
+        limits: Mapping[str, int],
+        *,
+        on_rows: Callable[[Split, int], None] = lambda _split, _rows: None,
+    ) -> None:
         self._names = names
         self._partitions = partitions
-        self._producer: Any = producer(properties, f"{job}.bridge")
-        self._what = f"publishing to {names.samples}"
-        try:
-            self._producer.init_transactions(60)
-        except ck.KafkaException as error:
-            raise translate(error, f"starting the bridge's transactions ({job}.bridge)") from error
+        self._limits = limits
+        self._on_rows = on_rows
+        self._reported = 0.0
+        self._delivery = Delivery(properties, names, limits)
 
     def publish(self, tree: Tree, work: Work, parse: LineParser) -> Marker:
         """Publishes the rows and the marker; on any error the transaction is aborted.
 
-        Raises DataError (a file, too many rejects), Fenced, BrokerUnavailable, KafkaError.
+        Raises DataError (a file, too many rejects), Unreadable, Overrun, Fenced, BrokerUnavailable, KafkaError.
         """
-        self._call(self._producer.begin_transaction)
+        delivery = self._delivery
+        delivery.begin()
+        self._reported = 0.0
         failpoint("bridge.begin")
         try:
             marker = self._send(tree, work, parse)
             failpoint("bridge.marked")
-            self._call(self._producer.commit_transaction, 60)
+            delivery.commit()
             failpoint("bridge.committed")
+        except Fenced:
+            # Kafka fences a producer whose transaction timed out as it does one that was replaced
+            delivery.abort()
+            delivery.clock.check(f"split {work.split.path} was not published")
+            raise
+        except TooLarge as refused:
+            delivery.abort()
+            raise self._too_large(refused, work) from refused
         except BaseException:
-            self._abort()
+            delivery.abort()
             raise
         return marker
 
-    def _abort(self) -> None:
-        """Best effort: a producer that cannot abort is dropped, and the start of the next one aborts for it."""
-        try:
-            self._producer.purge()
-            self._producer.abort_transaction(10)
-        except ck.KafkaException:
-            pass
-
-    def _call(self, function: Any, *args: Any) -> None:
-        try:
-            function(*args)
-        except ck.KafkaException as error:
-            raise self._translated(error) from error
-
-    def _translated(self, error: ck.KafkaException) -> StreamtrainError:
-        """A fatal error gives no reason; the producer reports it, such as being fenced, when it cannot abort."""
-        if error.args[0].code() == ck.KafkaError._FATAL:
-            try:
-                self._producer.abort_transaction(10)
-            except ck.KafkaException as real:
-                return translate(real, self._what)
-        return translate(error, self._what)
-
     def _send(self, tree: Tree, work: Work, parse: LineParser) -> Marker:
         split = work.split
-        sink = _Ranges()
-        files: list[SourceFile] = []
-        rows = rejected = 0
-        example = ""
-        for index, path in enumerate(work.paths):
-            before = rows
-            with tree.open(split, path) as raw:
-                source = SourceReader(raw, path=tree.name(split, path))
-                for number, line in _numbered(source, work.skip.get(path), tree.name(split, path)):
-                    try:
-                        if len(line) > MAX_LINE:
-                            raise RejectError(f"it is longer than {MAX_LINE} bytes")
-                        row = parse(line)
-                    except RejectError as reason:
-                        rejected += 1
-                        example = example or f"{tree.name(split, path)}, line {number}: {reason}"
-                        headers = {
-                            "day": split.day, "time": split.time, "file": path,
-                            "line": str(number), "reason": str(reason),
-                        }  # fmt: skip
-                        self._produce(self._names.rejects, 0, line[:REJECT_BYTES], sink.confirmed, headers)
-                        continue
-                    value = encode_sample(row.label, index, number, row.slots, row.feasigns)
-                    partition = (rows // CHUNK + split.sequence) % self._partitions
-                    self._produce(self._names.samples, partition, value, sink.delivered)
-                    rows += 1
-                    failpoint("bridge.row")
-                    if sink.failed is not None:
-                        break
-                files.append(SourceFile(path, source.size, rows - before, source.sha256))
-        if rejected > work.max_reject_ratio * (rows + rejected):
+        sink = Ranges()
+        tally = _Tally()
+        files = [self._send_file(tree, work, parse, index, tally, sink) for index in range(len(work.paths))]
+        if tally.rejected > work.max_reject_ratio * (tally.rows + tally.rejected):
             raise DataError(
-                f"split {split.path}: {rejected} of {rows + rejected} lines do not parse, more than "
-                f"stream.max_reject_ratio = {work.max_reject_ratio} allows; the first is {example}",
+                f"split {split.path}: {tally.rejected} of {tally.rows + tally.rejected} lines do not parse, more than "
+                f"stream.max_reject_ratio = {work.max_reject_ratio} allows; the first is {tally.example}",
                 remedy="Correct the file, or raise the ratio; nothing of this split was published.",
             )
-        self._flush(sink)
+        if tally.not_rows:
+            log.info("split %s: for %d lines the parse function returned no row", split.path, tally.not_rows)
+        self._delivery.flush(sink)
         failpoint("bridge.flushed")
         ranges = tuple(sink.ranges[p] for p in sorted(sink.ranges))
-        if sum(r.rows for r in ranges) != rows:
-            raise DeliveryFailed(f"Kafka confirmed {sum(r.rows for r in ranges)} of {rows} rows")
+        if sum(r.rows for r in ranges) != tally.rows:
+            raise DeliveryFailed(f"Kafka confirmed {sum(r.rows for r in ranges)} of {tally.rows} rows")
         marker = Marker(
             split.day, split.time, split.sequence, work.revision,
-            "empty" if work.status == "data" and not rows else work.status,
-            work.topic_id, ranges, rows, rejected, tuple(files), SCHEMA.text,
+            "empty" if work.status == "data" and not tally.rows else work.status,
+            work.topic_id, ranges, tally.rows, tally.rejected, tuple(files), SCHEMA.text,
         )  # fmt: skip
-        self._produce(self._names.splits, 0, marker.encode(), sink.confirmed)
-        self._flush(sink)
+        value = marker.encode()
+        self._refuse_large_marker(work, value)
+        self._delivery.produce(self._names.splits, 0, value, sink, HEADERS)
+        self._delivery.flush(sink)
         return marker
 
-    def _produce(self, topic: str, partition: int, value: bytes, callback: Any, headers: Any = None) -> None:
-        while True:
-            try:
-                self._producer.produce(topic, value, partition=partition, on_delivery=callback, headers=headers)
-                break
-            except BufferError:  # the queue is full and the message is not in it, so a second try is safe
-                self._drive(self._producer.poll, 0.1)
-            except ck.KafkaException as error:
-                raise self._translated(error) from error
-        self._drive(self._producer.poll, 0)
+    def _send_file(
+        self, tree: Tree, work: Work, parse: LineParser, index: int, tally: _Tally, sink: Ranges
+    ) -> SourceFile:
+        """The file number `index` of the work: its rows and rejects."""
+        split, path = work.split, work.paths[index]
+        name = tree.name(split, path)
+        before = tally.rows
+        with tree.open(split, path) as raw:
+            source = SourceReader(raw, name, whole_lines=work.whole_lines)
+            for number, line in _numbered(source, work.skip.get(path), name, parse):
+                try:
+                    value = self._row(line, parse, index, number)
+                except RejectError as reason:
+                    tally.rejected += 1
+                    tally.example = tally.example or f"{name}, line {number}: {reason}"
+                    self._reject(split, path, number, line, str(reason), sink)
+                    continue
+                except DataError as error:
+                    raise DataError(f"{name}, line {number}: {error.message}", remedy=error.remedy) from error
+                if value is None:
+                    tally.not_rows += 1
+                else:
+                    partition = (tally.rows // CHUNK + split.sequence) % self._partitions
+                    self._delivery.produce(self._names.samples, partition, value, sink)
+                    tally.rows += 1
+                    failpoint("bridge.row")
+                self._progress(split, tally, f"{name}, line {number}")
+        if source.held:
+            log.warning("%s: its last line has no line end and waits for the rest (changed_split: append)", name)
+        return SourceFile(path, source.size, tally.rows - before, source.sha256)
 
-    def _drive(self, function: Any, seconds: float) -> int:
-        """poll() or flush(). The C library raises a fatal error in ways of its own: as a KafkaError that is not an
-        exception class, or as a SystemError when a delivery callback ran after it. So everything is caught, and the
-        producer reports what it was."""
-        try:
-            return int(function(seconds))
-        except:  # noqa: E722
-            kind, value = sys.exc_info()[:2]
-            if kind in (KeyboardInterrupt, SystemExit):
-                raise
-            self._call(self._producer.abort_transaction, 10)
-            raise DeliveryFailed(f"{self._what}: {value}") from None
+    def _row(self, line: bytes, parse: LineParser, index: int, number: int) -> bytes | None:
+        """The line's message; None when it is no row. Raises RejectError."""
+        if len(line) > MAX_LINE:
+            raise RejectError(f"it is longer than {MAX_LINE} bytes")
+        row = parse(line)
+        if row is None:
+            return None
+        value = encode_sample(row.label, index, number, row.slots, row.feasigns)
+        if len(value) + OVERHEAD > self._delivery.limit:
+            limit = f"kafka.message.max.bytes = {self._delivery.limit}"
+            raise RejectError(f"its row takes {len(value)} bytes and {OVERHEAD} beside it, more than {limit}")
+        return value
 
-    def _flush(self, sink: _Ranges) -> None:
-        left = self._drive(self._producer.flush, 60)
-        if sink.failed is not None:
-            # after a fatal error the messages only say "purged": the producer has the reason, such as being fenced
-            self._call(self._producer.abort_transaction, 10)
-            raise translate(sink.failed, self._what)
-        if left:
-            raise DeliveryFailed(f"{left} messages were not confirmed within 60 s")
+    def _reject(self, split: Split, path: str, number: int, line: bytes, reason: str, sink: Ranges) -> None:
+        """Of the line as much is kept as a message takes."""
+        given = {"day": split.day, "time": split.time, "file": path, "line": str(number), "reason": reason}
+        headers = {key: printable(text).encode()[:HEADER_BYTES] for key, text in given.items()}
+        taken = sum(len(key) + len(text) for key, text in headers.items()) + OVERHEAD
+        room = min(self._delivery.limit, self._limits[self._names.rejects]) - taken
+        self._delivery.produce(self._names.rejects, 0, line[: max(0, min(REJECT_BYTES, room))], sink, headers)
+
+    def _progress(self, split: Split, tally: _Tally, where: str) -> None:
+        self._delivery.clock.tick()
+        self._delivery.clock.check(f"split {split.path} is at {where}, with {tally.rows} rows,")
+        elapsed = self._delivery.clock.elapsed
+        if elapsed - self._reported >= REPORT_S:
+            self._reported = elapsed
+            self._on_rows(split, tally.rows)
+
+    def _refuse_large_marker(self, work: Work, value: bytes) -> None:
+        """A split of very many files has a large marker."""
+        limits = {"kafka.message.max.bytes": self._delivery.limit,
+                  f"max.message.bytes of topic {self._names.splits}": self._limits[self._names.splits]}  # fmt: skip
+        key = min(limits, key=lambda name: limits[name])
+        headers = sum(len(name) + len(text) for name, text in HEADERS.items())
+        if len(value) + headers + OVERHEAD > limits[key]:
+            raise DataError(
+                f"split {work.split.path}: the marker of its {len(work.paths)} files takes {len(value)} bytes, more "
+                f"than {key} = {limits[key]}",
+                remedy="Raise the limit, or write fewer files a split; nothing of this split was published.",
+            )
+
+    def _too_large(self, refused: TooLarge, work: Work) -> DataError:
+        """What the broker refused as too large, by file and line."""
+        topic, value = refused.topic, refused.value
+        what = f"split {work.split.path}: a message of {len(value)} bytes"
+        if topic == self._names.samples:
+            row = SampleDecoder().decode([value], places=True)
+            if row.files is not None and row.lines is not None:
+                path = work.paths[int(row.files[0])]
+                what = f"split {work.split.path}, file {path}, line {row.lines[0]}: its row of {len(value)} bytes"
+        limit = self._limits.get(topic, 0)
+        return DataError(
+            f"{what} is larger than topic {topic} takes: its max.message.bytes is {limit}",
+            remedy="Raise the topic's max.message.bytes; or set kafka.message.max.bytes to it, and such lines are "
+            "rejected; nothing of this split was published.",
+        )
 
 
-def _numbered(source: SourceReader, skip: SourceFile | None, name: str) -> Iterator[tuple[int, bytes]]:
+def _numbered(
+    source: SourceReader, skip: SourceFile | None, name: str, parse: LineParser
+) -> Iterator[tuple[int, bytes]]:
     """Lines with their numbers from 1, blank ones left out; after the first skip.bytes, if given.
 
     Raises DataError when the skipped part is not what was published.
     """
     first = 1
+    ends_line = True
     if skip is not None:
-        digest, lines = source.skip(skip.bytes)
+        digest, lines, ends_line = source.skip(skip.bytes)
         if digest != skip.sha256:
             raise DataError(
                 f"{name} was rewritten after it was published (its first {skip.bytes} bytes differ)",
@@ -224,5 +246,12 @@ def _numbered(source: SourceReader, skip: SourceFile | None, name: str) -> Itera
             )
         first += lines
     for number, line in enumerate(source.lines(), first):
-        if line := line.strip(b" \t\r"):
-            yield number, line
+        if not ends_line and number == first and line.strip(b"\r"):
+            raise DataError(
+                f"{name}, line {number}: it was published without its line end, and goes on now: its row cannot be "
+                "withdrawn",
+                remedy="Restore the file as it was, or set stream.changed_split: ignore.",
+            )
+        # blanks at its ends do not make a cut line whole
+        if content := line if len(line) > MAX_LINE else parse.content(line):
+            yield number, content

@@ -1,21 +1,26 @@
-"""The tree of logs: train_data_dir/YYYYMMDD/HHMM/files, on any file system that fsspec knows."""
+"""The tree of logs: train_data_dir/YYYYMMDD/HHMM/files, on any file system that fsspec knows.
+
+What cannot be seen is not absent: every error of looking is Unreadable and names the path. Absent is what a directory
+that can be listed does not have.
+"""
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO, Any, cast
+from fnmatch import fnmatchcase
+from typing import IO, cast
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
-from streamtrain.errors import ConfigError, DataError
+from streamtrain.config import IGNORED_FILES
+from streamtrain.connectors.folders import Entry, Folders, LocalFolders, RemoteFolders, looking, printable
+from streamtrain.errors import ConfigError, DataError, Unreadable
 from streamtrain.schedule import Split
 
-#: A longer line is one rejected line: a file without line ends must not fill the memory.
-MAX_LINE = 8 << 20
+#: Directories below a split's, at most: a chain of links must end.
+MAX_DEPTH = 32
 
 
 @dataclass(frozen=True)
@@ -27,95 +32,41 @@ class FileState:
     modified: float
 
 
-class _HashingStream:
-    """Counts and hashes the bytes that are read through it."""
+@dataclass(frozen=True)
+class Listing:
+    """A split's files by path; ignored: those that stream.ignore_files leaves out."""
 
-    def __init__(self, raw: IO[bytes]) -> None:
-        self._raw = raw
-        self.sha256 = hashlib.sha256()
-        self.bytes = 0
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._raw.read(size)
-        self.sha256.update(data)
-        self.bytes += len(data)
-        return data
-
-
-class SourceReader:
-    """Reads one file's lines as a stream; after the last one, `size` and `sha256` are those of the file.
-
-    Each line comes without its end; one longer than MAX_LINE comes cut to MAX_LINE + 1 bytes.
-    """
-
-    BLOCK = 1 << 20
-
-    def __init__(self, raw: IO[bytes], path: str) -> None:
-        self._hashing = _HashingStream(raw)
-        self._path = path
-
-    @property
-    def size(self) -> int:
-        return self._hashing.bytes
-
-    @property
-    def sha256(self) -> str:
-        return self._hashing.sha256.hexdigest()
-
-    def skip(self, size: int) -> tuple[str, int]:
-        """Reads `size` bytes of a plain file; returns their SHA-256 and the number of their line ends."""
-        lines = 0
-        while size > 0:
-            block = self._hashing.read(min(size, self.BLOCK))
-            if not block:
-                break
-            lines += block.count(b"\n")
-            size -= len(block)
-        return self.sha256, lines
-
-    def lines(self) -> Iterator[bytes]:
-        """Raises DataError naming the file when it cannot be read or unpacked."""
-        stream: IO[bytes] | _HashingStream = self._hashing
-        if self._path.endswith(".gz"):
-            stream = cast(IO[bytes], gzip.GzipFile(fileobj=cast(Any, self._hashing), mode="rb"))
-        rest = b""
-        skipping = False
-        try:
-            while block := stream.read(self.BLOCK):
-                parts = (rest + block).split(b"\n")
-                rest = parts.pop()
-                for part in parts:
-                    if skipping:
-                        skipping = False
-                    else:
-                        yield part
-                if len(rest) > MAX_LINE:
-                    if not skipping:
-                        yield rest[: MAX_LINE + 1]
-                    rest, skipping = b"", True
-        except (OSError, EOFError, zlib.error) as error:
-            raise DataError(
-                f"{self._path} cannot be read to its end: {error}",
-                remedy="Rewrite the file (is its .gz cut?), then start again; nothing of its split was published.",
-            ) from error
-        if rest and not skipping:
-            yield rest
+    files: tuple[FileState, ...]
+    ignored: tuple[FileState, ...]
 
 
 class Tree:
-    """The data tree below a local path or fsspec URL."""
+    """The data tree below a local path or fsspec URL.
 
-    def __init__(self, url: str, donefile: str) -> None:
+    ignore: glob patterns of the names of files and directories that are left out. Its methods raise Unreadable, which
+    names the path, for whatever the file system refuses, and DataError for what is there and is no file of logs.
+    """
+
+    def __init__(self, url: str, donefile: str, ignore: Sequence[str] = IGNORED_FILES) -> None:
         try:
-            self._fs, self._root = fsspec.core.url_to_fs(url)
-        except (ValueError, ImportError) as error:
+            fs, root = fsspec.core.url_to_fs(url)
+        except (ValueError, ImportError, OSError) as error:
             raise ConfigError(f"runner.train_data_dir: {url} cannot be opened: {error}") from error
+        self._folders: Folders = LocalFolders(root) if isinstance(fs, LocalFileSystem) else RemoteFolders(fs, root)
         self._url = url
         self._donefile = donefile
+        self._ignore = tuple(ignore)
 
     def check(self) -> None:
-        """Raises ConfigError when the tree's root does not exist."""
-        if not self._fs.isdir(self._root):
+        """Raises ConfigError when the tree's root does not exist. A root that cannot be seen is reported later, by
+        the first look at a split."""
+        try:
+            entry = self._folders.stat("")
+        except Unreadable as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                return
+            entry = None
+        if entry is None or entry.kind != "directory":
             raise ConfigError(
                 f"runner.train_data_dir: {self._url} is not a directory",
                 remedy="Create it, or correct the path (relative paths start at the config's folder).",
@@ -123,42 +74,77 @@ class Tree:
 
     def is_ready(self, split: Split) -> bool:
         """Whether the split's donefile exists, or its directory where no donefile is configured."""
-        self._fs.invalidate_cache()
-        directory = f"{self._root}/{split.path}"
+        self._folders.refresh()
         if self._donefile:
-            return bool(self._fs.exists(f"{directory}/{self._donefile}"))
-        return bool(self._fs.isdir(directory))
+            return self._folders.stat(f"{split.path}/{self._donefile}") is not None
+        entry = self._folders.stat(split.path)
+        if entry is not None and entry.kind != "directory":
+            raise DataError(
+                f"{self.name(split)} is {entry.kind}, not the directory of a split",
+                remedy="Move it out of runner.train_data_dir.",
+            )
+        return entry is not None
+
+    def listing(self, split: Split) -> Listing | None:
+        """The split's files, those in deeper directories and behind links too; None when it has no directory."""
+        self._folders.refresh()
+        if self._folders.stat(split.path) is None:
+            return None
+        files: list[FileState] = []
+        ignored: list[FileState] = []
+        for path, entry, left_out in self._walk(split, "", ()):
+            (ignored if left_out else files).append(FileState(path, entry.size, entry.modified))
+        return Listing(tuple(sorted(files, key=lambda f: f.path)), tuple(sorted(ignored, key=lambda f: f.path)))
 
     def files(self, split: Split) -> list[FileState]:
-        """The split's files by name, without hidden ones (. or _ first) and the donefile.
-
-        Raises DataError when the directory cannot be read.
-        """
-        directory = f"{self._root}/{split.path}"
-        try:
-            entries = self._fs.ls(directory, detail=True)
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise DataError(f"{self._url}/{split.path} cannot be listed: {error.strerror}") from error
-        files = []
-        for entry in entries:
-            name = entry["name"].rstrip("/").rsplit("/", 1)[-1]
-            if entry["type"] == "file" and name[0] not in "._" and name != self._donefile:
-                modified = entry.get("mtime") or entry.get("created") or 0.0
-                stamp = modified.timestamp() if hasattr(modified, "timestamp") else float(modified)
-                files.append(FileState(name, int(entry["size"]), stamp))
-        return sorted(files, key=lambda f: f.path)
+        """listing().files; none when the split has no directory."""
+        listing = self.listing(split)
+        return [] if listing is None else list(listing.files)
 
     def open(self, split: Split, path: str) -> IO[bytes]:
-        """Raises DataError naming the file."""
-        try:
-            return cast(IO[bytes], self._fs.open(f"{self._root}/{split.path}/{path}", "rb"))
-        except OSError as error:
-            raise DataError(
-                f"{self._url}/{split.path}/{path} cannot be read: {error.strerror or error}",
-                remedy="Make it readable, then start again.",
-            ) from error
+        """Reads of it may raise anything that the file system does: SourceReader names the file."""
+        with looking(self.name(split, path), "opened"):
+            return cast(IO[bytes], self._folders.open(f"{split.path}/{path}"))
 
-    def name(self, split: Split, path: str) -> str:
-        return f"{self._url}/{split.path}/{path}"
+    def name(self, split: Split, path: str = "") -> str:
+        """As messages show it."""
+        return printable(f"{self._url}/{split.path}/{path}".rstrip("/"))
+
+    def _walk(self, split: Split, below: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, Entry, bool]]:
+        """(path below the split's directory, entry, whether it is left out). above: directories that this one is in."""
+        directory = f"{split.path}/{below}".rstrip("/")
+        for name in self._folders.names(directory):
+            path = f"{below}/{name}".lstrip("/")
+            if name == self._donefile:
+                continue
+            left_out = any(fnmatchcase(name, pattern) for pattern in self._ignore)
+            if left_out:
+                # only its size matters, to tell whether somebody still writes: it may vanish at any moment
+                yield path, self._folders.glance(f"{split.path}/{path}"), True
+                continue
+            entry = self._folders.stat(f"{split.path}/{path}")
+            if entry is None:
+                raise Unreadable(
+                    f"{self.name(split, path)} was listed, and vanished before it was looked at",
+                    remedy="Rename files into a split's directory before its donefile is written.",
+                )
+            self._refuse(split, path, entry, above)
+            if entry.kind == "file":
+                yield path, entry, False
+            else:
+                yield from self._walk(split, path, (*above, *([entry.identity] if entry.identity else [])))
+
+    def _refuse(self, split: Split, path: str, entry: Entry, above: tuple[tuple[int, int], ...]) -> None:
+        name = self.name(split, path)
+        try:
+            path.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"{name}: the name is not UTF-8", remedy="Rename it; nothing of its split was published."
+            ) from error
+        if entry.kind not in ("file", "directory"):
+            raise DataError(
+                f"{name} is {entry.kind}, not a file", remedy="Move it away, or add its name to stream.ignore_files."
+            )
+        if entry.kind == "directory" and (entry.identity in above or path.count("/") >= MAX_DEPTH):
+            raise DataError(f"{name} leads back to a directory that it is in", remedy="Remove the link.")

@@ -31,19 +31,21 @@ config key); `remedy` says what to do.
 
 from __future__ import annotations
 
+from streamtrain.masking import mask_text
+
 
 class StreamtrainError(Exception):
     """Base of all errors of this package.
 
-    `remedy`: one sentence that says what the user can do.
+    `remedy`: one sentence that says what the user can do. Passwords and tokens of URLs in both are masked.
     """
 
     exit_code = 1
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.remedy = remedy
+        self.message = mask_text(message)
+        self.remedy = mask_text(remedy)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message}. {self.remedy}" if self.remedy else self.message

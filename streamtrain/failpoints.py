@@ -54,6 +54,10 @@ POINTS = {
     "commit.renamed": "the checkpoint is in place, the transaction is open",
     "commit.committed": "the transaction is committed, the donefile is old",
     "commit.done": "the donefile names the checkpoint",
+    "rewind.begun": "rewind.json says where to go back to, nothing is set aside",
+    "rewind.unlisted": "no donefile names what came later, all of it is in place",
+    "rewind.moved": "a later checkpoint is set aside",
+    "rewind.settled": "the offsets are those of the checkpoint, rewind.json is still there",
     "pass.recorded": "the pass is in passes.jsonl",
     "server.up": "a server is about to listen",
 }
@@ -108,6 +112,13 @@ _callback: Callable[[str], None] | None = None
 @functools.cache
 def _armed() -> _Armed:
     return _Armed(os.environ.get(ARMED, ""), os.environ.get(FOLDER, ""), os.environ.get(TRACE, ""))
+
+
+def read_environment() -> None:
+    """Once more, for a process whose environment has changed since this module was imported."""
+    global _on
+    _on = bool(os.environ.get(ARMED) or os.environ.get(TRACE))
+    _armed.cache_clear()
 
 
 def failpoint(name: str) -> None:

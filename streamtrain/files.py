@@ -6,13 +6,91 @@ import contextlib
 import errno
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
-from streamtrain.errors import StreamtrainError
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
+
+from streamtrain.errors import StreamtrainError, Unreadable
+
+T = TypeVar("T")
 
 _BLOCK = 1 << 20
+#: What says that a file is not there, in place of saying nothing about it.
+_ABSENT = (errno.ENOENT, errno.ENOTDIR)
+#: Tries to read a file that the file system refuses to show; 1.4 s in all.
+READ_TRIES = 4
+
+
+def is_absent(error: BaseException) -> bool:
+    """Whether an error of reading says that the file does not exist."""
+    return isinstance(error, OSError) and error.errno in _ABSENT
+
+
+def look(path: Path, read: Callable[[], T]) -> T:
+    """What read() returns of `path`, tried again a few times when the file system refuses.
+
+    Raises FileNotFoundError or NotADirectoryError, at once, when it is not there, and Unreadable for every other
+    OSError: what cannot be seen is neither absent nor damaged.
+    """
+    retrying = Retrying(
+        retry=retry_if_exception(lambda error: isinstance(error, OSError) and not is_absent(error)),
+        wait=wait_exponential(multiplier=0.2, max=2),
+        stop=stop_after_attempt(READ_TRIES),
+        reraise=True,
+    )
+    try:
+        return retrying(read)
+    except OSError as error:
+        if is_absent(error):
+            raise
+        raise Unreadable(
+            f"{error.filename or path} cannot be read: {error.strerror or error}",
+            remedy="It may be valid: check the disk, the mount and the permissions, then start again.",
+        ) from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """The file's content. Raises FileNotFoundError, Unreadable; see look()."""
+    return look(path, path.read_bytes)
+
+
+def names(directory: Path) -> list[str]:
+    """The names in a directory, sorted; none when it does not exist. Raises Unreadable."""
+    try:
+        return look(directory, lambda: sorted(path.name for path in directory.iterdir()))
+    except OSError:
+        return []
+
+
+def lines_backwards(path: Path, block: int = _BLOCK) -> Iterator[tuple[int, bytes]]:
+    """The file's lines from its last to its first, each with the offset of its first byte and with its line end, which
+    the last one may lack. A file that does not exist has none. Raises Unreadable.
+    """
+    try:
+        file = look(path, lambda: path.open("rb"))
+    except OSError:
+        return
+    with file:
+        begin = file.seek(0, os.SEEK_END)
+        rest = b""
+        while begin:
+            size = min(block, begin)
+            begin -= size
+
+            def part(at: int = begin, count: int = size) -> bytes:
+                file.seek(at)
+                return file.read(count)
+
+            lines = (look(path, part) + rest).splitlines(keepends=True)
+            rest = lines.pop(0) if begin else b""
+            end = begin + len(rest)
+            offsets = []
+            for line in lines:
+                offsets.append(end)
+                end += len(line)
+            yield from zip(reversed(offsets), reversed(lines), strict=True)
 
 
 def atomic_write(path: Path, data: bytes, *, temporary: Path | None = None, sync: bool = False) -> None:

@@ -25,14 +25,16 @@ import types
 import psutil
 import yaml
 
+from streamtrain import failpoints
 from streamtrain.config import JobConfig, load_config
 from streamtrain.contracts import phases
 from streamtrain.engine.environment import FORCED, engine_environment
 from streamtrain.engine.model import refuse_other_slots
 from streamtrain.errors import StreamtrainError
 from streamtrain.failpoints import failpoint
+from streamtrain.masking import MaskingFormatter
 from streamtrain.processes import die_with_parent
-from streamtrain.runtime import child_state
+from streamtrain.runtime import child_state, handover
 from streamtrain.runtime.part_state import PartReporter
 
 log = logging.getLogger("streamtrain")
@@ -50,6 +52,13 @@ def main() -> int:
     _log_to_stdout()
     die_with_parent()
     os.register_at_fork(after_in_child=_begin_child)  # paddle forks a rendezvous server
+    try:
+        handover.take()
+        failpoints.read_environment()
+    except StreamtrainError as error:
+        child_state.write(kind, index, "failed", exit_code=error.exit_code, message=str(error))
+        log.error("%s", error)
+        return _leave(error.exit_code)
     if kind == "server" and child_state.KEPT not in os.environ:
         return _keep_server()
     begin = {"endpoint": _endpoint()} if kind == "server" else {"phase": phases.STARTING}
@@ -168,7 +177,7 @@ def _is_worker(process: psutil.Process) -> bool:
 def _log_to_stdout() -> None:
     """On the package's own logger: paddle's import sets the root's level to WARNING."""
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(MaskingFormatter())
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False

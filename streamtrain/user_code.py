@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import re
+import sysconfig
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,8 @@ from streamtrain.errors import ConfigError, StreamtrainError
 
 #: Characters of an exception's own words that are shown: Paddle's go on for pages.
 _MOST = 600
+#: Folders of the code that is nobody's own.
+_LIBRARIES = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 #: Lines of Paddle's errors that say where in its C++ or in which call of Python it was.
 _NOISE = re.compile(
     r"\s*(-{5,}|\d+\s+(?:paddle|std|phi)::|File \"|In user code|Compile Traceback|C\+\+ Traceback|\[operator <)"
@@ -21,10 +25,11 @@ _NOISE = re.compile(
 @contextlib.contextmanager
 def user_code(folder: Path, what: str, *, remedy: str = "Correct it there.") -> Iterator[None]:
     """Around calls of the code in `folder`. Any exception, and sys.exit(), becomes a ConfigError that says `what`, the
-    innermost file and line in the folder, and the exception's words; errors of ours stay."""
+    innermost file and line in the folder, and the exception's words; errors of ours stay, and
+    MemoryError, which says nothing about the code."""
     try:
         yield
-    except StreamtrainError:
+    except (StreamtrainError, MemoryError):
         raise
     except (Exception, SystemExit) as error:
         raise ConfigError(f"{what}: {described(error, folder)}", remedy=remedy) from error
@@ -35,23 +40,16 @@ def described(error: BaseException, folder: Path) -> str:
     return f"{_place(error, folder)}: {type(error).__name__}: {words(error)}"
 
 
-def module_place(error: BaseException, module: str) -> str:
-    """`file, line N` of the innermost code of a module, or of what it imports, that an import of it failed in; empty
-    when the module was not found or has no such name."""
+def module_place(error: BaseException) -> str:
+    """`file, line N` of the user's code that importlib.import_module() ran and that raised; empty when it ran none: the
+    module was not found, or has no such name."""
     if isinstance(error, SyntaxError) and error.filename and error.lineno:
         return f"{error.filename}, line {error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
-    begin = next(
-        (i for i, frame in enumerate(frames) if frame.name == "<module>" and _is_of(frame.filename, module)), None
-    )
-    own = [] if begin is None else [f for f in frames[begin:] if not f.filename.startswith("<frozen")]
+    begin = next((i for i, f in enumerate(frames) if f.filename == importlib.__file__), len(frames))
+    ran = [f for f in frames[begin + 1 :] if not f.filename.startswith("<frozen")]
+    own = [f for f in ran if not f.filename.startswith(_LIBRARIES)] or ran
     return f"{own[-1].filename}, line {own[-1].lineno}" if own else ""
-
-
-def _is_of(filename: str, module: str) -> bool:
-    """Whether the file may be the module's, or that of a package around it."""
-    path = Path(filename)
-    return (path.parent.name if path.stem == "__init__" else path.stem) in module.split(".")
 
 
 def words(error: BaseException) -> str:

@@ -14,27 +14,34 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from streamtrain.checkpoint import rewind
 from streamtrain.checkpoint.published import PublishedModels
 from streamtrain.checkpoint.runs import Run
-from streamtrain.checkpoint.store import Checkpoint, CheckpointStore, put_manifest
+from streamtrain.checkpoint.store import Checkpoint, CheckpointStore, Problem, put_manifest
+from streamtrain.contracts.json_codec import UnknownFormatError
 from streamtrain.contracts.manifest import Manifest, ModelRef, Witness
 from streamtrain.errors import (
     CheckpointMissing,
     KafkaError,
+    NoneUsable,
     OtherCluster,
     PartitionsChanged,
     RetentionPassed,
     StateMismatch,
     TopicReplaced,
+    UnknownFormat,
 )
 from streamtrain.failpoints import failpoint
 from streamtrain.kafka.topics import JobTopics, Place, TopicNames
+from streamtrain.schedule import PassId
 
 log = logging.getLogger("streamtrain.checkpoint")
+
+START_ANEW = "To start from nothing: `streamtrain checkpoints rewind --to nothing`, which moves what is there aside."
 
 
 class OffsetLog(Protocol):
@@ -87,32 +94,30 @@ class Committer:
     def restore(self) -> Checkpoint | None:
         """The checkpoint to start from; None to start from nothing. Settles a commit that a crash interrupted.
 
-        Raises CheckpointMissing when the group's witness is of a checkpoint that is not on disk;
+        Raises CheckpointMissing when the group's witness is of a checkpoint that is not on disk; NoneUsable when all
+        checkpoints are damaged; UnknownFormat, Unreadable for a newest one that may be valid;
         TopicReplaced, PartitionsChanged, OtherCluster, StateMismatch when the checkpoint is of other topics;
         RetentionPassed when its offsets are no longer there.
         """
+        if (intent := rewind.interrupted(self._run.root)) is not None:
+            log.warning("a rewind to %s was interrupted: it is finished", intent.newest or "nothing")
+            rewind.finish(self._run, intent, self._settle)
         offset, text = self._offsets.witness()
-        witness = Witness.decode(text)
-        chosen = None
-        for checkpoint, problem in self._store.newest_first():
-            if problem is None:
-                chosen = checkpoint
-                break
-            log.error("checkpoint %s is SKIPPED: %s", checkpoint.id, problem)
-            if witness is not None and checkpoint.id == witness.id:
-                witness = None  # the checkpoint is on disk, but damaged: an older one may do
+        witness = self._decode(offset, text)
+        chosen, skipped = self._choose()
+        if witness is not None and any(checkpoint.id == witness.id for checkpoint, _ in skipped):
+            witness = None  # the checkpoint is on disk, but damaged: an older one may do
         if witness is not None and (chosen is None or chosen.id < witness.id):
             newest = f"nothing newer than {chosen.id}" if chosen else "no checkpoint"
             raise CheckpointMissing(
                 f"group {self._job} has committed checkpoint {witness.id} (marker log offset {offset}), but "
                 f"{self._run.root} has {newest}",
-                remedy="Restore that directory or correct runner.model_save_path; to start from nothing use a new "
-                "stream.job.",
+                remedy=f"Restore that directory or correct runner.model_save_path. {START_ANEW}",
             )
+        if chosen is None:
+            self._refuse_to_forget(skipped)
         manifest = chosen.manifest if chosen is not None else None
-        if manifest is not None:
-            check_topics(manifest, self._topics)
-        self._check_offsets(manifest)
+        self._check(manifest)
         if chosen is not None and manifest is not None:
             if witness is None or witness.digest != chosen.digest or offset != manifest.marker_offset:
                 self._roll_forward(manifest, chosen.digest)
@@ -120,6 +125,74 @@ class Committer:
         self._models.settle(chosen.id if chosen else None, manifest.models if manifest else ())
         failpoint("restore.chosen")
         return chosen
+
+    def rewind(self, to: PassId | None) -> rewind.RewindPlan:
+        """Goes back to that checkpoint, to nothing for None: see checkpoint/rewind.py. take_over() comes first.
+
+        Raises what restore() raises for a checkpoint that is of other topics, or whose offsets are gone, with nothing
+        touched; CheckpointError when there is no such checkpoint, or it is damaged.
+        """
+        manifest = to and rewind.plan(self._run.root, to).to
+        self._check(manifest.manifest if manifest else None)
+        return rewind.finish(self._run, rewind.begin(self._run, to), self._settle)
+
+    def _settle(self, checkpoint: Checkpoint | None) -> None:
+        """The group's offsets and witness become those of the checkpoint; without one they say that there is none."""
+        if checkpoint is not None and checkpoint.manifest is not None:
+            self._fence(checkpoint.manifest, checkpoint.digest)
+            self._commit(checkpoint.manifest, checkpoint.digest)
+            return
+        for _ in range(2):
+            self._offsets.fence(self._needed(None), "")
+            if self._offsets.commit():
+                return
+        raise KafkaError("the broker aborted the commit of the rewind twice", remedy="Give the command again.")
+
+    def _check(self, manifest: Manifest | None) -> None:
+        if manifest is not None:
+            check_topics(manifest, self._topics)
+        self._check_offsets(manifest)
+
+    def _decode(self, offset: int, text: str | None) -> Witness | None:
+        try:
+            return Witness.decode(text)
+        except UnknownFormatError as error:
+            raise UnknownFormat(
+                f"the offsets of group {self._job} (marker log offset {offset}) carry the text {text!r}: {error}",
+                remedy="Start the version of streamtrain that wrote it; if something else uses the group, give this "
+                "job a name of its own (stream.job). Nothing was touched.",
+            ) from error
+
+    def _choose(self) -> tuple[Checkpoint | None, list[tuple[Checkpoint, Problem]]]:
+        """The newest valid checkpoint, and the damaged ones that are newer. Raises UnknownFormat or Unreadable for a
+        newer one that may be valid."""
+        skipped: list[tuple[Checkpoint, Problem]] = []
+        for checkpoint, problem in self._store.newest_first():
+            if problem is None:
+                return checkpoint, skipped
+            if (refusal := problem.refusal(checkpoint.id)) is not None:
+                raise refusal
+            log.error("checkpoint %s is SKIPPED: %s", checkpoint.id, problem)
+            skipped.append((checkpoint, problem))
+        return None, skipped
+
+    def _refuse_to_forget(self, skipped: Sequence[tuple[Checkpoint, Problem]]) -> None:
+        """Without a checkpoint a trainer starts from nothing, and replaces what stands there: raises NoneUsable when
+        anything says that there was a model."""
+        if skipped:
+            newest, problem = skipped[0]
+            raise NoneUsable(
+                f"{self._run.root} has {len(skipped)} checkpoint(s), and none can be loaded; the newest, {newest.id}: "
+                f"{problem}",
+                remedy=f"Restore one of them from a copy. {START_ANEW}",
+            )
+        published = [line for line in self._models.lines() if line.checkpoint is not None]
+        if published:
+            raise NoneUsable(
+                f"{self._run.root} has no checkpoint, but the inference model {published[-1].path}, which was "
+                f"published with checkpoint {published[-1].checkpoint}",
+                remedy=f"Restore the checkpoints or correct runner.model_save_path. {START_ANEW}",
+            )
 
     def publish(self, staged: Path, manifest: Manifest, staged_models: Mapping[ModelRef, Path]) -> Path:
         """Steps 2 (its manifest) to 6. staged_models: those of manifest.models, sealed, with their manifests.
@@ -223,10 +296,10 @@ def refuse_lost_topics(store: CheckpointStore, existing: Collection[str], names:
 
     Called before the topics are made: all logs would be bridged again, for a trainer that must refuse them.
     """
-    manifests = [c.manifest for c in store.list() if c.manifest is not None]
     missing = [n for n in (names.samples, names.splits) if n not in existing]
-    if manifests and manifests[-1].job == names.job and missing:
+    newest = store.newest() if missing else None
+    if newest is not None and newest.manifest is not None and newest.manifest.job == names.job:
         raise TopicReplaced(
-            f"topic {missing[0]} does not exist, but checkpoint {manifests[-1].id} in {store.root} was made with it",
+            f"topic {missing[0]} does not exist, but checkpoint {newest.id} in {store.root} was made with it",
             remedy="It was deleted: restore it, or start a new stream.job with a new runner.model_save_path.",
         )

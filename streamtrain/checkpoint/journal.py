@@ -1,25 +1,32 @@
 """passes.jsonl: a JSON line a pass, for people and plots. Not part of the commit: a restart drops the lines
-of passes that it trains again."""
+of passes that it trains again. A line's format is 1 where it has no key `format`, as this version writes it."""
 
 from __future__ import annotations
 
 import base64
 import os
 import zlib
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from itertools import takewhile
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 import numpy.typing as npt
 import orjson
+from pydantic import TypeAdapter, ValidationError
 
 from streamtrain.checkpoint.runs import Run
+from streamtrain.contracts import json_codec
+from streamtrain.contracts.json_codec import UnknownFormatError
 from streamtrain.contracts.manifest import Manifest
-from streamtrain.errors import CheckpointError
+from streamtrain.errors import CheckpointError, UnknownFormat
+from streamtrain.files import lines_backwards
 from streamtrain.schedule import PassId
 
 NAME = "passes.jsonl"
+FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -54,8 +61,8 @@ class PassRecord:
     def of_manifest(cls, manifest: Manifest) -> PassRecord | None:
         """The record that the manifest of its checkpoint keeps; None when it is of an older version."""
         try:
-            return cls(**manifest.metrics)
-        except TypeError:
+            return _RECORD.validate_python({k: v for k, v in manifest.metrics.items() if k in _FIELDS})
+        except ValidationError:
             return None
 
     @property
@@ -74,8 +81,29 @@ def unpack(text: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     return pos, neg
 
 
+_RECORD = TypeAdapter(PassRecord)
+_FIELDS = frozenset(f.name for f in fields(PassRecord))
+
+
+def decode(line: bytes) -> PassRecord:
+    """A line of passes.jsonl. Keys that this version does not know are ignored.
+
+    Raises UnknownFormatError for a line whose `format` is a newer one, ValueError for one that is cut or damaged.
+    """
+    document = json_codec.decode_object(line, "a line of passes.jsonl")
+    json_codec.check_format(document.get("format", FORMAT), FORMAT)
+    try:
+        return _RECORD.validate_python({k: v for k, v in document.items() if k in _FIELDS})
+    except ValidationError as error:
+        raise ValueError(json_codec.first_problem(error)) from error
+
+
 class Journal:
-    """The records of one model_save_path. read() needs nothing; roll_back() comes before append()."""
+    """The records of one model_save_path. Reading needs nothing; roll_back() comes before append().
+
+    Lines that are cut or damaged are left out. Methods that read raise UnknownFormat for a line of a newer format, and
+    Unreadable. What they read is bounded by the passes that they are asked for, not by the job's age.
+    """
 
     def __init__(self, root: Path) -> None:
         self._path = root / NAME
@@ -94,29 +122,60 @@ class Journal:
             raise CheckpointError(f"{self._path} cannot be written: {error.strerror}") from error
 
     def read(self) -> list[PassRecord]:
-        """All records; a last line that a crash cut is left out."""
+        """All records, in their order."""
+        return list(self.backwards())[::-1]
+
+    def backwards(self) -> Iterator[PassRecord]:
+        """All records, the newest first, each read when it is asked for."""
+        for _, record, _ in self._lines():
+            if record is not None:
+                yield record
+
+    def newest(self) -> PassRecord | None:
+        return next(self.backwards(), None)
+
+    def after(self, pass_id: PassId | None) -> list[PassRecord]:
+        """The records of later passes, in their order; all for None."""
+        later = takewhile(lambda r: pass_id is None or r.id > pass_id, self.backwards())
+        return list(later)[::-1]
+
+    def identity(self) -> int | None:
+        """Another number after each roll_back(); None while there is no file."""
         try:
-            lines = self._path.read_bytes().splitlines()
-        except FileNotFoundError:
-            return []
-        records = []
-        for line in lines:
+            return self._path.stat().st_ino
+        except OSError:
+            return None
+
+    def _lines(self) -> Iterator[tuple[int, PassRecord | None, bytes]]:
+        """(offset, record or None when it is cut or damaged, text), the newest first."""
+        for offset, line in lines_backwards(self._path):
             try:
-                records.append(PassRecord(**orjson.loads(line)))
-            except (orjson.JSONDecodeError, TypeError):
-                continue
-        return records
+                record = decode(line)
+            except UnknownFormatError as error:
+                raise UnknownFormat(
+                    f"{self._path}, the line at byte {offset}: {error}",
+                    remedy="Start the version of streamtrain that wrote it, or a newer one; nothing was touched.",
+                ) from error
+            except ValueError:
+                yield offset, None, line
+            else:
+                yield offset, record, line
 
     def roll_back(self, newest: PassId | None, run: Run, record: PassRecord | None = None) -> None:
-        """Keeps the records up to `newest`, none when it is None, in a new file.
+        """Keeps the lines up to that of `newest`, as they are, in a new file; none when it is None.
 
         record: that of `newest`, in case a crash came before it was appended.
         Raises Fenced when a newer trainer has taken over the store, CheckpointError.
         """
-        kept = [r for r in self.read() if newest is not None and r.id <= newest]
-        if record is not None and record.id == newest and (not kept or kept[-1].id != newest):
-            kept.append(record)
-        run.replace(self._path, b"".join(orjson.dumps(asdict(r)) + b"\n" for r in kept))
+        end, last = 0, None
+        for offset, kept, line in self._lines():
+            if newest is not None and kept is not None and kept.id <= newest:
+                end, last = offset + len(line), kept.id
+                break
+        more = b""
+        if record is not None and record.id == newest and last != newest:
+            more = orjson.dumps(asdict(record)) + b"\n"
+        run.replace_with_beginning(self._path, end, more)
         self._out = self._path.open("ab", buffering=0)
 
     def sync(self) -> None:

@@ -14,9 +14,11 @@ from pathlib import Path
 from streamtrain.checkpoint.runs import Run
 from streamtrain.contracts import inference_models
 from streamtrain.contracts.inference_models import DoneLine, ModelManifest
+from streamtrain.contracts.json_codec import UnknownFormatError
 from streamtrain.contracts.manifest import NAME, ModelChain, ModelRef, digest
-from streamtrain.errors import CheckpointError
+from streamtrain.errors import CheckpointError, UnknownFormat, Unreadable
 from streamtrain.failpoints import failpoint
+from streamtrain.files import read_bytes
 from streamtrain.schedule import PassId
 
 log = logging.getLogger("streamtrain.checkpoint")
@@ -32,6 +34,8 @@ class PublishedModels:
     def __init__(self, root: Path, run: Run | None = None) -> None:
         self.root = root
         self.run = run or Run(root)
+        #: The donefiles as last read, since reading a line costs more than comparing it.
+        self._read: dict[inference_models.Kind, tuple[bytes, list[DoneLine]]] = {}
 
     def path(self, model: ModelRef) -> Path:
         return self.root / model.day / inference_models.directory_name(model.pass_id)
@@ -46,8 +50,10 @@ class PublishedModels:
         """The model's manifest, if it is the one that is meant. Raises CheckpointError naming the file."""
         file = self.path(model) / NAME
         try:
-            data = file.read_bytes()
+            data = read_bytes(file)
             manifest = ModelManifest.decode(data)
+        except Unreadable as error:
+            raise CheckpointError(error.message, remedy=error.remedy) from error
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{file} cannot be read: {error}") from error
         if digest(data) != model.digest:
@@ -55,17 +61,30 @@ class PublishedModels:
         return manifest
 
     def read_donefile(self, kind: inference_models.Kind) -> list[DoneLine]:
-        """The lines of the donefile of this kind; none when there is no file. Raises CheckpointError."""
+        """The lines of the donefile of this kind; none when there is no file. Raises UnknownFormat for a line of a
+        newer format, Unreadable, CheckpointError for a damaged line."""
         path = self.root / inference_models.DONEFILES[kind]
         try:
-            return inference_models.decode_valid_donefile(path.read_bytes())
-        except FileNotFoundError:
+            data = read_bytes(path)
+        except OSError:
             return []
-        except (OSError, ValueError) as error:
+        known = self._read.get(kind)
+        if known is not None and known[0] == data:
+            return known[1]
+        try:
+            lines = inference_models.decode_valid_donefile(data)
+        except UnknownFormatError as error:
+            raise UnknownFormat(
+                f"{path}, {error}",
+                remedy="Start the version of streamtrain that wrote it, or a newer one; nothing was touched.",
+            ) from error
+        except ValueError as error:
             raise CheckpointError(
                 f"{path} cannot be read: {error}",
                 remedy="Restore it, or remove it: then the next inference model is full, and listed.",
             ) from error
+        self._read[kind] = (data, lines)
+        return lines
 
     def lines(self) -> list[DoneLine]:
         """Of both donefiles, the full ones first, each in its order. Raises CheckpointError."""

@@ -8,12 +8,14 @@ a trainer that was frozen at any point and is thawed late finds its directory go
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from streamtrain import files
+from streamtrain.contracts.paths import number_of
 from streamtrain.errors import CheckpointError, Fenced
 from streamtrain.failpoints import failpoint
 
@@ -46,7 +48,7 @@ class Run:
 
     def _directories(self) -> list[Path]:
         staging = self.root / STAGING
-        return [p for p in staging.iterdir() if p.name.isdigit()] if staging.is_dir() else []
+        return [p for p in staging.iterdir() if number_of(p.name) is not None] if staging.is_dir() else []
 
     def check_owner(self, owner: str, since: int) -> None:
         """For a run that is started again: raises Fenced when somebody else has taken over since.
@@ -88,7 +90,7 @@ class Run:
         with self.guard(own, "cannot be used"):
             cleared = []
             for other in (self.root / STAGING).iterdir():
-                if not other.name.isdigit() or _number(other) < _number(own):
+                if number_of(other.name) is None or _number(other) < _number(own):
                     aside = self.root / f"{STAGING}-cleared-{uuid.uuid4().hex}"
                     with contextlib.suppress(FileNotFoundError):  # a newer run has cleared it
                         other.rename(aside)
@@ -144,6 +146,35 @@ class Run:
             write_synced(temporary, data)
             temporary.replace(path)
             fsync(path.parent)
+
+    def replace_with_beginning(self, path: Path, size: int, more: bytes) -> None:
+        """Replaces a file by a new one: its first `size` bytes, then `more`. It need not exist when size is 0."""
+        with self.guard(path, "cannot be replaced"):
+            temporary = self.directory / f"{path.name}.new"
+            if size:
+                shutil.copyfile(path, temporary)  # by the kernel: the file may be large
+                os.truncate(temporary, size)
+            else:
+                temporary.write_bytes(b"")
+            if more:
+                with temporary.open("ab") as out:
+                    out.write(more)
+            fsync(temporary)
+            temporary.replace(path)
+            fsync(path.parent)
+
+    def set_aside(self, path: Path, to: Path) -> bool:
+        """Renames a file or directory to `to`, below the root. False when it was not there."""
+        with self.guard(path, "cannot be set aside"):
+            self.directory.stat()  # a replaced run shall move nothing
+            to.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                path.rename(to)
+            except FileNotFoundError:
+                return False
+            fsync(to.parent)
+            fsync(path.parent)
+        return True
 
     def remove(self, path: Path) -> bool:
         """Deletes a directory, for readers at once. False when it was not there."""

@@ -1,7 +1,8 @@
 """Checkpoints under model_save_path: listed, verified, sealed, published, named in donefile.txt.
 
 A directory {day}/{pass_id} appears whole: it is written below `.staging/` and renamed. One that is damaged later (its
-bytes are not those of its manifest) is skipped by a restart.
+bytes are not those of its manifest) is skipped by a restart. A restart refuses one that a newer version wrote, and one
+that cannot be read: they may be valid.
 """
 
 from __future__ import annotations
@@ -13,15 +14,48 @@ from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from streamtrain.checkpoint.runs import Run, fsync, refusals, write_synced
 from streamtrain.contracts.inference_models import ModelManifest
+from streamtrain.contracts.json_codec import UnknownFormatError
 from streamtrain.contracts.manifest import NAME, FileEntry, Manifest, digest
+from streamtrain.contracts.paths import number_of, plain_path
+from streamtrain.errors import CheckpointError, StreamtrainError, UnknownFormat, Unreadable
 from streamtrain.failpoints import failpoint
-from streamtrain.files import sha256
+from streamtrain.files import look, names, read_bytes, sha256
 from streamtrain.schedule import PassId
 
 DONEFILE = "donefile.txt"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a checkpoint cannot be taken.
+
+    damaged: its bytes are not those of its manifest, or are cut: an older one may do. unknown: its format is a newer
+    version's. unreadable: the file system refuses to show it. The last two may be valid.
+    """
+
+    kind: Literal["damaged", "unknown", "unreadable"]
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    def refusal(self, pass_id: PassId) -> StreamtrainError | None:
+        """The error of a checkpoint that may be valid; None for a damaged one."""
+        if self.kind == "unknown":
+            return UnknownFormat(
+                f"checkpoint {pass_id} is of a format that this version does not know: {self.text}",
+                remedy="Start the version of streamtrain that wrote it, or a newer one; nothing was touched.",
+            )
+        if self.kind == "unreadable":
+            return Unreadable(
+                f"checkpoint {pass_id}: {self.text}",
+                remedy="It may be valid: check the disk, the mount and the permissions; nothing was touched.",
+            )
+        return None
 
 
 @dataclass(frozen=True)
@@ -33,7 +67,7 @@ class Checkpoint:
     id: PassId
     manifest: Manifest | None
     digest: str
-    problem: str | None
+    problem: Problem | None
 
 
 class CheckpointStore:
@@ -47,48 +81,70 @@ class CheckpointStore:
         self.root = root
         self.run = run or Run(root)
 
-    def list(self) -> list[Checkpoint]:
-        """All checkpoints, oldest first; the manifest of each is read, its files are not."""
-        checkpoints = []
-        for path in self.root.glob("*/*"):
-            if re.fullmatch(r"\d{8}", path.parent.name) and path.name.isdigit() and path.is_dir():
-                checkpoints.append(self._read(path, PassId(path.parent.name, int(path.name))))
-        return sorted(checkpoints, key=lambda c: c.id)
+    def ids(self) -> builtins.list[PassId]:
+        """The passes that have a directory of a checkpoint, oldest first; nothing of them is read.
 
-    @staticmethod
-    def _read(path: Path, pass_id: PassId) -> Checkpoint:
+        Raises Unreadable.
+        """
+        ids = []
+        for day in names(self.root):
+            if re.fullmatch(r"[0-9]{8}", day):
+                numbers = map(number_of, names(self.root / day))
+                ids += [PassId(day, number) for number in numbers if number]
+        return sorted(ids)
+
+    def list(self) -> builtins.list[Checkpoint]:
+        """All checkpoints, oldest first; the manifest of each is read, its files are not. Raises Unreadable when the
+        directories that hold them cannot be read."""
+        return [self.read(pass_id) for pass_id in self.ids()]
+
+    def newest(self) -> Checkpoint | None:
+        """The newest one whose manifest can be read. Raises Unreadable."""
+        checkpoints = (self.read(pass_id) for pass_id in reversed(self.ids()))
+        return next((c for c in checkpoints if c.manifest is not None), None)
+
+    def read(self, pass_id: PassId) -> Checkpoint:
+        """The checkpoint of that pass, its manifest read; without one when it is not there."""
+        path = self.path(pass_id)
         try:
-            data = (path / NAME).read_bytes()
+            data = read_bytes(path / NAME)
             manifest = Manifest.decode(data)
-        except (OSError, ValueError) as error:
-            return Checkpoint(path, pass_id, None, "", f"{path / NAME}: {error}")
+        except Unreadable as error:
+            return Checkpoint(path, pass_id, None, "", Problem("unreadable", error.message))
+        except UnknownFormatError as error:
+            return Checkpoint(path, pass_id, None, "", Problem("unknown", f"{path / NAME}: {error}"))
+        except OSError as error:
+            return Checkpoint(path, pass_id, None, "", Problem("damaged", f"{path / NAME}: {error.strerror}"))
+        except ValueError as error:
+            return Checkpoint(path, pass_id, None, "", Problem("damaged", f"{path / NAME}: {error}"))
         if manifest.id != pass_id:
-            return Checkpoint(path, pass_id, None, "", f"{path / NAME} is that of {manifest.id}")
+            return Checkpoint(path, pass_id, None, "", Problem("damaged", f"{path / NAME} is that of {manifest.id}"))
         return Checkpoint(path, pass_id, manifest, digest(data), None)
 
     @staticmethod
-    def verify(checkpoint: Checkpoint) -> str | None:
-        """None when every file is what the manifest says, else the first thing that is wrong."""
+    def verify(checkpoint: Checkpoint) -> Problem | None:
+        """None when every file of the manifest is what the manifest says, else the first thing that is wrong. Files
+        that the manifest does not name are somebody else's, and damage nothing."""
         if checkpoint.manifest is None:
             return checkpoint.problem
         for entry in checkpoint.manifest.files:
             file = checkpoint.path / entry.path
             try:
-                if file.stat().st_size != entry.bytes:
-                    return f"{file} has {file.stat().st_size} bytes, the manifest says {entry.bytes}"
-                if sha256(file) != entry.sha256:
-                    return f"{file} is damaged: its SHA-256 is not the manifest's"
+                size, actual = look(file, lambda file=file: (file.stat().st_size, sha256(file)))  # type: ignore[misc]
+            except Unreadable as error:
+                return Problem("unreadable", error.message)
             except OSError as error:
-                return f"{file}: {error.strerror}"
-        listed = {e.path for e in checkpoint.manifest.files}
-        for path in _files(checkpoint.path):
-            if path != NAME and path not in listed:
-                return f"{checkpoint.path / path} is not in the manifest"
+                return Problem("damaged", f"{file}: {error.strerror}")
+            if size != entry.bytes:
+                return Problem("damaged", f"{file} has {size} bytes, the manifest says {entry.bytes}")
+            if actual != entry.sha256:
+                return Problem("damaged", f"{file} is damaged: its SHA-256 is not the manifest's")
         return None
 
-    def newest_first(self) -> Iterator[tuple[Checkpoint, str | None]]:
-        """Each with what verify() says of it, newest first."""
-        for checkpoint in reversed(self.list()):
+    def newest_first(self) -> Iterator[tuple[Checkpoint, Problem | None]]:
+        """Each with what verify() says of it, newest first. Raises Unreadable."""
+        for pass_id in reversed(self.ids()):
+            checkpoint = self.read(pass_id)
             yield checkpoint, self.verify(checkpoint)
 
     def path(self, pass_id: PassId) -> Path:
@@ -110,34 +166,60 @@ class CheckpointStore:
 
     def drop_from_donefile(self, removed: Collection[PassId]) -> None:
         """Takes their lines out of donefile.txt."""
-        path = self.root / DONEFILE
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        names = {str(pass_id) for pass_id in removed}
-        kept = [line for line in lines if "/".join(line.split("\t")[0:4:3]) not in names]
+        lines = self._donefile()
+        gone = {str(pass_id) for pass_id in removed}
+        kept = [line for line in lines if str(_pass_of(line)) not in gone]
         if kept != lines:
-            self.run.replace(path, "".join(kept).encode())
+            self.run.replace(self.root / DONEFILE, b"".join(kept))
+
+    def _donefile(self) -> builtins.list[bytes]:
+        """The lines of donefile.txt with their ends. Raises Unreadable."""
+        try:
+            return read_bytes(self.root / DONEFILE).splitlines(keepends=True)
+        except OSError:
+            return []
 
     def append_donefile(self, pass_id: PassId, base_key: int) -> None:
         """A line `day, base key, path, pass_id, 0` in donefile.txt, by atomic replace; once a checkpoint.
 
-        Lines of later passes (of a history that a restart has discarded) are dropped.
+        Lines of later passes (of a history that a restart has discarded) are dropped, lines of another form are kept.
         """
-        path = self.root / DONEFILE
         kept = []
-        with self.run.guard(path, "cannot be read"):
-            lines = path.read_text().splitlines() if path.exists() else []
-        for line in lines:
-            columns = line.split("\t")
-            if len(columns) == 5 and columns[3].isdigit() and PassId(columns[0], int(columns[3])) < pass_id:
-                kept.append(line)
-        kept.append(f"{pass_id.day}\t{base_key}\t{self.path(pass_id)}\t{pass_id.pass_id}\t0")
-        self.run.replace(path, ("\n".join(kept) + "\n").encode())
+        for line in self._donefile():
+            listed = _pass_of(line)
+            if listed is None or listed < pass_id:
+                kept.append(line if line.endswith(b"\n") else line + b"\n")
+        kept.append(f"{pass_id.day}\t{base_key}\t{self.path(pass_id)}\t{pass_id.pass_id}\t0\n".encode())
+        self.run.replace(self.root / DONEFILE, b"".join(kept))
+
+    def cut_donefile(self, newest: PassId | None) -> None:
+        """Takes the lines of passes after `newest` out of donefile.txt; all lines when it is None."""
+        lines = self._donefile()
+        kept = [x for x in lines if (p := _pass_of(x)) is None or (newest is not None and p <= newest)]
+        if kept != lines:
+            self.run.replace(self.root / DONEFILE, b"".join(kept))
+
+
+def _pass_of(line: bytes) -> PassId | None:
+    """The pass of a line of donefile.txt; None for a line of another form."""
+    columns = line.rstrip(b"\r\n").split(b"\t")
+    number = number_of(columns[3].decode("utf-8", "replace")) if len(columns) == 5 else None
+    return PassId(columns[0].decode("utf-8", "replace"), number) if number is not None else None
 
 
 def seal(staged: Path) -> tuple[FileEntry, ...]:
-    """fsyncs every file of a staged directory and returns their sizes and digests. Raises CheckpointError."""
+    """fsyncs every file of a staged directory and returns their sizes and digests. Raises CheckpointError, also for a
+    file whose name a reader would refuse."""
     with refusals(staged, "cannot be read back"), ThreadPoolExecutor(2) as pool:
         names = _files(staged)
+        for name in names:
+            try:
+                plain_path(name)
+            except ValueError as error:
+                raise CheckpointError(
+                    f"{staged} has a file that no checkpoint may have: {error}",
+                    remedy="Give the model's parameters such names.",
+                ) from error
         digests = pool.map(sha256, [staged / name for name in names])  # beside the disk's work
         for name in names:
             fsync(staged / name)

@@ -85,13 +85,16 @@ def without_embedx(part: Path, columns: TableColumns, keys: Collection[bytes]) -
     )
 
 
-def find_keys(checkpoint: Path, keys: Collection[int]) -> dict[int, KeyState]:
+def find_keys(checkpoint: Path, keys: Collection[int], files: Collection[str] | None = None) -> dict[int, KeyState]:
     """The states of those keys that the checkpoint has. Reads its part files line by line.
+
+    files: the checkpoint's, by its manifest; None: all that are there.
 
     Raises CheckpointError naming file and line of what cannot be read.
     """
     wanted = {str(key).encode() for key in keys}
     parts = sorted((checkpoint / SHARD).glob("part-*.txt"))
+    parts = [part for part in parts if files is None or f"{SHARD}/{part.name}" in files]
     if not parts:
         raise CheckpointError(f"{checkpoint / SHARD} has no part file", remedy="Name another checkpoint with --pass.")
     states: dict[int, KeyState] = {}

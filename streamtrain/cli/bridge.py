@@ -23,6 +23,7 @@ def _bridge(config: Path) -> bool:
     from rich.console import Console
 
     from streamtrain.checkpoint.commit import refuse_lost_topics
+    from streamtrain.checkpoint.identity import IdentityCheck
     from streamtrain.checkpoint.store import CheckpointStore
     from streamtrain.config import load_config
     from streamtrain.connectors.bridge import Bridge
@@ -50,6 +51,7 @@ def _bridge(config: Path) -> bool:
             printed.add(split.path)
             console.print(f"{split.path}: waiting ({reason})")
 
+    IdentityCheck(job).newest()
     properties = properties_of(job)
     stop = stop_on_signals()
     report = PartReporter(job.state_dir, "bridge")

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from streamtrain.checkpoint.store import Checkpoint, CheckpointStore
+    from streamtrain.config import JobConfig
+    from streamtrain.schedule import PassId
 
 app = typer.Typer(help="Checkpoints on disk.", no_args_is_help=True)
 
@@ -35,7 +37,7 @@ def _rows(config: ConfigOption, *, verify: bool) -> list[dict[str, Any]]:
                 "bytes": sum(f.bytes for f in manifest.files) if manifest else None,
                 "created": manifest.created if manifest else None,
                 "digest": checkpoint.digest,
-                "problem": problem or "",
+                "problem": str(problem or ""),
             }
         )
     return rows
@@ -95,7 +97,8 @@ def show(
 
     keys = [_feasign(text) for text in feasigns]
     checkpoint = _chosen(CheckpointStore(load_config(config).model_save_path), pass_name)
-    states = find_keys(checkpoint.path, keys)
+    files = {entry.path for entry in checkpoint.manifest.files} if checkpoint.manifest is not None else None
+    states = find_keys(checkpoint.path, keys, files)
     absent = [key for key in keys if key not in states]
     if json:
         rows = [asdict(states[key]) for key in keys if key in states]
@@ -125,19 +128,94 @@ def _feasign(text: str) -> int:
 
 def _chosen(store: CheckpointStore, pass_name: str) -> Checkpoint:
     """The checkpoint of that pass, '' for the newest with a readable manifest."""
-    import re
+    from streamtrain.errors import CheckpointError
 
-    from streamtrain.errors import CheckpointError, ConfigError
-
-    if pass_name and not re.fullmatch(r"\d{8}/\d+", pass_name):
-        raise ConfigError(f"--pass {pass_name}: it is not a pass", remedy="Name one as DAY/PASS_ID, 20240131/2.")
-    for checkpoint in reversed(store.list()):
-        if pass_name == str(checkpoint.id) or (not pass_name and checkpoint.manifest is not None):
-            return checkpoint
+    if not pass_name:
+        chosen = store.newest()
+    else:
+        wanted = _pass_id("--pass", pass_name)
+        chosen = store.read(wanted) if wanted in store.ids() else None
+    if chosen is not None:
+        return chosen
     raise CheckpointError(
         f"{store.root} has no checkpoint {pass_name}".rstrip(),
         remedy="`streamtrain checkpoints list` lists them.",
     )
+
+
+@app.command("rewind")
+def rewind(
+    config: ConfigOption,
+    to: Annotated[str, typer.Option("--to", metavar="DAY/PASS_ID|nothing", help="The checkpoint to go back to.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be set aside, and change nothing.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Go back to an earlier checkpoint: a running trainer is ended, what came later is set aside, never deleted."""
+    from streamtrain.checkpoint import rewind as rewinding
+    from streamtrain.config import load_config
+
+    job = load_config(config)
+    target = _pass_id("--to", to) if to != "nothing" else None
+    plan = rewinding.plan(job.model_save_path, target)
+    if not dry_run:
+        _rewind(job, target)
+    values = {
+        "to": to, "dry_run": dry_run,
+        "checkpoints": [str(pass_id) for pass_id in plan.checkpoints],
+        "models": [f"{m.day}/{m.pass_id}" for m in plan.models],
+    }  # fmt: skip
+    if json:
+        print_json(values)
+        return
+    verb = "would be set aside" if dry_run else f"set aside, below {job.model_save_path / rewinding.SET_ASIDE}"
+    for what in ("checkpoints", "models"):
+        names = values[what]
+        typer.echo(f"{len(names)} {what} {verb}{': ' if names else ''}{', '.join(names)}")  # type: ignore[arg-type]
+    if not dry_run:
+        typer.echo(f"the job is at {to}: `streamtrain run` or `train` trains the passes after it again")
+
+
+def _rewind(job: JobConfig, target: PassId | None) -> None:
+    import threading
+
+    from streamtrain.checkpoint.commit import Committer
+    from streamtrain.checkpoint.runs import Run
+    from streamtrain.errors import TopicReplaced
+    from streamtrain.kafka import clients
+    from streamtrain.kafka.connect import connected
+    from streamtrain.kafka.topics import TopicNames, find, wait_for_topics
+    from streamtrain.kafka.transactions import KafkaOffsetLog
+
+    names = TopicNames(job.stream.job)
+    with connected(job) as properties:
+        clients.wait_for_cluster(properties, 30)
+        if missing := {names.samples, names.splits} - set(find(clients.admin(properties), names)):
+            raise TopicReplaced(
+                f"topic {min(missing)} does not exist", remedy="Restore it, or start a new job (stream.job)."
+            )
+        topics = wait_for_topics(properties, names, threading.Event())
+        assert topics is not None
+        run = Run(job.model_save_path)
+        committer = Committer(topics, run, KafkaOffsetLog(properties, topics, check=run.check_newest))
+        try:
+            committer.take_over("rewind")
+            committer.rewind(target)
+        finally:
+            committer.close()
+
+
+def _pass_id(option: str, text: str) -> PassId:
+    import re
+
+    from streamtrain.errors import ConfigError
+    from streamtrain.schedule import PassId
+
+    if not re.fullmatch(r"[0-9]{8}/[1-9][0-9]{0,9}", text):
+        raise ConfigError(f"{option} {text}: it is not a pass", remedy="Name one as DAY/PASS_ID, 20240131/2.")
+    day, _, number = text.partition("/")
+    return PassId(day, int(number))
 
 
 @app.command("models")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from streamtrain.checkpoint.journal import Journal, PassRecord
 from streamtrain.cli.options import number
 from streamtrain.config import JobConfig
+from streamtrain.schedule import PassId
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,7 +34,9 @@ class PassPrinter:
         self._console = console
         self._total = config.schedule.total_passes
         self._index = config.schedule.pass_index
-        self._seen: set[tuple[str, int]] = set()
+        self._shown: PassId | None = None
+        #: While the journal is this file, its newest passes are about to be dropped and trained again.
+        self._outdated: int | None = None
         self._bar = Progress(
             TextColumn("passes"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
             console=console, disable=not console.is_terminal,
@@ -42,8 +45,8 @@ class PassPrinter:
 
     def __enter__(self) -> PassPrinter:
         self._bar.start()
-        for record in self._journal.read():
-            self._seen.add((record.day, record.pass_id))
+        newest = self._journal.newest()
+        self._shown = newest.id if newest is not None else None
         self._console.print(HEAD, style="bold")
         return self
 
@@ -54,17 +57,18 @@ class PassPrinter:
         self._bar.stop()
 
     def tick(self) -> None:
-        records = self._journal.read()
-        for record in records:
-            key = (record.day, record.pass_id)
-            if key not in self._seen:
-                self._seen.add(key)
-                self._console.print(pass_line(record))
-        self._bar.update(self._task, completed=len(records))
+        if self._outdated is not None and self._journal.identity() == self._outdated:
+            return
+        self._outdated = None
+        for record in self._journal.after(self._shown):
+            self._shown = record.id
+            self._console.print(pass_line(record))
+        self._bar.update(self._task, completed=self._index(self._shown) + 1 if self._shown is not None else 0)
 
     def restarted(self, count: int, reason: str) -> None:
         """Passes after the newest checkpoint are trained again: they are shown again."""
         self._console.print(f"restart {count}: {reason}", style="yellow")
-        saved = [r for r in self._journal.read() if r.checkpoint_seconds is not None]
-        newest = saved[-1].id if saved else None
-        self._seen = {k for k in self._seen if newest is not None and k <= (newest.day, newest.pass_id)}
+        saved = (r for r in self._journal.backwards() if r.checkpoint_seconds is not None)
+        newest = next(saved, None)
+        self._shown = newest.id if newest is not None else None
+        self._outdated = self._journal.identity()

@@ -18,6 +18,7 @@ from streamtrain.cli import (
     demo,
     failpoints,
     generate,
+    health,
     predict,
     recount,
     run,
@@ -26,6 +27,7 @@ from streamtrain.cli import (
     train,
 )
 from streamtrain.errors import StreamtrainError
+from streamtrain.masking import show_no_secrets
 
 app = typer.Typer(
     name="streamtrain",
@@ -39,6 +41,7 @@ app.command("bridge")(bridge.command)
 app.command("train")(train.command)
 app.command("broker")(broker.command)
 app.command("status")(status.command)
+app.command("health")(health.command)
 app.command("recount")(recount.command)
 app.command("consistency")(consistency.command)
 app.command("predict")(predict.command)
@@ -64,8 +67,8 @@ def _options(
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.INFO if verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    show_no_secrets()
 
 
 def main() -> None:

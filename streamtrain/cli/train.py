@@ -46,6 +46,14 @@ def command(
             help="Every worker's address; all roles meet at the first.",
         ),
     ] = "",
+    listen: Annotated[
+        str,
+        typer.Option(
+            envvar="STREAMTRAIN_LISTEN",
+            metavar="ADDRESS",
+            help="The address of this machine that worker 0 binds; the one of --workers-at by default.",
+        ),
+    ] = "",
 ) -> None:
     """Train: all servers and workers on this machine, watched; or, with --role, one of them."""
     from streamtrain.config import load_config
@@ -54,7 +62,7 @@ def command(
     job = load_config(config)
     properties_of(job)
     if role is not None:
-        _one_role(job, role, index, servers_at, workers_at)
+        _one_role(job, role, index, servers_at, workers_at, listen)
         return
     from rich.console import Console
 
@@ -70,14 +78,17 @@ def command(
         supervisor.run()
 
 
-def _one_role(job: JobConfig, role: Role, index: int, servers_at: str, workers_at: str) -> None:
+def _one_role(job: JobConfig, role: Role, index: int, servers_at: str, workers_at: str, listen: str) -> None:
     """Its log is this process's output, as of any container."""
+    from streamtrain.masking import show_no_secrets
     from streamtrain.runtime.agent import Agent
     from streamtrain.runtime.rendezvous import Addresses
 
     addresses = Addresses.parse(servers_at, workers_at)
     logging.basicConfig(
-        stream=sys.stdout, force=True, level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )  # fmt: skip
-    Agent(job, "server" if role is Role.server else "worker", index, addresses).run()
+        stream=sys.stdout,
+        force=True,
+        level=logging.INFO,
+    )
+    show_no_secrets()
+    Agent(job, "server" if role is Role.server else "worker", index, addresses, listen).run()

@@ -1,6 +1,15 @@
 """config_online.yaml: read (yaml_text), its sections typed (sections, tables, kafka_properties), the whole (job)."""
 
 from streamtrain.config.job import JobConfig, load_config
-from streamtrain.config.sections import NO_EFFECT, GateConfig, KeepConfig, RunnerConfig, StreamConfig
+from streamtrain.config.sections import IGNORED_FILES, NO_EFFECT, GateConfig, KeepConfig, RunnerConfig, StreamConfig
 
-__all__ = ["NO_EFFECT", "GateConfig", "JobConfig", "KeepConfig", "RunnerConfig", "StreamConfig", "load_config"]
+__all__ = [
+    "IGNORED_FILES",
+    "NO_EFFECT",
+    "GateConfig",
+    "JobConfig",
+    "KeepConfig",
+    "RunnerConfig",
+    "StreamConfig",
+    "load_config",
+]

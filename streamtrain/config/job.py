@@ -23,6 +23,7 @@ from streamtrain.config.suggest import suggestion
 from streamtrain.config.yaml_text import read_yaml
 from streamtrain.contracts.feature_text import MAX_SLOT
 from streamtrain.errors import ConfigError
+from streamtrain.masking import mask_value
 from streamtrain.schedule import Schedule
 
 SECTIONS = ("runner", "hyper_parameters", "table_parameters", "kafka", "stream")
@@ -146,11 +147,11 @@ class JobConfig:
     def masked(self) -> dict[str, Any]:
         """The config as understood, defaults filled in and secrets masked."""
         return {
-            "runner": {k: v for k, v in self.runner.model_dump().items() if k not in NO_EFFECT},
-            "stream": self.stream.model_dump(),
+            "runner": mask_value({k: v for k, v in self.runner.model_dump().items() if k not in NO_EFFECT}),
+            "stream": mask_value(self.stream.model_dump()),
             "kafka": kafka_properties.masked(self._kafka) or "embedded",
-            "hyper_parameters": self.raw.get("hyper_parameters") or {},
-            "table_parameters": self.raw.get("table_parameters") or {},
+            "hyper_parameters": mask_value(self.raw.get("hyper_parameters") or {}),
+            "table_parameters": mask_value(self.raw.get("table_parameters") or {}),
         }
 
 

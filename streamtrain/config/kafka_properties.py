@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from streamtrain.errors import ConfigError
+from streamtrain.masking import MASK, is_secret, mask_text
 
-SECRET = re.compile(r"password|secret|token|key\.pem|passwd", re.IGNORECASE)
 #: Properties that name brokers: librdkafka wants at least one of them, and takes lists with commas.
 _BROKERS = ("bootstrap.servers", "metadata.broker.list")
 
@@ -38,7 +38,7 @@ def texts(section: Mapping[str, Any]) -> dict[str, str]:
 
 def masked(properties: Mapping[str, str]) -> dict[str, str]:
     """With stars for secrets."""
-    return {k: "********" if SECRET.search(k) else v for k, v in properties.items()}
+    return {k: MASK if is_secret(k) else mask_text(v) for k, v in properties.items()}
 
 
 def expanded(properties: Mapping[str, str]) -> dict[str, str]:

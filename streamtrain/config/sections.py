@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from streamtrain.schedule import parse_day, parse_zone
 
+#: Names of files that nobody reads: hidden ones, and those that a writer renames once they are complete.
+IGNORED_FILES = (".*", "_*", "*._COPYING_", "*.tmp", "*.inprogress", "*.crc")
 #: Keys of PaddleRec's runner that have no effect here: reported once, never refused.
 NO_EFFECT = frozenset(
     {
@@ -158,6 +160,12 @@ class StreamConfig(Section):
     changed_split: Literal["fail", "ignore", "append"] = Field(
         "fail", description="what to do when a bridged split's files change"
     )
+    ignore_files: list[str] = Field(
+        list(IGNORED_FILES), description="glob patterns of names of files and directories in a split that are left out"
+    )
+    settle_second: float = Field(
+        60, ge=0, description="seconds for which a split without a donefile must not change before it is read; 0: none"
+    )
     broker_dir: str = Field(".streamtrain/kafka", min_length=1, description="folder of the embedded Kafka")
     spool_dir: str = Field(".streamtrain/spool", min_length=1, description="folder for the passes being trained")
     state_dir: str = Field(
@@ -203,6 +211,16 @@ class StreamConfig(Section):
     @classmethod
     def _is_zone(cls, value: str) -> str:
         parse_zone(value)
+        return value
+
+    @field_validator("ignore_files")
+    @classmethod
+    def _are_names(cls, value: list[str]) -> list[str]:
+        for pattern in value:
+            if not pattern or "/" in pattern:
+                raise ValueError(
+                    f"{pattern!r} matches no name: a pattern is for a file's or directory's name, not a path"
+                )
         return value
 
     @field_validator("slots")

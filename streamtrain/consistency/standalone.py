@@ -14,7 +14,8 @@ import numpy as np
 from streamtrain.checkpoint.store import Checkpoint, CheckpointStore
 from streamtrain.config import JobConfig
 from streamtrain.connectors.formats import RejectError, line_parser
-from streamtrain.connectors.tree import MAX_LINE, SourceReader, Tree
+from streamtrain.connectors.source import MAX_LINE, SourceReader
+from streamtrain.connectors.tree import Tree
 from streamtrain.consistency.compare import Consistency, compare
 from streamtrain.contracts.sample import SampleBatch
 from streamtrain.errors import CheckpointError, ChildFailed, DataError, TrainingError
@@ -68,7 +69,7 @@ def _newest(store: CheckpointStore) -> Checkpoint:
 def sample_lines(config: JobConfig, checkpoint: Checkpoint, rows: int) -> Iterator[bytes]:
     """MultiSlot text with ins_ids, day/time/file/line: of the newest splits up to the checkpoint's pass."""
     schedule = config.schedule
-    tree = Tree(config.data_dir, config.runner.data_donefile)
+    tree = Tree(config.data_dir, config.runner.data_donefile, config.stream.ignore_files)
     parse = line_parser(config.stream.format, config.slots, reject_unknown=config.stream.unknown_slot == "reject")
     writer = MultiSlotWriter(config.slots)
     remaining = rows
@@ -78,11 +79,14 @@ def sample_lines(config: JobConfig, checkpoint: Checkpoint, rows: int) -> Iterat
             name = tree.name(split, file.path)
             with tree.open(split, file.path) as raw:
                 for line_number, line in enumerate(SourceReader(raw, name).lines(), 1):
-                    if not line.strip() or len(line) > MAX_LINE:
+                    content = parse.content(line)
+                    if not content or len(line) > MAX_LINE:
                         continue
                     try:
-                        row = parse(line)
+                        row = parse(content)
                     except RejectError:
+                        continue
+                    if row is None:
                         continue
                     slots, feasigns = np.frombuffer(row.slots, "<u2"), np.frombuffer(row.feasigns, "<u8")
                     batch = SampleBatch(np.array([row.label]), np.array([len(slots)]), slots, feasigns)

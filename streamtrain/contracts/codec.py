@@ -20,12 +20,28 @@ class DecodeError(ValueError):
     """A message has another format, or is cut."""
 
 
+class UnknownSchema(DecodeError):
+    """A message of this encoding, with a schema or a format that this version does not know."""
+
+
+class SchemaError(ValueError):
+    """A text is not an Avro schema."""
+
+
 class Schema:
-    """A parsed schema with its fingerprint. `text` is its JSON."""
+    """A parsed schema with its fingerprint. `text` is its JSON. Raises SchemaError for a text that is none."""
 
     def __init__(self, text: str) -> None:
-        self.text = json.dumps(json.loads(text), separators=(",", ":"))
-        self.parsed: Any = fastavro.parse_schema(json.loads(text))
+        try:
+            document = json.loads(text)
+            if not isinstance(document, dict):
+                raise SchemaError("it is not a record")
+            self.text = json.dumps(document, separators=(",", ":"))
+            self.parsed: Any = fastavro.parse_schema(document)
+        except SchemaError:
+            raise
+        except Exception as error:  # fastavro raises what its own code stumbles over
+            raise SchemaError(f"{type(error).__name__}: {error}") from error
         canonical = fastavro.schema.to_parsing_canonical_form(self.parsed)
         # fastavro prints the fingerprint as the hex of its little-endian bytes
         self.fingerprint = bytes.fromhex(fastavro.schema.fingerprint(canonical, "CRC-64-AVRO"))
@@ -35,6 +51,11 @@ class Schema:
     def named(cls, name: str) -> Schema:
         """The schema of that name beside this module."""
         return cls(files("streamtrain.contracts").joinpath(f"{name}.avsc").read_text("utf-8"))
+
+
+def fingerprint_of(message: bytes) -> bytes:
+    """The fingerprint of a message's schema; b"" of one that is not of this encoding."""
+    return message[2:HEADER] if message[:2] == MAGIC else b""
 
 
 def encode(schema: Schema, record: dict[str, Any]) -> bytes:
@@ -48,21 +69,25 @@ def encode(schema: Schema, record: dict[str, Any]) -> bytes:
 def decode(message: bytes, writers: dict[bytes, Schema], reader: Schema) -> dict[str, Any]:
     """Decodes a message written with any of `writers` (by fingerprint) into `reader`'s fields.
 
-    Raises DecodeError for a foreign, cut or over-long message.
+    Raises UnknownSchema for another writer's, DecodeError for a foreign, cut or over-long message.
     """
     if message[:2] != MAGIC:
         raise DecodeError("it does not start with the Avro single-object marker")
     writer = writers.get(message[2:HEADER])
     if writer is None:
-        raise DecodeError(f"its schema {message[2:HEADER].hex()} is unknown")
+        raise UnknownSchema(f"its schema {message[2:HEADER].hex()} is unknown")
     body = BytesIO(message)
     body.seek(HEADER)
     try:
         record: dict[str, Any] = fastavro.schemaless_reader(
             body, writer.parsed, None if writer is reader else reader.parsed
         )
-    except (EOFError, IndexError, ValueError, TypeError, KeyError, UnicodeDecodeError, OverflowError) as error:
+    except fastavro.schema.SchemaParseException as error:
+        raise UnknownSchema(f"its schema cannot be read as this version's: {error}") from error
+    except (EOFError, IndexError, ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
         raise DecodeError(f"it does not decode: {error!r}") from error
+    except fastavro.read.SchemaResolutionError as error:
+        raise UnknownSchema(f"its schema lacks what this version needs: {error}") from error
     if body.tell() != len(message):
         raise DecodeError("it has bytes after its end")
     return record

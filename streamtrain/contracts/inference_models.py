@@ -12,10 +12,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from streamtrain.contracts import json_codec
+from streamtrain.contracts.json_codec import UnknownFormatError
 from streamtrain.contracts.manifest import FileEntry, ModelRef
+from streamtrain.contracts.paths import Day, PassNumber, quoted
 from streamtrain.schedule import PassId, Schedule
 
 Kind = Literal["full", "incremental"]
@@ -27,6 +29,8 @@ DONEFILES: dict[Kind, str] = {"full": "base_donefile.txt", "incremental": "patch
 PROGRAM = "model/__model__"
 PARAMS = "dense/__params__"
 DELETED = "sparse/deleted.txt"
+#: Numbers that a key may have.
+MAX_WIDTH = 1 << 16
 
 
 def directory_name(pass_id: int) -> str:
@@ -35,7 +39,13 @@ def directory_name(pass_id: int) -> str:
 
 def is_directory(path: str) -> bool:
     """Whether a path below model_save_path is an inference model's."""
-    return re.fullmatch(r"\d{8}/inference_model_\d+", path) is not None
+    return re.fullmatch(r"[0-9]{8}/inference_model_[0-9]+", path) is not None
+
+
+def _check_directory(path: str) -> str:
+    if not is_directory(path):
+        raise ValueError(f"{quoted(path)} is not the directory of an inference model, day/inference_model_N")
+    return path
 
 
 @dataclass(frozen=True)
@@ -80,15 +90,15 @@ class ModelManifest:
     """manifest.json of an inference model. The fields without a default are those that serving cannot do without."""
 
     job: str = ""
-    day: str
-    pass_id: int
+    day: Day
+    pass_id: PassNumber
     kind: Kind
     base: ModelRef | None = None
     previous: ModelRef | None = None
     checkpoint: PassId | None = None
     keys: int
     deleted: int = 0
-    width: Annotated[int, Field(ge=1)]
+    width: Annotated[int, Field(ge=1, le=MAX_WIDTH)]
     feeds: Annotated[tuple[Feed, ...], Field(min_length=1)]
     target: str
     variables: tuple[str, ...] = ()
@@ -113,7 +123,7 @@ class ModelManifest:
 
     @classmethod
     def decode(cls, data: bytes) -> ModelManifest:
-        """Raises ValueError when it is damaged or of another format."""
+        """Raises UnknownFormatError when it is of another format, ValueError when it is damaged."""
         return json_codec.decode(_MANIFEST, data, "an inference model's manifest", format=FORMAT)
 
     def line(self, digest: str, published: float) -> DoneLine:
@@ -146,11 +156,11 @@ class DoneLine:
     this version does not know; empty for a new line.
     """
 
-    path: str
+    path: Annotated[str, AfterValidator(_check_directory)]
     digest: str
     published: float = 0.0
-    day: str
-    pass_id: int
+    day: Day
+    pass_id: PassNumber
     kind: Kind
     base: ModelRef | None = None
     previous: ModelRef | None = None
@@ -180,8 +190,12 @@ class DoneLine:
 
     @classmethod
     def decode(cls, text: bytes) -> DoneLine:
-        """text: without its line end. Raises ValueError saying which key is missing or wrong."""
+        """text: without its line end. Its format is 1 where it has no key `format`, as this version writes it.
+
+        Raises UnknownFormatError for a newer one, ValueError saying which key is missing or wrong.
+        """
         values = json_codec.decode_object(text, "a donefile's line")
+        json_codec.check_format(values.get("format", FORMAT), FORMAT)
         try:
             return _LINE.validate_python({**values, "text": text})
         except ValidationError as error:
@@ -193,10 +207,11 @@ _LINE = TypeAdapter(DoneLine)
 
 @dataclass(frozen=True)
 class BadLine:
-    """A line of a donefile that cannot be used: its number, from 1, and why."""
+    """A line of a donefile that cannot be used: its number, from 1, and why; unknown: it is of a newer format."""
 
     number: int
     reason: str
+    unknown: bool = False
 
 
 def decode_donefile(data: bytes) -> tuple[list[DoneLine], list[BadLine]]:
@@ -209,13 +224,16 @@ def decode_donefile(data: bytes) -> tuple[list[DoneLine], list[BadLine]]:
         try:
             lines.append(DoneLine.decode(text))
         except ValueError as error:
-            bad.append(BadLine(number, str(error)))
+            bad.append(BadLine(number, str(error), isinstance(error, UnknownFormatError)))
     return lines, bad
 
 
 def decode_valid_donefile(data: bytes) -> list[DoneLine]:
-    """The lines of a donefile that is to be written again. Raises ValueError when one of them is not valid."""
+    """The lines of a donefile that is to be written again. Raises ValueError when one of them is not valid,
+    UnknownFormatError when one is of a newer format."""
     lines, bad = decode_donefile(data)
+    if unknown := [line for line in bad if line.unknown]:
+        raise UnknownFormatError(f"line {unknown[0].number}: {unknown[0].reason}")
     if bad:
         raise ValueError(f"line {bad[0].number}: {bad[0].reason}")
     return lines

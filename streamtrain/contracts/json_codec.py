@@ -1,11 +1,12 @@
 """JSON documents that are read through typed dataclasses, validated by pydantic.
 
-A class whose documents must not have unknown keys says so: `__pydantic_config__ = ConfigDict(extra="forbid")`, which
-holds for the plain dataclasses inside it too. Every other class ignores unknown keys.
+The rule of all of them, docs/formats.md: keys that this version does not know are ignored, since a newer version may
+add some; a change of a key's meaning raises the document's `format`, and an unknown format is refused.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +19,24 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+class UnknownFormatError(ValueError):
+    """The document is of a format that this version does not know: it is not damaged, a newer version wrote it."""
+
+
+def check_format(version: object, known: int) -> None:
+    """Raises UnknownFormatError when the document's `format` is not the one that this version reads."""
+    if version != known or isinstance(version, bool):
+        raise UnknownFormatError(f"its format is {version!r}, this version reads {known}: a newer version wrote it")
+
+
+def check_keys(document: Mapping[str, object], known: Collection[str]) -> None:
+    """Tells a newer version's document from a damaged one: newer versions add keys and leave out none, a flipped bit in
+    a key's name does both. Raises ValueError."""
+    unknown, missing = sorted(document.keys() - set(known)), sorted(set(known) - document.keys())
+    if unknown and missing:
+        raise ValueError(f"it has the key {unknown[0]!r}, and lacks {missing[0]!r}")
+
+
 def encode(document: DataclassInstance) -> bytes:
     """Indented, with sorted keys and a line end: the same document always gives the same bytes."""
     return orjson.dumps(asdict(document), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n"
@@ -27,12 +46,13 @@ def decode(adapter: TypeAdapter[T], data: bytes, what: str, *, format: int | Non
     """A document as the adapter's class. what: the kind of document, for the reason.
 
     format: the value that the document's key `format` must have; checked first, since another format may have other
-    keys. Raises ValueError saying which key is missing or wrong.
+    keys. Raises UnknownFormatError for another one, ValueError saying which key is missing or wrong.
     """
     if format is not None:
-        version = decode_object(data, what).get("format")
-        if version != format:
-            raise ValueError(f"its format is {version}, this version reads {format}")
+        document = decode_object(data, what)
+        if "format" not in document:
+            raise ValueError(f"it is not {what}: it has no key format")
+        check_format(document["format"], format)
     try:
         return adapter.validate_json(data)
     except ValidationError as error:
@@ -54,4 +74,5 @@ def first_problem(error: ValidationError) -> str:
     """`key.key: what is wrong with it`, of the first of the errors."""
     first = error.errors()[0]
     key = ".".join(map(str, first["loc"]))
-    return f"{key}: {first['msg']}" if key else str(first["msg"])
+    reason = str(first["msg"]).removeprefix("Value error, ")  # pydantic's words before those of a validator of ours
+    return f"{key}: {reason}" if key else reason

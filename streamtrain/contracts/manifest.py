@@ -6,13 +6,15 @@ The file decides a job's position; the consumer group's offsets are its witness.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import orjson
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from streamtrain.contracts import json_codec
+from streamtrain.contracts.json_codec import UnknownFormatError
+from streamtrain.contracts.paths import Day, PassNumber, PlainPath
 from streamtrain.schedule import PassId
 
 FORMAT = 1
@@ -23,7 +25,7 @@ NAME = "manifest.json"
 class FileEntry:
     """A file of a checkpoint or inference model: path below its directory, size in bytes, SHA-256 in hex."""
 
-    path: str
+    path: PlainPath
     bytes: int
     sha256: str
 
@@ -32,8 +34,8 @@ class FileEntry:
 class ModelRef:
     """An inference model: its day and pass_id (0: before the day's first pass), SHA-256 of its manifest.json."""
 
-    day: str
-    pass_id: int
+    day: Day
+    pass_id: PassNumber
     digest: str
 
 
@@ -53,7 +55,7 @@ class ModelChain:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A checkpoint's manifest. One with an unknown key is not valid: the file has no checksum of its own.
+    """A checkpoint's manifest. A newer version may have more keys: they are ignored.
 
     marker_offset: marker-log offset that the next pass's segment starts at. offsets: the same for each
     partition of the samples topic, as text keys (JSON). rows: trained since the job's start. keys: in the
@@ -65,11 +67,9 @@ class Manifest:
     next incremental one patches.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
-
     job: str
-    day: str
-    pass_id: int
+    day: Day
+    pass_id: PassNumber
     marker_offset: int
     offsets: dict[str, int]
     samples_topic_id: str
@@ -101,8 +101,10 @@ class Manifest:
 
     @classmethod
     def decode(cls, data: bytes) -> Manifest:
-        """Raises ValueError when it is damaged or of another format."""
-        return json_codec.decode(_MANIFEST, data, "a checkpoint's manifest", format=FORMAT)
+        """Raises UnknownFormatError when it is of another format, ValueError when it is damaged."""
+        manifest = json_codec.decode(_MANIFEST, data, "a checkpoint's manifest", format=FORMAT)
+        json_codec.check_keys(orjson.loads(data), [f.name for f in fields(cls)])
+        return manifest
 
 
 _MANIFEST = TypeAdapter(Manifest)
@@ -114,7 +116,10 @@ def digest(data: bytes) -> str:
 
 @dataclass(frozen=True)
 class Witness:
-    """The metadata of the consumer group's offsets: which checkpoint was committed last."""
+    """The metadata of the consumer group's offsets: which checkpoint was committed last.
+
+    Its format is 1 where it has no key `format`, as this version writes it.
+    """
 
     day: str
     pass_id: int
@@ -125,12 +130,26 @@ class Witness:
 
     @classmethod
     def decode(cls, text: str | None) -> Witness | None:
-        """None when there is no text, or it is not a witness."""
-        try:
-            return cls(**orjson.loads(text or ""))
-        except (orjson.JSONDecodeError, TypeError):
+        """None when there is no text: offsets that were set by hand have none. Keys that this version does not know are
+        ignored. Raises UnknownFormatError for a newer format, and for text that is not a witness."""
+        if not text:
             return None
+        try:
+            document = json_codec.decode_object(text.encode(), "a witness")
+            json_codec.check_format(document.get("format", FORMAT), FORMAT)
+            return _WITNESS.validate_python(document)
+        except ValidationError as error:
+            raise UnknownFormatError(f"it is not a witness: {json_codec.first_problem(error)}") from error
+        except UnicodeEncodeError as error:
+            raise UnknownFormatError("it is not a witness: it is not text") from error
+        except UnknownFormatError:
+            raise
+        except ValueError as error:
+            raise UnknownFormatError(str(error)) from error
 
     @property
     def id(self) -> PassId:
         return PassId(self.day, self.pass_id)
+
+
+_WITNESS = TypeAdapter(Witness)

@@ -1,4 +1,8 @@
-"""SplitDone, the marker message of `<job>.splits`."""
+"""SplitDone, the marker message of `<job>.splits`.
+
+Headers of the message: `format`, 1 where there is none, and `schema`, the JSON of the schema that the marker was
+written with, by which a version that does not know the schema finds the fields that it knows.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,21 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from streamtrain.contracts.codec import Schema, decode, encode
+from streamtrain.contracts.codec import (
+    DecodeError,
+    Schema,
+    SchemaError,
+    UnknownSchema,
+    decode,
+    encode,
+    fingerprint_of,
+)
+from streamtrain.contracts.paths import check_day, check_time, source_path
 
 SCHEMA = Schema.named("SplitDone")
+FORMAT = b"1"
+#: Those of each marker that this version writes.
+HEADERS: dict[str, bytes] = {"format": FORMAT, "schema": SCHEMA.text.encode()}
 
 Status = Literal["data", "empty", "skipped"]
 
@@ -54,10 +70,37 @@ class Marker:
         return encode(SCHEMA, asdict(self))
 
     @classmethod
-    def decode(cls, message: bytes, older: Iterable[Schema] = ()) -> Marker:
-        """Raises codec.DecodeError."""
-        known = {schema.fingerprint: schema for schema in (SCHEMA, *older)}
+    def decode(cls, message: bytes, headers: Iterable[tuple[str, bytes | None]] = ()) -> Marker:
+        """Fields that this version does not know are ignored. Raises UnknownSchema for a newer format, and for a schema
+        that no header gives; DecodeError for a message that is cut or none of this encoding."""
+        given = dict(headers)
+        if (version := given.get("format") or FORMAT) != FORMAT:
+            raise UnknownSchema(f"its format is {version!r}, this version reads {FORMAT!r}")
+        known = {SCHEMA.fingerprint: SCHEMA}
+        fingerprint = fingerprint_of(message)
+        if fingerprint not in known and (text := given.get("schema")):
+            known[fingerprint] = _named_by(text, fingerprint)
         record = decode(message, known, SCHEMA)
         record["ranges"] = tuple(Range(**r) for r in record["ranges"])
         record["files"] = tuple(SourceFile(**f) for f in record["files"])
+        try:
+            check_day(record["day"])
+            check_time(record["time"])
+            for file in record["files"]:
+                source_path(file.path)
+        except ValueError as error:
+            raise DecodeError(str(error)) from error
         return cls(**record)
+
+
+def _named_by(text: bytes, fingerprint: bytes) -> Schema:
+    """The schema of a header, if it is the message's."""
+    try:
+        schema = Schema(text.decode())
+    except SchemaError as error:
+        raise UnknownSchema(f"its header `schema` is not a schema: {error}") from error
+    except UnicodeDecodeError as error:
+        raise UnknownSchema("its header `schema` is not UTF-8") from error
+    if schema.fingerprint != fingerprint:
+        raise UnknownSchema("its header `schema` is not that of the message")
+    return schema

@@ -61,7 +61,7 @@ class SampleDecoder:
             self.add(text)
 
     def add(self, text: str) -> None:
-        """Adds a writer's schema, given as JSON."""
+        """Adds a writer's schema, given as JSON. Raises codec.SchemaError for a text that is not a schema."""
         if text in self._texts:
             return
         self._texts.add(text)

@@ -10,8 +10,9 @@ below embedx_threshold has no embedx in Paddle's text, and zeros in an inference
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import orjson
 from pydantic import TypeAdapter
@@ -26,6 +27,8 @@ KEY, UNSEEN_DAYS, SHOW, CLICK, EMBED_W = (
     COLUMNS.index(name) for name in ("key", "unseen_days", "show", "click", "embed_w")
 )
 SEPARATOR = " "
+#: Paddle's defaults of a table.
+DEFAULT_RULE, DEFAULT_DIM, DEFAULT_SHARDS, DEFAULT_ACCESSOR = "SparseAdaGradSGDRule", 8, 10, "SparseAccessor"
 #: Numbers of state that a rule keeps for `dim` weights (Dim() in Paddle's sparse_sgd_rule.h).
 RULES: dict[str, Callable[[int], int]] = {
     "SparseNaiveSGDRule": lambda _dim: 0,
@@ -35,6 +38,11 @@ RULES: dict[str, Callable[[int], int]] = {
     "SparseAdamSGDRule": lambda dim: 2 * dim + 2,
     "SparseSharedAdamSGDRule": lambda _dim: 4,
 }
+
+
+def rule_of(accessor: Mapping[str, Any], key: str) -> str:
+    """The optimizer's rule below embed_sgd_param or embedx_sgd_param, with Paddle's default."""
+    return str((accessor.get(key) or {}).get("name", DEFAULT_RULE))
 
 
 def state_columns(weight: str, rule: str, dim: int) -> tuple[str, ...]:
@@ -52,6 +60,19 @@ class TableColumns:
     embedx_dim: int
     embed_state: tuple[str, ...] = ("embed_g2sum",)
     embedx_state: tuple[str, ...] = ("embedx_g2sum",)
+
+    @classmethod
+    def of_accessor(cls, accessor: Mapping[str, Any]) -> TableColumns:
+        """Of a table with this accessor, as table_parameters has it. Raises ValueError for an optimizer's rule that
+        Paddle lacks."""
+        dim = int(accessor.get("embedx_dim", DEFAULT_DIM))
+        states = []
+        for key, width in (("embed_sgd_param", 1), ("embedx_sgd_param", dim)):
+            rule = rule_of(accessor, key)
+            if rule not in RULES:
+                raise ValueError(f"accessor.{key}.name is {rule}, which Paddle lacks; it has {', '.join(RULES)}")
+            states.append(state_columns(key.partition("_")[0], rule, width))
+        return cls(dim, *states)
 
     @property
     def names(self) -> tuple[str, ...]:

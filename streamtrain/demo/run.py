@@ -86,13 +86,17 @@ class Killer:
 
     def __init__(self, config: JobConfig, say: Callable[[str], None]) -> None:
         self._journal = Journal(config.model_save_path)
+        self._index = config.schedule.pass_index
         self._half = config.schedule.total_passes // 2
         self._say = say
         self.pipeline: Pipeline | None = None
         self.fired = False
 
     def tick(self) -> None:
-        if self.fired or self.pipeline is None or len(self._journal.read()) < max(1, self._half):
+        if self.fired or self.pipeline is None:
+            return
+        newest = self._journal.newest()
+        if newest is None or self._index(newest.id) + 1 < max(1, self._half):
             return
         pids = self.pipeline.supervisor.kill()
         if pids:

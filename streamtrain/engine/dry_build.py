@@ -79,9 +79,7 @@ def build(config: JobConfig) -> BuildReport:
             check()
         except ConfigError as error:
             problems.append(str(error))
-    return BuildReport(
-        problems, len(engine.slots), 1 + engine.table.columns.embedx_dim, engine.count_dense_parameters()
-    )
+    return BuildReport(problems, len(engine.slots), 1 + engine.table.columns.embedx_dim, len(engine.dense_shapes()))
 
 
 def _dump_fields(engine: Engine, name: str) -> None:

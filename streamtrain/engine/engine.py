@@ -7,7 +7,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,10 @@ with importing_paddle():
     from paddle.distributed.fleet.base import role_maker
     from paddle.distributed.ps.utils.public import get_the_one_recv_context, get_the_one_send_context
 
+from streamtrain.contracts.tensors import read_tensor
 from streamtrain.dumps import Dump
-from streamtrain.engine import tables
-from streamtrain.engine.model import DottedConfig, create_optimizer, flatten, load_model
+from streamtrain.engine import failures, soundness, tables
+from streamtrain.engine.model import DottedConfig, check_names, create_optimizer, flatten, load_model
 from streamtrain.engine.serving_network import ServingNetwork, cut_out
 from streamtrain.engine.stats import PassStats
 from streamtrain.errors import CheckpointError, ConfigError, TrainingError
@@ -73,6 +74,7 @@ class Engine:
         config = DottedConfig(raw_config)
         self._batch_size = int(config.get("runner.train_batch_size", 32))
         maker = role_maker.PaddleCloudRoleMaker()
+        _bind_gloo_where_it_is_meant()
         fleet.init(maker)
         if fleet.is_worker() and fleet.worker_num() > 1 and not maker._gloo._is_initialized:
             raise TrainingError(
@@ -82,6 +84,7 @@ class Engine:
         name, table = _sparse_table(raw_config)
         self._table = tables.TableFormat(table)
         self._model = load_model(model_dir, config, name, 1 + self._table.columns.embedx_dim)
+        check_names(paddle.static.default_main_program(), self._model.file)
         create_optimizer(self._model, _strategy(config, raw_config, self._model.static, self._table, exact_delta))
         self._program = paddle.static.default_main_program()
         self._executor: Any = None
@@ -149,16 +152,18 @@ class Engine:
     def predict(self, dataset: Dataset, dump: Dump | None = None) -> PassStats:
         """Predicts with the model so far; the tables do not change.
 
+        Raises BadModel when a prediction is not a number, TrainingError.
+
         dump: also writes this worker's rows there. dumps.check_part checks that they are complete: Paddle reports
         neither a full disk nor variables that it cannot dump.
         """
-        with self._dumping(dataset, dump):
+        with self._dumping(dataset, dump), failures.translated("predicting"):
             self._executor.infer_from_dataset(self._program, dataset.handle, debug=False)
         return self._read_and_clear_stats()
 
     def train(self, dataset: Dataset, dump: Dump | None = None) -> PassStats:
-        """Trains once on every row; returns the predictions made on the way. dump: as in predict()."""
-        with self._dumping(dataset, dump):
+        """Trains once on every row; returns the predictions made on the way. dump, errors: as in predict()."""
+        with self._dumping(dataset, dump), failures.translated("training"):
             self._executor.train_from_dataset(self._program, dataset.handle, debug=False)
         return self._read_and_clear_stats()
 
@@ -190,10 +195,12 @@ class Engine:
         """
         return self._model.variables(attribute, params=params)
 
-    def count_dense_parameters(self) -> int:
-        """Tensors that the optimizer changes, without the sparse table."""
-        table = {op.input("W")[0] for op in self._model.feeds[0].block.ops if op.type == "lookup_table"}
-        return sum(p.name not in table for p in self._model.feeds[0].block.program.all_parameters())
+    def dense_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the parameters that the optimizer changes, without the sparse table, by name."""
+        program = self._model.feeds[0].block.program
+        block = program.global_block()
+        sparse = {op.input("W")[0] for op in block.ops if op.type == "lookup_table"}
+        return {p.name: tuple(int(n) for n in p.shape) for p in program.all_parameters() if p.name not in sparse}
 
     def global_stats(self, stats: PassStats) -> PassStats:
         """Summed over all workers."""
@@ -268,7 +275,8 @@ class Engine:
     def save(self, directory: Path | None) -> Saved:
         """Every worker calls it; worker 0 writes a checkpoint's files into `directory`, which exists and is empty.
 
-        Other workers give None. Raises CheckpointError when what Paddle wrote is incomplete.
+        Other workers give None. Raises CheckpointError when what Paddle wrote is incomplete, BadModel when a number of
+        it is not finite, or out of all bounds.
         """
         runtime = _runtime()
         keys = 0
@@ -282,6 +290,7 @@ class Engine:
         with timings("paddle_values"):
             if directory is not None:
                 for name, value in self._pull_dense().items():
+                    soundness.check_dense(name, np.asarray(value))
                     self._save_variable(directory / name, value)
         with timings("checked"):
             if directory is not None and dense is not None:
@@ -304,15 +313,16 @@ class Engine:
     def _count_keys(self) -> int:
         return tables.count_keys(lambda: _runtime()._worker.print_table_stat(tables.SPARSE, 0, 0))
 
-    def load(self, directory: Path, scratch: Path | None) -> int:
+    def load(self, directory: Path, scratch: Path | None, files: Collection[str] | None = None) -> int:
         """Every worker calls it, after connect(), with fresh servers, or with the servers that it was just saved from:
         Paddle keeps keys that the files lack. Returns the number of keys in the servers.
 
-        scratch: on worker 0, a directory on the same file system; None on others.
+        scratch: on worker 0, a directory on the same file system; None on others. files: the checkpoint's, by its
+        manifest; None: all that are in `directory`.
         Raises CheckpointError when files are missing or Paddle did not load them.
         """
         try:
-            return self._load(directory, scratch)
+            return self._load(directory, scratch, files)
         except (RuntimeError, ValueError, OSError) as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise CheckpointError(
@@ -320,12 +330,12 @@ class Engine:
                 remedy="A server may have failed: read log/serverlog.*.",
             ) from error
 
-    def _load(self, directory: Path, scratch: Path | None) -> int:
+    def _load(self, directory: Path, scratch: Path | None, files: Collection[str] | None) -> int:
         runtime = _runtime()
         keys = 0
         self.barrier()
         if scratch is not None:
-            with tables.paddle_layout(directory, scratch, self._table) as temporary:
+            with tables.paddle_layout(directory, scratch, self._table, files) as temporary:
                 runtime._worker.load_model(str(temporary), 0)
             keys = self._count_keys()
             self._push_dense(directory)
@@ -354,10 +364,25 @@ class Engine:
         block = self._program.global_block()
         for name in self._pull_dense():
             try:
-                block.var(name).set_value(paddle.load(str(directory / name)), scope)
+                block.var(name).set_value(read_tensor((directory / name).read_bytes()), scope)
             except (OSError, ValueError) as error:
                 raise CheckpointError(f"{directory / name} cannot be loaded: {error}") from error
         _runtime()._init_all_params([scope], *self._dense_names())
+
+
+def _bind_gloo_where_it_is_meant() -> None:
+    """Server 0's rendezvous of the workers (gloo), an HTTP server that Paddle would open on every address."""
+    from paddle.distributed.fleet.utils import http_server
+
+    host = os.environ.get("PADDLE_GLOO_HTTP_ENDPOINT", "").rpartition(":")[0]
+    bind = http_server.KVHTTPServer.server_bind
+
+    def bind_there(server: Any) -> None:
+        server.server_address = (host, server.server_address[1])
+        bind(server)
+
+    if host:
+        http_server.KVHTTPServer.server_bind = bind_there
 
 
 def _runtime() -> Any:

@@ -6,7 +6,6 @@ Both work on the bytes of model/__model__ and dense/.
 
 from __future__ import annotations
 
-import io
 import os
 import queue
 import re
@@ -26,7 +25,8 @@ with importing_paddle():
     import paddle
     from paddle import inference
 
-from streamtrain.engine.program import fold, parse
+from streamtrain.contracts.tensors import read_tensor
+from streamtrain.engine.program import check_parameters, fold, parse
 from streamtrain.errors import CheckpointError
 
 F32: TypeAlias = npt.NDArray[np.float32]
@@ -51,6 +51,7 @@ class Network:
         try:
             if not params:
                 raise ValueError("dense/__params__ is empty")
+            check_parameters(program, params)
             folded = fold(program, tuple(feeds))
             self.sums = folded is not None
             self.order: tuple[str, ...] = folded.order if folded else tuple(feeds)
@@ -143,8 +144,7 @@ class Evaluator:
                 if block.ops[index].type in ("feed", "fetch"):
                     block._remove_op(index)
             for name, data in dense.items():
-                value = np.array(paddle.load(io.BytesIO(data)))
-                self._scope.var(name).get_tensor().set(value, self._place)
+                self._scope.var(name).get_tensor().set(_tensor(f"dense/{name}", data), self._place)
         except _PADDLE_ERRORS as error:
             raise CheckpointError(f"Paddle cannot load model/__model__ with dense/: {_reason(error)}") from error
 
@@ -164,6 +164,13 @@ class Evaluator:
         except _PADDLE_ERRORS as error:
             raise CheckpointError(f"Paddle cannot run model/__model__: {_reason(error)}") from error
         return [np.asarray(value) for value in values]
+
+
+def _tensor(file: str, data: bytes) -> npt.NDArray[Any]:
+    try:
+        return read_tensor(data)
+    except ValueError as error:
+        raise CheckpointError(f"{file}: {error}") from error
 
 
 def _config(program: bytes, params: bytes) -> Any:

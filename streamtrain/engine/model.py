@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from streamtrain.contracts.paths import plain_path
 from streamtrain.errors import ConfigError
 from streamtrain.user_code import user_code
 
@@ -158,6 +159,18 @@ def _check_table(feeds: list[Any], file: Path, table: str, width: int) -> None:
             f"(embed_w and embedx); the network's have {size}",
             remedy=f"Set embedx_dim to {size - 1} and fea_dim to {size + 2}, or the model's emb_dim to {width}.",
         )
+
+
+def check_names(program: Any, file: Path) -> None:
+    """Raises ConfigError for a parameter whose name cannot be that of a checkpoint's file."""
+    for parameter in program.all_parameters():
+        try:
+            plain_path(parameter.name)
+        except ValueError as error:
+            raise ConfigError(
+                f"{file}: a parameter's name is the name of its file in a checkpoint: {error}",
+                remedy="Give it another one (paddle.ParamAttr(name=..)).",
+            ) from error
 
 
 def _name_slots(feeds: list[Any]) -> None:

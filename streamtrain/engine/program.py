@@ -9,6 +9,9 @@ from typing import Any
 from google.protobuf.message import DecodeError
 from paddle.base.proto import framework_pb2
 
+from streamtrain.contracts.tensors import read_tensors
+from streamtrain.engine import operators
+
 
 @dataclass(frozen=True)
 class Folded:
@@ -23,14 +26,39 @@ class Folded:
 
 
 def parse(program: bytes) -> Any:
-    """Raises ValueError when the bytes are not a program: Paddle itself would end the process."""
+    """Raises ValueError when the bytes are not a program, of which Paddle would end the process, or have an operator
+    that is not one of operators.ALLOWED. To be called before Paddle sees the program."""
     try:
         description = framework_pb2.ProgramDesc.FromString(program)
     except DecodeError as error:
         raise ValueError("it is not a serialized program") from error
     if not description.blocks or not description.blocks[0].ops:
         raise ValueError("it is an empty program")
+    operators.check(description.blocks)
     return description
+
+
+def check_parameters(program: bytes, params: bytes) -> None:
+    """params: dense/__params__, the program's parameters in the order of their names. Raises ValueError when they are
+    not exactly those, each a tensor of its parameter's shape. To be called before Paddle reads them."""
+    expected = _parameters(program)
+    try:
+        found = [tensor.shape for tensor in read_tensors(params)]
+    except ValueError as error:
+        raise ValueError(f"dense/__params__: {error}") from error
+    if len(found) != len(expected):
+        raise ValueError(f"dense/__params__ has {len(found)} tensors, model/__model__ has {len(expected)} parameters")
+    for (name, shape), actual in zip(expected, found, strict=True):
+        if shape != actual:
+            raise ValueError(f"dense/__params__ has {list(actual)} in place of {name}, whose shape is {list(shape)}")
+
+
+@lru_cache(maxsize=2)  # as for fold()
+def _parameters(program: bytes) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """Names and shapes of the parameters, in the order of their names."""
+    dense = framework_pb2.VarType.DENSE_TENSOR
+    variables = [v for v in parse(program).blocks[0].vars if v.persistable and v.type.type == dense]
+    return tuple(sorted((v.name, tuple(v.type.dense_tensor.tensor.dims)) for v in variables))
 
 
 @lru_cache(maxsize=2)  # a job's models have one network: a reload need not hold the interpreter's lock for it again

@@ -16,6 +16,8 @@ import paddle
 
 from streamtrain.contracts.inference_models import PARAMS, PROGRAM
 from streamtrain.engine.model import Model
+from streamtrain.engine.operators import NotAllowedOperator
+from streamtrain.engine.program import parse
 from streamtrain.engine.tables import link
 from streamtrain.errors import CheckpointError, ConfigError
 from streamtrain.user_code import user_code
@@ -61,7 +63,8 @@ class ServingNetwork:
 def cut_out(model: Model, program: Any) -> ServingNetwork:
     """The serving part of the trainer's `program`, before it was made distributed.
 
-    Raises ConfigError when inference_feed_vars are not the embeddings of the model's slots.
+    Raises ConfigError when inference_feed_vars are not the embeddings of the model's slots, or the network has an
+    operator that serving refuses.
     """
     feeds = list(model.static.inference_feed_vars)
     target = model.static.inference_target_var
@@ -84,6 +87,14 @@ def cut_out(model: Model, program: Any) -> ServingNetwork:
     ordered = [block.var(by_slot[slot].name) for slot in model.slots]
     with user_code(model.file.parent, "the network of inference models cannot be cut out"):
         pruned = paddle.static.normalize_program(program, ordered, [block.var(target.name)])
+    try:
+        parse(pruned.desc.serialize_to_string())
+    except NotAllowedOperator as error:
+        raise ConfigError(
+            f"static_model.py: the network from inference_feed_vars to inference_target_var: {error}",
+            remedy="Compute it with the operators of streamtrain/engine/operators.py, or set "
+            "stream.inference_model: none.",
+        ) from error
     inner = pruned.global_block()
     computed = {name for op in inner.ops for name in op.output_arg_names}
     return ServingNetwork(

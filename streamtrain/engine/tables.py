@@ -17,13 +17,15 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from streamtrain.contracts.table_text import RULES, SHARD, TableColumns, checkpoint_meta, state_columns
-from streamtrain.errors import CheckpointError, ConfigError
+from streamtrain.contracts.paths import plain_path
+from streamtrain.contracts.table_text import DEFAULT_ACCESSOR, DEFAULT_SHARDS, SHARD, TableColumns, checkpoint_meta
+from streamtrain.engine.soundness import REMEDY, find_unsound, unsound_key
+from streamtrain.errors import BadModel, CheckpointError, ConfigError
 
 SPARSE, DENSE = 0, 1  # Paddle's table ids: the one sparse table, then the dense one
 DENSE_DIR = ".dense"
@@ -36,12 +38,12 @@ class TableFormat:
 
     def __init__(self, table: Mapping[str, Any]) -> None:
         accessor = table.get("accessor") or {}
-        self.shard_num = int(table.get("shard_num", 10))
-        self.accessor = str(accessor.get("accessor_class", "SparseAccessor"))
-        dim = int(accessor.get("embedx_dim", 8))
-        self.columns = TableColumns(
-            dim, _state(accessor, "embed_sgd_param", 1), _state(accessor, "embedx_sgd_param", dim)
-        )
+        self.shard_num = int(table.get("shard_num", DEFAULT_SHARDS))
+        self.accessor = str(accessor.get("accessor_class", DEFAULT_ACCESSOR))
+        try:
+            self.columns = TableColumns.of_accessor(accessor)
+        except ValueError as error:
+            raise ConfigError(f"table_parameters: {error}", remedy="Use one of these.") from error
         self.thresholds: Mapping[str, Any] = accessor.get("ctr_accessor_param") or {}
         decay = float(self.thresholds.get("show_click_decay_rate", 0.98))
         #: Whether a shrink can take keys below embedx_threshold: the servers keep and use their embedx, which the
@@ -64,16 +66,6 @@ class TableFormat:
         return checkpoint_meta(self.columns, keys, self.shard_num, self.accessor).encode()
 
 
-def _state(accessor: Mapping[str, Any], key: str, dim: int) -> tuple[str, ...]:
-    """Names of the columns that the rule of `key` adds after its weights."""
-    rule = str((accessor.get(key) or {}).get("name", "SparseAdaGradSGDRule"))
-    if rule not in RULES:
-        raise ConfigError(
-            f"table_parameters: accessor.{key}.name is {rule}, which Paddle lacks", remedy=f"Use {', '.join(RULES)}."
-        )
-    return state_columns(key.partition("_")[0], rule, dim)
-
-
 def arrange_sparse(raw: Path, directory: Path, table: TableFormat, expected: int) -> None:
     """Moves Paddle's part files to embedding.shard/ and writes their .meta.
 
@@ -86,7 +78,7 @@ def arrange_sparse(raw: Path, directory: Path, table: TableFormat, expected: int
     total = 0
     for part in parts:
         name = part.name.removesuffix(".txt")
-        keys = _count_lines(part)
+        keys = _count_sound_lines(part, table)
         part.rename(shard / f"{name}.txt")
         (shard / f"{name}.meta").write_bytes(table.meta(keys))
         total += keys
@@ -123,57 +115,104 @@ class DenseCheck:
             )
         self._checks = {
             part: subprocess.Popen(
-                ["gzip", "-t", str(part)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+                ["gzip", "-dc", str(part)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
             )
             for part in parts
         }
+        #: grep reads what gzip unpacks: a number that is not finite.
+        self._searches = {
+            part: subprocess.Popen(
+                ["grep", "-c", "-i", "-E", "nan|inf"], stdin=check.stdout, stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C"},
+            )
+            for part, check in self._checks.items()
+        }  # fmt: skip
+        for check in self._checks.values():
+            if check.stdout is not None:
+                check.stdout.close()  # grep's alone, so that gzip ends when grep does
 
     def arrange(self, directory: Path) -> None:
         """Moves the files to .dense/. Raises CheckpointError when one was cut, as by a full disk: Paddle says
-        nothing then."""
+        nothing then; BadModel when a number of the optimizer's state is not finite."""
         for part, check in self._checks.items():
-            lines = check.communicate()[1].decode("utf-8", "replace").strip().splitlines()
+            unsound = int(self._searches[part].communicate()[0] or 0)
+            errors = check.stderr.read() if check.stderr is not None else b""
+            check.wait()
+            lines = errors.decode("utf-8", "replace").strip().splitlines()
             if check.returncode not in (0, 2):  # 2: a warning, of the variable GZIP
-                why = lines[-1] if lines else "gzip -t failed"
+                why = lines[-1] if lines else "gzip failed"
                 raise CheckpointError(
                     f"Paddle did not save {part.name} of the dense table completely: {why}",
                     remedy="Is the disk of runner.model_save_path full? Read log/serverlog.*.",
                 )
+            if unsound:
+                raise BadModel(
+                    f"the optimizer's state of the dense parameters has {unsound} lines with numbers that are not "
+                    "finite",
+                    remedy=REMEDY,
+                )
         self._raw.rename(directory / DENSE_DIR)
 
 
-def _count_lines(path: Path) -> int:
+def _count_sound_lines(path: Path, table: TableFormat) -> int:
+    """Raises BadModel for a key with a number that is not finite, or out of all bounds."""
+    lines, rest = 0, b""
     with path.open("rb") as file:
-        return sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+        while block := file.read(1 << 20):
+            lines += block.count(b"\n")
+            text = rest + block
+            if (line := find_unsound(text)) is not None:
+                raise unsound_key(line, table.columns.names)
+            rest = text[text.rfind(b"\n") + 1 :]
+    return lines
 
 
 @contextmanager
-def paddle_layout(directory: Path, scratch: Path, table: TableFormat) -> Iterator[Path]:
+def paddle_layout(
+    directory: Path, scratch: Path, table: TableFormat, files: Collection[str] | None = None
+) -> Iterator[Path]:
     """A temporary directory as Paddle's load wants it: 000/ with exactly shard_num files, and 001/.
 
     scratch: where it is made, on the checkpoint's file system, for hard links: Paddle does not see symbolic
-    ones, and crashes without files.
+    ones, and crashes without files. files: the checkpoint's, below `directory`, by its manifest; None: all that are
+    there.
 
     One file too many, a .meta even, makes Paddle load nothing and say nothing.
     """
-    parts = sorted((directory / SHARD).glob("part-*.txt"))
+    parts = _plain_parts(directory, SHARD, "part-*.txt", files)
     if len(parts) != table.shard_num:
         raise CheckpointError(
             f"{directory / SHARD} has {len(parts)} part files, table_parameters' shard_num is {table.shard_num}",
             remedy="shard_num of a job must not change: restore it in the config.",
         )
-    dense = sorted((directory / DENSE_DIR).glob("part-*"))
+    dense = _plain_parts(directory, DENSE_DIR, "part-*", files)
     if not dense:
         raise CheckpointError(f"{directory / DENSE_DIR} has no part file")
     temporary = Path(tempfile.mkdtemp(prefix="load-", dir=scratch))
     try:
-        for folder, files in (("000", parts), ("001", dense)):
+        for folder, sources in (("000", parts), ("001", dense)):
             (temporary / folder).mkdir()
-            for file in files:
+            for file in sources:
                 link(file, temporary / folder / file.name.removesuffix(".txt"))
         yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _plain_parts(directory: Path, folder: str, pattern: str, files: Collection[str] | None) -> list[Path]:
+    """In the order of their names, which Paddle gives to a shell. files: see paddle_layout. Raises CheckpointError for
+    one that is not plain."""
+    parts = sorted((directory / folder).glob(pattern))
+    parts = [part for part in parts if files is None or f"{folder}/{part.name}" in files]
+    for part in parts:
+        try:
+            plain_path(part.name)
+        except ValueError as error:
+            raise CheckpointError(
+                f"{part.parent} has a part file that Paddle cannot be given: {error}",
+                remedy="This software writes no such name: restore the checkpoint.",
+            ) from error
+    return parts
 
 
 def link(source: Path, target: Path) -> None:

@@ -9,8 +9,9 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
+from streamtrain.contracts.codec import SchemaError
 from streamtrain.contracts.sample import SampleDecoder, SampleError
-from streamtrain.errors import DataError
+from streamtrain.errors import DataError, UnknownFormat
 from streamtrain.failpoints import failpoint
 from streamtrain.feed.multislot import MultiSlotWriter
 from streamtrain.feed.passes import PassBuilder, PassPlan, partition_owner
@@ -74,7 +75,9 @@ class Feed:
         self._workers = workers
         group = f"{job}.feed"
         self._markers = MarkerLog(properties, splits, group, start.marker_offset, on_wait=self._report_away)
-        self._builder = PassBuilder(schedule, start.pass_index, topic_id)
+        self._builder = PassBuilder(
+            schedule, start.pass_index, topic_id, dict(start.offsets), len(start.offsets) or None
+        )
         own = {p: o for p, o in start.offsets.items() if partition_owner(p, workers) == worker}
         self._reader = RangeReader(properties, samples, group, own, on_stall=self._report_stall)
         self._decoder = SampleDecoder()
@@ -115,7 +118,14 @@ class Feed:
         if plan is None:
             return None
         for marker in plan.markers:
-            self._decoder.add(marker.schema)
+            try:
+                self._decoder.add(marker.schema)
+            except SchemaError as error:
+                raise UnknownFormat(
+                    f"the marker of {marker.day}/{marker.time} names a schema of rows that this version cannot read: "
+                    f"{error}",
+                    remedy="Start the version of streamtrain that wrote it, or a newer one; the pass was not trained.",
+                ) from error
         own = {p: r for p, r in plan.ranges.items() if partition_owner(p, self._workers) == self._worker}
         ids = RowIds(plan.markers) if self._with_ids else None
         rows = 0

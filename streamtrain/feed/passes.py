@@ -46,12 +46,15 @@ def partition_owner(partition: int, workers: int) -> int:
 class PassBuilder:
     """Turns markers, one after the other, into plans.
 
-    `index`: number of the next pass (see Schedule.pass_at); `topic_id`: of the samples topic, if known.
+    `index`: number of the next pass (see Schedule.pass_at); `topic_id`: of the samples topic, if known; `ends`: offset
+    after the last row of a marker, by partition; `partitions`: of the samples topic, if known.
     """
 
     schedule: Schedule
     index: int
     topic_id: str | None = None
+    ends: dict[int, int] = field(default_factory=dict)
+    partitions: int | None = None
     _markers: list[Marker] = field(default_factory=list)
 
     @property
@@ -63,7 +66,8 @@ class PassBuilder:
     def add(self, offset: int, marker: Marker) -> PassPlan | None:
         """Adds the marker at `offset`; returns a plan when it completes a pass.
 
-        Raises DataError for a marker out of order, TopicReplaced for one of another samples topic.
+        Raises DataError for a marker out of order or with impossible ranges, TopicReplaced for one of another samples
+        topic.
         """
         if self.topic_id is not None and marker.topic_id != self.topic_id:
             raise TopicReplaced(
@@ -80,6 +84,7 @@ class PassBuilder:
                 f"{marker.revision}) at offset {offset}, where number {expected} was expected",
                 remedy="split_interval and start_day of a job must not change: restore them, or use a new stream.job.",
             )
+        self._check_ranges(offset, marker)
         self._markers.append(marker)
         pass_id = self.schedule.pass_at(self.index)
         if marker.revision or marker.sequence != self.schedule.last_sequence(pass_id):
@@ -87,6 +92,31 @@ class PassBuilder:
         markers, self._markers = tuple(self._markers), []
         self.index += 1
         return PassPlan(pass_id, offset + 1, markers, _ranges(markers), sum(m.rows for m in markers))
+
+    def _check_ranges(self, offset: int, marker: Marker) -> None:
+        """The bridge writes one transaction after the other, so a partition's ranges follow each other. Ranges that
+        overlap would train rows twice; empty ones that claim rows would be waited for without end."""
+        problem = None
+        for r in marker.ranges:
+            if self.partitions is not None and not 0 <= r.partition < self.partitions:
+                problem = f"rows, but the topic has {self.partitions} partitions"
+            elif r.rows < 0 or r.end_offset - r.start_offset < r.rows:
+                problem = f"{r.rows} rows between the offsets {r.start_offset} and {r.end_offset}"
+            elif r.start_offset < self.ends.get(r.partition, 0):
+                problem = f"offset {r.start_offset}, which is before {self.ends[r.partition]}, the end of earlier rows"
+            if problem is not None:
+                raise DataError(
+                    f"the marker of {marker.day}/{marker.time} (marker log offset {offset}) says of partition "
+                    f"{r.partition}: {problem}",
+                    remedy="Something else wrote into the marker log; give this job a name of its own (stream.job).",
+                )
+            self.ends[r.partition] = max(self.ends.get(r.partition, 0), r.end_offset)
+        if sum(r.rows for r in marker.ranges) != marker.rows:
+            raise DataError(
+                f"the marker of {marker.day}/{marker.time} (marker log offset {offset}) says {marker.rows} rows, its "
+                f"ranges have {sum(r.rows for r in marker.ranges)}",
+                remedy="Something else wrote into the marker log; give this job a name of its own (stream.job).",
+            )
 
 
 def _ranges(markers: Sequence[Marker]) -> dict[int, tuple[Range, ...]]:

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import confluent_kafka as ck
+from confluent_kafka import IsolationLevel
+from confluent_kafka.admin import OffsetSpec
 
 from streamtrain.contracts.marker import Range
 from streamtrain.errors import DataError, RetentionPassed, TopicReplaced
-from streamtrain.kafka.clients import UNKNOWN_CODES, is_gone, reader, translate
+from streamtrain.kafka.clients import UNKNOWN_CODES, admin, is_gone, reader, translate
 
 #: (partition, offset, value)
 Record = tuple[int, int, bytes]
 BATCH = 1000
 #: Records of a partition that may wait for the next pass; then it pauses until they are taken.
 EARLY = 4000
+#: Seconds without a record after which the topic is asked whether a range can be reached, and between two questions.
+ASK_S = 5.0
 
 
 class RangeReader:
@@ -41,6 +45,8 @@ class RangeReader:
         self._early: dict[int, deque[Record]] = {p: deque() for p in starts}
         self._on_stall = on_stall
         self._paused: set[int] = set()
+        self._ask_after = ASK_S
+        self._admin: Any = admin(properties)
         self._consumer: Any = reader(properties, group)
         self._consumer.assign([ck.TopicPartition(topic, p, o) for p, o in sorted(starts.items())])
 
@@ -68,13 +74,17 @@ class RangeReader:
                 del todo[p]
         self._resume()
         waiting_since = time.monotonic()
+        self._ask_after = ASK_S
         while todo and not cancelled():
             messages = self._consumer.consume(BATCH, 0.2)
             if not messages:
                 p, progress = next(iter(todo.items()))
-                self._on_stall(time.monotonic() - waiting_since, p, progress.next_offset)
+                waited = time.monotonic() - waiting_since
+                self._on_stall(waited, p, progress.next_offset)
+                self._refuse_unreachable(waited, todo.values())
                 continue
             waiting_since = time.monotonic()
+            self._ask_after = ASK_S
             batch = []
             for message in messages:
                 if message.error() is not None:
@@ -90,6 +100,25 @@ class RangeReader:
                     del todo[record[0]]
             if batch:
                 yield batch
+
+    def _refuse_unreachable(self, waited_s: float, waiting: Iterable[_Progress]) -> None:
+        """A marker becomes visible after its rows: what a partition does not have yet it never will. Raises DataError.
+
+        Without a broker that answers nothing is concluded.
+        """
+        if waited_s < self._ask_after:
+            return
+        self._ask_after = waited_s + ASK_S
+        for progress in waiting:
+            place = ck.TopicPartition(self._topic, progress.partition)
+            latest = self._admin.list_offsets(
+                {place: OffsetSpec.latest()}, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=ASK_S
+            )
+            try:
+                end = latest[place].result().offset
+            except ck.KafkaException:
+                return
+            progress.refuse_after(end)
 
     def _keep(self, record: Record) -> None:
         """For the next pass. librdkafka drops what it has prefetched of a paused partition, and fetches it again."""
@@ -109,6 +138,8 @@ class RangeReader:
         code = error.code()
         if code in (ck.KafkaError._TRANSPORT, ck.KafkaError._ALL_BROKERS_DOWN):
             return  # librdkafka reconnects by itself
+        if code == ck.KafkaError.GROUP_AUTHORIZATION_FAILED:
+            return  # librdkafka asks for the group's coordinator; reading assigned partitions needs no group
         if code in (ck.KafkaError._AUTO_OFFSET_RESET, ck.KafkaError.OFFSET_OUT_OF_RANGE):
             raise RetentionPassed(
                 f"topic {self._topic} no longer has an offset that is needed ({error.str()})",
@@ -121,7 +152,7 @@ class RangeReader:
             )
         if code in UNKNOWN_CODES:
             return  # the broker is away, or was: the client asks for the topic again
-        raise translate(error, f"reading {self._topic}")
+        raise translate(error, f"reading {self._topic}", f"Read on topic {self._topic}")
 
 
 class _Progress:
@@ -129,7 +160,7 @@ class _Progress:
 
     def __init__(self, topic: str, partition: int, ranges: Sequence[Range]) -> None:
         self._topic = topic
-        self._partition = partition
+        self.partition = partition
         self._ranges = list(ranges)
         self._at = 0
         self._rows = 0
@@ -157,9 +188,15 @@ class _Progress:
             self._rows = 0
         return True
 
+    def refuse_after(self, end: int) -> None:
+        """Raises DataError when a range needs an offset that is not before `end`, the partition's next offset."""
+        for current in self._ranges[self._at :]:
+            if current.end_offset > end:
+                self._fail(current, f"the partition ends at offset {end}")
+
     def _fail(self, current: Range, why: str) -> None:
         raise DataError(
-            f"topic {self._topic}, partition {self._partition}, offsets {current.start_offset} to "
+            f"topic {self._topic}, partition {self.partition}, offsets {current.start_offset} to "
             f"{current.end_offset}: the marker says {current.rows} rows, {self._rows} were read; {why}",
             remedy="The topic was written by something else or cut; the pass was not trained.",
         )

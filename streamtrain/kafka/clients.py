@@ -12,7 +12,7 @@ import confluent_kafka as ck
 from confluent_kafka.admin import AdminClient
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, stop_never, wait_exponential_jitter
 
-from streamtrain.errors import BrokerUnavailable, ConfigError, Fenced, KafkaError, StreamtrainError
+from streamtrain.errors import BrokerUnavailable, ConfigError, Fenced, KafkaError, NotAllowed, StreamtrainError
 
 log = logging.getLogger("streamtrain.kafka")
 
@@ -53,17 +53,21 @@ _AWAY = {
     ck.KafkaError.UNSTABLE_OFFSET_COMMIT,
     ck.KafkaError.CONCURRENT_TRANSACTIONS,
 }
-_DENIED = {
+#: A login that the broker refuses.
+_LOGIN = {
     ck.KafkaError._AUTHENTICATION,
-    ck.KafkaError._SSL,
     ck.KafkaError.SASL_AUTHENTICATION_FAILED,
     ck.KafkaError.UNSUPPORTED_SASL_MECHANISM,
     ck.KafkaError.ILLEGAL_SASL_STATE,
-    ck.KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    ck.KafkaError.GROUP_AUTHORIZATION_FAILED,
-    ck.KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-    ck.KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
 }
+#: Codes for a missing right, and the rights that it may be where the caller does not know.
+_RIGHTS = {
+    ck.KafkaError.TOPIC_AUTHORIZATION_FAILED: "Describe, DescribeConfigs, Create, Read or Write on the topic",
+    ck.KafkaError.GROUP_AUTHORIZATION_FAILED: "Read on the group",
+    ck.KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "Write and Describe on the transactional id",
+    ck.KafkaError.CLUSTER_AUTHORIZATION_FAILED: "IdempotentWrite, Create or Describe on the cluster",
+}
+_DENIED = {ck.KafkaError._SSL, *_LOGIN, *_RIGHTS}
 
 
 #: Seconds for which a topic must be unknown to the broker until it counts as deleted.
@@ -78,14 +82,25 @@ class ClusterInfo:
     brokers: int
 
 
-def translate(error: Any, what: str) -> StreamtrainError:
-    """A confluent_kafka KafkaError or KafkaException as one of ours; `what` was being done."""
+def translate(error: Any, what: str, right: str = "") -> StreamtrainError:
+    """A confluent_kafka KafkaError or KafkaException as one of ours; `what` was being done.
+
+    right: the right that it needs on a topic, such as "Write on topic x".
+    """
     if isinstance(error, ck.KafkaException):
         error = error.args[0]
     code = error.code()
     text = f"{what}: {error.str()} ({error.name()})"
     if code in FENCED_CODES:
         return Fenced(text, remedy="A newer instance of this job has taken over; this one has changed nothing.")
+    if code in _RIGHTS:
+        missing = right if right and code == ck.KafkaError.TOPIC_AUTHORIZATION_FAILED else _RIGHTS[code]
+        return NotAllowed(
+            f"{text}: the user of kafka: lacks the right {missing}",
+            remedy="Grant it (kafka-acls.sh), then start again.",
+        )
+    if code in _LOGIN:
+        return NotAllowed(text, remedy="Check sasl.mechanism, sasl.username and sasl.password under kafka:.")
     if code in _DENIED:
         return KafkaError(text, remedy="Check the security settings and passwords under kafka:.")
     if code in _AWAY:
@@ -122,6 +137,7 @@ _PRODUCER: dict[str, Any] = {
     "queue.buffering.max.kbytes": 32 * 1024,
     "queue.buffering.max.messages": 100_000,
     "message.max.bytes": 16_000_000,
+    "batch.size": 1_000_000,
 }
 _CONSUMER: dict[str, Any] = {
     "isolation.level": "read_committed",
@@ -131,6 +147,15 @@ _CONSUMER: dict[str, Any] = {
     "fetch.wait.max.ms": 100,
     "fetch.error.backoff.ms": 100,
 }
+
+
+def producer_setting(properties: Mapping[str, str], key: str) -> int:
+    """A number that a producer of these properties has. Raises ConfigError."""
+    value = properties.get(key, _PRODUCER[key])
+    try:
+        return int(value)
+    except ValueError as error:
+        raise ConfigError(f"kafka.{key}: {value!r} is not a whole number", remedy="Correct it.") from error
 
 
 def producer(properties: Mapping[str, str], transactional_id: str) -> Any:

@@ -11,9 +11,9 @@ from typing import Any, Final, Literal
 
 import confluent_kafka as ck
 
-from streamtrain.contracts.codec import DecodeError
+from streamtrain.contracts.codec import DecodeError, UnknownSchema
 from streamtrain.contracts.marker import Marker
-from streamtrain.errors import DataError, RetentionPassed, TopicReplaced
+from streamtrain.errors import DataError, RetentionPassed, TopicReplaced, UnknownFormat
 from streamtrain.kafka.clients import UNKNOWN_CODES, is_gone, reader, translate
 
 #: Seconds between two questions whether the broker answers, while nothing comes.
@@ -78,7 +78,8 @@ class MarkerLog:
     def poll(self, timeout_s: float) -> LogEntry | Literal[_End.END] | None:
         """The next marker; None when the time is over; END when the end of the log was reached.
 
-        Raises DataError for a message that is not a marker, RetentionPassed when the offset is gone,
+        Raises DataError for a message that is not a marker, UnknownFormat for a marker of a newer format,
+        RetentionPassed when the offset is gone,
         BrokerUnavailable and KafkaError of the client.
         """
         message = self._consumer.poll(timeout_s)
@@ -95,6 +96,8 @@ class MarkerLog:
                     f"topic {self._topic}: the marker log no longer has the offset asked for ({error.str()})",
                     remedy="It was deleted or cut: restore it, or start a new job (stream.job).",
                 )
+            if code == ck.KafkaError.GROUP_AUTHORIZATION_FAILED:
+                return None  # librdkafka asks for the group's coordinator; reading assigned partitions needs no group
             if code in (ck.KafkaError._TRANSPORT, ck.KafkaError._ALL_BROKERS_DOWN):
                 self._away_since = self._away_since or time.monotonic()
                 return None  # librdkafka reconnects by itself
@@ -102,12 +105,19 @@ class MarkerLog:
                 raise self._gone(error)
             if code in UNKNOWN_CODES:
                 return None
-            raise translate(error, f"reading {self._topic}")
+            raise translate(error, f"reading {self._topic}", f"Read on topic {self._topic}")
+        place = f"topic {self._topic}, partition 0, offset {message.offset()}"
         try:
-            marker = Marker.decode(message.value() or b"")
+            marker = Marker.decode(message.value() or b"", headers=message.headers() or ())
+        except UnknownSchema as problem:
+            raise UnknownFormat(
+                f"{place} is a marker of a format that this version does not know: {problem}",
+                remedy="A newer version of streamtrain wrote it: start that one, or a newer one. If something else "
+                "wrote it, give this job a name of its own (stream.job).",
+            ) from problem
         except DecodeError as problem:
             raise DataError(
-                f"topic {self._topic}, partition 0, offset {message.offset()} is not a marker: {problem}",
+                f"{place} is not a marker: {problem}",
                 remedy="Something else wrote into the marker log; give this job a name of its own (stream.job).",
             ) from problem
         return LogEntry(message.offset(), marker, message.timestamp()[1] / 1000)

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import confluent_kafka as ck
-from confluent_kafka.admin import ConfigResource, NewTopic, ResourceType
+from confluent_kafka.admin import AclOperation, ConfigResource, NewTopic, ResourceType
 from tenacity import Retrying, stop_after_delay, wait_fixed
 from tenacity.retry import retry_if_result
 
-from streamtrain.errors import BrokerUnavailable, PartitionsChanged, TopicMismatch, TopicReplaced
+from streamtrain.errors import BrokerUnavailable, NotAllowed, PartitionsChanged, TopicMismatch, TopicReplaced
 from streamtrain.kafka import clients
 from streamtrain.kafka.clients import translate
 
@@ -89,7 +89,7 @@ def find(client: Any, names: TopicNames) -> dict[str, TopicInfo]:
         except ck.KafkaException as error:
             if error.args[0].code() == ck.KafkaError.UNKNOWN_TOPIC_OR_PART:
                 continue
-            raise translate(error, f"describing topic {name}") from error
+            raise translate(error, f"describing topic {name}", f"Describe on topic {name}") from error
         existing[name] = TopicInfo(name, str(description.topic_id), len(description.partitions))
     return existing
 
@@ -122,7 +122,8 @@ def wait_for_topics(
 def ensure_topics(client: Any, names: TopicNames, partitions: int, replication: int | None = None) -> TopicIds:
     """Creates the job's topics, or checks those that exist; safe to call from several processes at once.
 
-    Raises TopicMismatch naming the topic, the setting, what was expected and found.
+    Raises TopicMismatch naming the topic, the setting, what was expected and found; NotAllowed when one of them may not
+    be created: then none is.
     """
     before = find(client, names)
     pair = {names.samples, names.splits}
@@ -138,12 +139,9 @@ def ensure_topics(client: Any, names: TopicNames, partitions: int, replication: 
     counts = {names.samples: partitions, names.splits: 1, names.rejects: 1}
     missing = [NewTopic(n, counts[n], replication or -1, config=_settings(names)[n]) for n in counts if n not in before]
     if missing:
-        for name, future in client.create_topics(missing, operation_timeout=TIMEOUT_S).items():
-            try:
-                future.result()
-            except ck.KafkaException as error:
-                if error.args[0].code() != ck.KafkaError.TOPIC_ALREADY_EXISTS:
-                    raise translate(error, f"creating topic {name}") from error
+        # first without doing it: half of a job's topics would be refused at the next start
+        _create(client, missing, validate_only=True)
+        _create(client, missing, validate_only=False)
     existing = _find_until(client, names, set(counts), TIMEOUT_S)
     for name in counts:
         if name not in existing:
@@ -153,6 +151,25 @@ def ensure_topics(client: Any, names: TopicNames, partitions: int, replication: 
             )
     _check(client, names, existing, counts)
     return TopicIds(existing[names.samples].topic_id, existing[names.splits].topic_id)
+
+
+def _create(client: Any, missing: Sequence[Any], *, validate_only: bool) -> None:
+    """All in one request. Raises NotAllowed, KafkaError: which topics are refused, and which were made."""
+    refused = []
+    futures = client.create_topics(list(missing), operation_timeout=TIMEOUT_S, validate_only=validate_only)
+    made = []
+    for name, future in futures.items():
+        try:
+            future.result()
+            made.append(name)
+        except ck.KafkaException as error:
+            if error.args[0].code() != ck.KafkaError.TOPIC_ALREADY_EXISTS:
+                refused.append((name, error))
+    if refused:
+        names = ", ".join(name for name, _ in refused)
+        done = "none was created" if validate_only or not made else f"{', '.join(made)} was created"
+        first = refused[0][1]
+        raise translate(first, f"creating topic {names} ({done})", f"Create on topic {names}") from first
 
 
 def ids_of(existing: Mapping[str, TopicInfo], names: TopicNames) -> TopicIds | None:
@@ -186,7 +203,9 @@ def _check(client: Any, names: TopicNames, existing: dict[str, TopicInfo], count
         try:
             settings = future.result()
         except ck.KafkaException as error:
-            raise translate(error, f"reading the settings of topic {resource.name}") from error
+            raise translate(
+                error, f"reading the settings of topic {resource.name}", f"DescribeConfigs on topic {resource.name}"
+            ) from error
         for key, expected in _settings(names)[resource.name].items():
             actual = settings[key].value if key in settings else "not set"
             if actual != expected:
@@ -196,6 +215,45 @@ def _check(client: Any, names: TopicNames, existing: dict[str, TopicInfo], count
                 )
 
 
+def refuse_missing_rights(client: Any, names: TopicNames) -> None:
+    """Of a bridge on its topics. In a transaction Kafka only says that it cannot go on: so they are asked for before.
+
+    Raises NotAllowed naming all that are missing, BrokerUnavailable, KafkaError.
+    """
+    write = AclOperation.WRITE
+    needed = {names.samples: {write}, names.splits: {write, AclOperation.READ}, names.rejects: {write}}
+    wanted = ck.TopicCollection(list(needed))
+    missing = []
+    futures = client.describe_topics(wanted, include_authorized_operations=True, request_timeout=TIMEOUT_S)
+    for name, future in futures.items():
+        try:
+            allowed = future.result().authorized_operations
+        except ck.KafkaException as error:
+            raise translate(error, f"describing topic {name}", f"Describe on topic {name}") from error
+        if allowed:  # an old broker does not say
+            lacking = sorted(operation.name.capitalize() for operation in needed[name] - set(allowed))
+            missing += [f"{right} on topic {name}" for right in lacking]
+    if missing:
+        raise NotAllowed(
+            f"the user of kafka: lacks the right {', '.join(missing)}",
+            remedy="Grant it (kafka-acls.sh), then start again; nothing was published.",
+        )
+
+
+def message_limits(client: Any, names: TopicNames) -> dict[str, int]:
+    """max.message.bytes of each of the job's topics, by its name. Raises BrokerUnavailable, KafkaError."""
+    limits = {}
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in (names.samples, names.splits, names.rejects)]
+    for resource, future in client.describe_configs(resources, request_timeout=TIMEOUT_S).items():
+        try:
+            limits[resource.name] = int(future.result()["max.message.bytes"].value)
+        except ck.KafkaException as error:
+            raise translate(
+                error, f"reading the settings of topic {resource.name}", f"DescribeConfigs on topic {resource.name}"
+            ) from error
+    return limits
+
+
 def watermarks(consumer: Any, topic: str, partitions: Sequence[int]) -> dict[int, tuple[int, int]]:
     """(first, next) offset a partition. Raises BrokerUnavailable, KafkaError."""
     offsets = {}
@@ -203,5 +261,7 @@ def watermarks(consumer: Any, topic: str, partitions: Sequence[int]) -> dict[int
         try:
             offsets[partition] = consumer.get_watermark_offsets(ck.TopicPartition(topic, partition), timeout=TIMEOUT_S)
         except ck.KafkaException as error:
-            raise translate(error, f"reading the offsets of topic {topic}, partition {partition}") from error
+            raise translate(
+                error, f"reading the offsets of topic {topic}, partition {partition}", f"Describe on topic {topic}"
+            ) from error
     return offsets

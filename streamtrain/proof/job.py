@@ -3,28 +3,37 @@
 from __future__ import annotations
 
 import importlib
+import json
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from streamtrain.config import JobConfig
 from streamtrain.errors import ConfigError
+from streamtrain.proof import markers
 from streamtrain.proof.days import ShrinkRule
+from streamtrain.proof.markers import Log
+from streamtrain.proof.newest import newest
 from streamtrain.proof.recount import Recount, recount
-from streamtrain.proof.rows import ParseFunction
+from streamtrain.proof.rows import DEFAULT_IGNORE, ParseFunction
 
 
 def recount_job(config: JobConfig, progress: Callable[[int, int], None] = lambda _done, _of: None) -> Recount:
     """Compares each key's `show` and `click` in the newest checkpoint with its occurrences in the source files.
 
-    progress(splits read, splits in all) after each split. Reads all source files up to the checkpoint's pass, and needs
-    neither Kafka nor Paddle; memory grows with the number of keys. `ok` of the result: nothing is lost or duplicated.
-    Raises ConfigError for a data tree that is not local or a parameter that the recount cannot follow, CheckpointError
-    when there is no readable checkpoint, DataError for a file that cannot be read and for late rows where it matters on
-    which day they were trained.
+    progress(splits read, splits in all) after each split. Reads all source files up to the checkpoint's pass; memory
+    grows with the number of keys. Needs no Paddle. Where Kafka answers, the marker log says which files the checkpoint
+    was made of; where it does not, `unknown` of the result says what is not known. `ok` of the result: proven, nothing
+    is lost or duplicated.
+    Raises ConfigError for a data tree that is not local, a function that cannot be imported or a parameter that the
+    recount cannot follow, CheckpointError when there is no readable checkpoint, DataError for a file that cannot be
+    unpacked, Unreadable for one that cannot be read.
     """
     if "://" in config.data_dir:
         raise ConfigError(f"recount reads local files only, train_data_dir is {config.data_dir}")
+    newest(config.model_save_path)  # before Kafka is waited for
     name = config.stream.format
     return recount(
         Path(config.data_dir),
@@ -39,7 +48,27 @@ def recount_job(config: JobConfig, progress: Callable[[int, int], None] = lambda
         reject_unknown=config.stream.unknown_slot == "reject",
         rule=shrink_rule(config),
         progress=progress,
+        ignore=getattr(config.stream, "ignore_files", DEFAULT_IGNORE),
+        changed_split=config.stream.changed_split,
+        end_day=config.runner.end_day,
+        log=_marker_log(config),
     )
+
+
+def _marker_log(config: JobConfig) -> Log:
+    """The job's markers, or why they cannot be read: the recount goes on without them."""
+    try:
+        properties = config.kafka()
+        if config.embedded:
+            state = json.loads((config.broker_dir / "broker.json").read_bytes())
+            address = ("127.0.0.1", int(state["port"]))
+            with socket.create_connection(address, timeout=2):
+                properties = {"bootstrap.servers": f"{address[0]}:{address[1]}"}
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+        return Log(None, f"no embedded Kafka runs in {config.broker_dir} (streamtrain broker -m {config.path})")
+    except ConfigError as error:
+        return Log(None, f"Kafka cannot be asked: {error}")
+    return markers.read(properties, config.stream.job)
 
 
 def shrink_rule(config: JobConfig) -> ShrinkRule:
@@ -63,6 +92,20 @@ def shrink_rule(config: JobConfig) -> ShrinkRule:
 
 
 def _function(name: str) -> ParseFunction:
-    module, _, attribute = name.replace(":", ".").rpartition(".")
-    function: ParseFunction = getattr(importlib.import_module(module), attribute)
+    """Raises ConfigError when it cannot be imported."""
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        module, _, attribute = name.rpartition(".")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (Exception, SystemExit) as error:  # the module's own code runs
+        raise ConfigError(
+            f"stream.format: {name!r} cannot be imported: {error!r}",
+            remedy="Give module:function, with the module on PYTHONPATH.",
+        ) from error
+    if not callable(found):
+        raise ConfigError(f"stream.format: {name!r} is not a function", remedy="Give module:function.")
+    function: ParseFunction = found
     return function

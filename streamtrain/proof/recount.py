@@ -1,39 +1,53 @@
 """The proof, from outside: every key's rows in the source files against `show` in the checkpoint.
 
-It shares no code with the bridge's or the trainer's way of reading: the day and split arithmetic, the
-lines, the manifest and the table are read here once more, from the files alone. What decay and deletion at the
-end of each day do to the counts is in days.py, the reading of the sources in rows.py.
+It shares no code with the bridge's or the trainer's way of reading: the day and split arithmetic, the lines, the
+markers, the manifest and the table are read here once more. What decay and deletion at the end of each day do to the
+counts is in days.py, the reading of the sources in rows.py and sources.py, of the marker log in markers.py.
+
+It says only what it knows. The markers say which bytes of which files the checkpoint was made of. Rows that no marker
+up to the checkpoint has are pending. Where such bytes are missing or changed, or the markers themselves cannot be read,
+what differs may have its cause there, and is not called lost or trained twice.
 """
 
 from __future__ import annotations
 
-import json
-from array import array
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import datetime, timedelta
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+from streamtrain.proof.compare import compare
+from streamtrain.proof.counting import Counted, by_markers, by_tree, places
+from streamtrain.proof.days import NEVER, Histories, ShrinkRule
+from streamtrain.proof.markers import Entry, Log
+from streamtrain.proof.newest import Newest, newest, rows_by_pass, table
+from streamtrain.proof.passes import Schedule, with_markers
+from streamtrain.proof.pending import Policy, left_out, pending
+from streamtrain.proof.rows import DEFAULT_IGNORE, ParseFunction
+from streamtrain.proof.sources import FileName, Place, Reader
 
-from streamtrain.errors import CheckpointError, DataError
-from streamtrain.proof.days import ABSENT, NEVER, Histories, ShrinkRule, lookup
-from streamtrain.proof.rows import ParseFunction, files, lines, row_of
-
-_MINUTES_A_DAY = 1440
+#: Places that are named; all of them are counted.
+_NAMED = 100
+PROVEN, DIFFERS, NOT_PROVABLE = "proven", "differs", "not provable"
+_UNREAD = Log(None, "the marker log was not read")
 
 
 @dataclass
 class Recount:
     """What the sources say and what the checkpoint says.
 
+    verdict: `proven`, `differs` (lost or trained twice, for certain), `not provable` (nothing is known to be wrong, and
+    not all is known: `unknown` says what is not). marker_log: why the marker log could not be used, '' where it was.
+
+    rows: of the sources that belong to the checkpoint. rows_in_markers: the same by the markers, None without them.
+    rows_in_manifest: as the trainer counted them. lost_rows, duplicated_rows: too few, too many of them, by split and
+    pass: `uneven` says where. pending_rows: in the sources and not in the checkpoint yet, `pending` says where and why.
+    not_recountable: files that the checkpoint was made of and that are missing or changed, with their rows.
+
     keys: that must be in the checkpoint. occurrences: of all keys in the sources. lost, duplicated: too few, too
     many in `show`. wrong_clicks: keys whose click is not the number of their occurrences in clicked rows.
-    unknown_keys: in the checkpoint alone. rows_in_manifest: as the trainer counted them.
-    examples: (key, expected show, actual show).
+    unknown_keys: in the checkpoint alone. not_recountable_keys: that differ, for which the rows that nobody can count
+    may be the cause. examples: (key, expected show, actual show). places: by key of the examples, files that it is in.
 
     What could be checked: shrinks: ends of days so far. decay: show_click_decay_rate. deleted: keys deleted at ends
     of days. tolerance: the largest of any key, as a part of its show; 0: all are compared exactly. sharp: keys of
@@ -62,14 +76,36 @@ class Recount:
     undecided: int = 0
     reason: str = ""
     examples: list[tuple[int, float, float]] = field(default_factory=list)
+    rows_in_markers: int | None = None
+    lost_rows: int = 0
+    duplicated_rows: int = 0
+    uneven: list[Place] = field(default_factory=list)
+    pending_rows: int = 0
+    pending: list[Place] = field(default_factory=list)
+    not_recountable_rows: int = 0
+    not_recountable_files: int = 0
+    not_recountable: list[Place] = field(default_factory=list)
+    not_recountable_keys: int = 0
+    unknown: list[str] = field(default_factory=list)
+    marker_log: str = ""
+    places: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> str:
+        wrong = (
+            self.lost, self.duplicated, self.missing_keys, self.unknown_keys, self.wrong_clicks, self.lost_rows,
+            self.duplicated_rows, self.reason,
+        )  # fmt: skip
+        if any(wrong):
+            return DIFFERS
+        return NOT_PROVABLE if self.unknown else PROVEN
 
     @property
     def ok(self) -> bool:
-        wrong = (self.lost, self.duplicated, self.missing_keys, self.unknown_keys, self.wrong_clicks)
-        return not any(wrong) and not self.reason and self.rows == self.rows_in_manifest
+        return self.verdict == PROVEN
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "ok": self.ok}
+        return {**asdict(self), "verdict": self.verdict, "ok": self.ok}
 
 
 def recount(
@@ -86,199 +122,150 @@ def recount(
     reject_unknown: bool = False,
     rule: ShrinkRule = NEVER,
     progress: Callable[[int, int], None] = lambda _done, _of: None,
+    ignore: Sequence[str] = DEFAULT_IGNORE,
+    changed_split: str = "fail",
+    end_day: str = "",
+    log: Log = _UNREAD,
 ) -> Recount:
-    """Recounts the splits from start_day's first up to the newest checkpoint's pass.
+    """Recounts what the newest checkpoint was made of: from start_day's first split up to the checkpoint's pass.
 
     split_interval: minutes. slots: the model's. parse: for a format of the user's. rule: what is done at the end of
-    a day. progress(splits done, of).
-    Raises CheckpointError when there is no readable checkpoint, DataError for a file that cannot be read and for
-    late rows where it matters in which day they were trained.
+    a day. progress(splits or markers done, of). ignore: patterns of names that are no logs. changed_split, end_day: the
+    config's. log: the marker log.
+    Raises CheckpointError when there is no readable checkpoint, UnknownFormat for one of another version, DataError for
+    a file that cannot be unpacked, Unreadable.
     """
-    newest = _newest(model_save_path)
-    splits = list(_splits(start_day, newest, split_interval, split_per_pass))
-    days = sum(split.ends_day for split in splits)
-    _refuse_late_rows(newest, rule, days)
-    result = Recount(
-        str(newest.path), newest.day, newest.pass_id,
-        rows_in_manifest=newest.rows, shrinks=days, decay=rule.show_click_decay_rate,
-    )  # fmt: skip
-    histories = Histories(rule)
-    shown: Counter[int] = Counter()
-    clicked: Counter[int] = Counter()
-    wanted = frozenset(slots)
-    for number, split in enumerate(splits, 1):
-        for file in files(data_dir / split.path, donefile) if split.pass_id not in newest.untrained else ():
-            for line in lines(file):
-                try:
-                    label, keys = row_of(line, line_format, slots, wanted, parse, reject_unknown)
-                except (ValueError, TypeError, IndexError, KeyError, OverflowError):
-                    result.rejected += 1
-                    continue
-                result.rows += 1
-                shown.update(keys)
-                if label:
-                    clicked.update(keys)
-        if split.ends_day or number == len(splits):
-            result.occurrences += sum(shown.values())
-            histories.train(shown, clicked)
-            shown.clear()
-            clicked.clear()
-        if split.ends_day:
-            histories.end_day()
-        progress(number, len(splits))
-    result.deleted = histories.deleted
-    last = rule.show_click_decay_rate if splits and splits[-1].ends_day else 1.0
-    _compare(result, histories, newest.path, last)
-    result.reason = _wrong_shrinks(newest, result)
+    of = newest(model_save_path)
+    schedule = Schedule(start_day, split_interval, split_per_pass)
+    reader = Reader(
+        data_dir, slots, line_format, donefile, ignore, parse, reject_unknown, append=changed_split == "append"
+    )
+    result = Recount(str(of.path), of.day, of.pass_id, rows_in_manifest=of.rows, decay=rule.show_click_decay_rate)
+    counted = Counted(Histories(rule))
+    passes = with_markers(log, of, schedule)
+    if isinstance(passes, str):
+        result.marker_log = passes
+        passes = schedule.passes_up_to(of)
+        if late := _late_rows(of, rule, sum(each.ends_day for each in passes)):
+            result.unknown.append(f"{late}; {result.marker_log}")
+            return result
+        by_tree(reader, passes, of.untrained, counted, progress)
+    else:
+        by_markers(reader, passes, of.untrained, counted, progress)
+        result.rows_in_markers = sum(counted.by_pass.values())
+        _find_pending(result, reader, log.entries or (), of.marker_offset, counted, Policy(changed_split, end_day))
+    _take(result, counted)
+    certain = _compare_rows(result, counted, of, rows_by_pass(model_save_path, of))
+    _compare_keys(result, counted, of, rule, certain=certain)
+    if result.examples:
+        result.places = places(reader, counted, [key for key, _, _ in result.examples])
     return result
 
 
-@dataclass(frozen=True)
-class _Newest:
-    """The newest checkpoint and what its manifest says."""
-
-    path: Path
-    day: str
-    pass_id: int
-    rows: int
-    shrinks: int
-    late_rows: int
-    untrained: frozenset[str]
-
-
-def _newest(root: Path) -> _Newest:
-    manifests = []
-    for manifest in root.glob("*/*/manifest.json"):
-        folder = manifest.parent
-        if folder.parent.name.isdigit() and folder.name.isdigit():
-            manifests.append((folder.parent.name, int(folder.name), folder))
-    if not manifests:
-        raise CheckpointError(f"{root} has no checkpoint", remedy="Train first; the first pass saves one.")
-    day, pass_id, folder = max(manifests)
-    try:
-        values = json.loads((folder / "manifest.json").read_text())
-        return _Newest(
-            folder, day, pass_id, int(values["rows"]), int(values.get("shrinks", 0)), int(values.get("late_rows", 0)),
-            frozenset(values.get("untrained", ())),
-        )  # fmt: skip
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        raise CheckpointError(f"{folder / 'manifest.json'} cannot be read: {error}") from error
+def _take(result: Recount, counted: Counted) -> None:
+    result.rows, result.rejected, result.occurrences = counted.rows, counted.rejected, counted.occurrences
+    result.shrinks, result.deleted = counted.shrinks, counted.histories.deleted
+    result.not_recountable_files = len(counted.gone)
+    result.not_recountable_rows = sum(place.rows or 0 for place in counted.gone)
+    result.not_recountable = counted.gone[:_NAMED]
+    if counted.gone:
+        files, rows = result.not_recountable_files, result.not_recountable_rows
+        result.unknown.append(f"{rows} rows of {files} source files that are missing or changed")
+    for (split, file), rows in counted.too_large.items():
+        result.unknown.append(f"which {rows} rows of {split}/{file} the bridge refused as too large for Kafka")
+    for place in counted.uneven:
+        _uneven(result, place)
 
 
-@dataclass(frozen=True)
-class _Split:
-    """path: day/HHMM. of: its pass, day/pass_id. ends_day: whether it is the last of its day."""
-
-    path: str
-    pass_id: str
-    ends_day: bool
-
-
-def _splits(start: str, newest: _Newest, interval: int, per_pass: int) -> Iterator[_Split]:
-    at = datetime.strptime(start, "%Y%m%d")
-    end = datetime.strptime(newest.day, "%Y%m%d") + timedelta(minutes=interval * per_pass * newest.pass_id)
-    while at < end:
-        minute = at.hour * 60 + at.minute
-        pass_id = f"{at:%Y%m%d}/{minute // (interval * per_pass) + 1}"
-        yield _Split(f"{at:%Y%m%d/%H%M}", pass_id, minute + interval >= _MINUTES_A_DAY)
-        at += timedelta(minutes=interval)
+def _uneven(result: Recount, place: Place) -> None:
+    """place.rows: below 0 they are lost, above 0 there are too many of them."""
+    rows = place.rows or 0
+    result.lost_rows += max(0, -rows)
+    result.duplicated_rows += max(0, rows)
+    if len(result.uneven) < _NAMED:
+        result.uneven.append(place)
 
 
-def _refuse_late_rows(newest: _Newest, rule: ShrinkRule, days: int) -> None:
-    """Nothing says in which pass a late row was trained. Raises DataError where that matters."""
-    if not newest.late_rows or (rule.keeps_all(days) and not newest.untrained):
-        return
+def _find_pending(
+    result: Recount, reader: Reader, entries: Sequence[Entry], position: int, counted: Counted, policy: Policy
+) -> None:
+    named = counted.done.keys() | {(e.split, f.path) for e in entries for f in e.files}
+    lost: set[FileName] = set()
+    if policy.changed != "append":  # with append the bridge takes it at its next look
+        for entry in entries:
+            if entry.offset < position and not entry.revision:
+                for place in left_out(reader, entry, named):
+                    lost.add((place.split, place.file))
+                    _uneven(result, replace(place, rows=-(place.rows or 0)))
+    gone = {(place.split, place.file) for place in counted.gone}
+    for place in pending(reader, entries, position, counted.done, gone, policy):
+        if (place.split, place.file) not in lost:
+            result.pending_rows += place.rows or 0
+            if len(result.pending) < _NAMED:
+                result.pending.append(place)
+
+
+def _compare_rows(result: Recount, counted: Counted, of: Newest, journal: Mapping[str, int]) -> bool:
+    """The rows by pass against those that were trained. Whether each row of the checkpoint is in the sources, and each
+    of the sources that was read in the checkpoint, as far as the counts say."""
+    total = f"all passes up to {of.id}"
+    passes = counted.by_pass
+    without = result.rows_in_markers is None
+    by_journal = passes.keys() <= journal.keys() and sum(journal[each] for each in passes) == result.rows_in_manifest
+    if by_journal and not (without and of.late_rows):  # without markers a late row counts for its split's pass
+        pairs = {f"pass {each}": (rows, journal[each]) for each, rows in passes.items()}
+    else:
+        pairs = {total: (sum(passes.values()), result.rows_in_manifest)}
+    uneven = {each: pair for each, pair in pairs.items() if pair[0] != pair[1]}
+    if without:
+        if uneven:
+            result.unknown.append(f"which source files the checkpoint was made of: {result.marker_log}")
+        for each, (rows, trained) in list(uneven.items())[:_NAMED]:
+            text = (
+                f"{each}: the sources have {rows} rows, {trained} were trained; pending, or files are gone or changed?"
+            )
+            result.unknown.append(text)
+        return not uneven
+    for each, (rows, trained) in uneven.items():
+        why = f"{trained} rows were trained, the markers say {rows}"
+        _uneven(result, Place(each, "", trained - rows, why))
+    return not counted.gone and not counted.too_large
+
+
+def _compare_keys(result: Recount, counted: Counted, of: Newest, rule: ShrinkRule, *, certain: bool) -> None:
+    """Without the markers and with rows that do not agree nothing is certain; with files that are gone a show that is
+    too small is: it is so whatever the files had."""
+    last = rule.show_click_decay_rate if counted.day_ended else 1.0
+    less = certain or (result.rows_in_markers is not None and not counted.too_large)
+    found = compare(counted.histories, table(of.path / "embedding.shard"), last, less=less, more=certain)
+    for name, value in vars(found).items():
+        setattr(result, name, value)
+    if result.not_recountable_keys:
+        result.unknown.append(f"{result.not_recountable_keys} keys, whose show differs and may be right")
+    result.reason = _wrong_shrinks(of, result)
+
+
+def _late_rows(of: Newest, rule: ShrinkRule, days: int) -> str:
+    """Without the markers nothing says in which pass a late row was trained: why that matters, '' when it does not."""
+    if not of.late_rows or (rule.keeps_all(days) and not of.untrained):
+        return ""
+    why = f"pass {min(of.untrained)} was not trained" if of.untrained else ""
     if days and not rule.keeps_all(days):
         why = "at the end of a day show decays and keys are deleted"
-        remedy = "Such a job can be recounted only with show_click_decay_rate 1, delete_threshold 0 and a large "
-        remedy += "delete_after_unseen_days."
-    elif newest.untrained:
-        why = f"pass {min(newest.untrained)} was not trained"
-        remedy = "A job whose gate kept passes from training can be recounted only without late revisions."
-    else:
-        return
-    raise DataError(
-        f"{newest.path} has {newest.late_rows} rows of revisions that came after their pass, and {why}: the files do "
-        "not say in which pass such a row was trained, so nobody can recount it",
-        remedy=remedy,
-    )
-
-
-def _wrong_shrinks(newest: _Newest, result: Recount) -> str:
-    """Why the manifest's number of shrinks is wrong; '' when it is not, or made no difference."""
-    if newest.shrinks == result.shrinks:
-        return ""
-    if not newest.shrinks and result.decay == 1 and not result.deleted and not result.undecided:
+    if not why:
         return ""
     return (
-        f"the manifest says that the table was shrunk {newest.shrinks} times, {result.shrinks} days were completed"
-        + ("" if newest.shrinks else ": the job was trained by a version that shrinks nothing, or its shrinks failed")
+        f"in which pass {of.late_rows} rows of revisions that came after their pass were trained, and {why}: only the "
+        "marker log says it"
     )
 
 
-def _compare(result: Recount, histories: Histories, checkpoint: Path, last: float) -> None:
-    """last: what one row of the last day adds to show."""
-    keys, shows, clicks = _table(checkpoint / "embedding.shard")
-    twice = np.zeros(len(keys), np.bool_)
-    twice[1:] = keys[1:] == keys[:-1]
-    keys_of_rows = histories.key
-    at, present = lookup(keys, keys_of_rows)
-    actual = np.where(present, shows[at] if len(keys) else 0.0, 0.0)
-    actual_click = np.where(present, clicks[at] if len(keys) else 0.0, 0.0)
-    there = histories.unseen != ABSENT
-    expected = histories.show.astype(np.float64)
-    tolerance = histories.tolerance()
-    difference = actual - expected
-    same_show = (present == there) & (np.abs(difference) <= tolerance)
-    right = same_show & (np.abs(actual_click - histories.click) <= tolerance)
-
-    distinct, counts = np.unique(keys_of_rows, return_counts=True)
-    result.keys = len(distinct)
-    result.undecided = int((counts > 1).sum())
-    positive = expected > 0
-    result.tolerance = float((tolerance[positive] / expected[positive]).max(initial=0.0))
-    result.sharp = result.keys - len(np.unique(keys_of_rows[there & (2 * tolerance >= last)]))
-
-    unknown = ~lookup(keys_of_rows, keys)[1] | twice
-    result.unknown_keys = int(unknown.sum())
-    for i in np.flatnonzero(unknown)[:10]:
-        _note(result, keys[i], 0.0, shows[i])
-    wrong = np.flatnonzero(~right & ~lookup(keys_of_rows[right], keys_of_rows)[1])
-    wrong = wrong[np.lexsort((np.abs(difference[wrong]), keys_of_rows[wrong]))]  # of several histories the nearest one
-    for i in wrong[np.unique(keys_of_rows[wrong], return_index=True)[1]]:
-        if same_show[i]:
-            result.wrong_clicks += 1
-            continue
-        result.missing_keys += int(not present[i])
-        size = max(1, round(abs(float(difference[i]))))
-        if difference[i] < 0 or not present[i]:
-            result.lost += size
-        else:
-            result.duplicated += size
-        _note(result, keys_of_rows[i], expected[i], actual[i])
-
-
-def _note(result: Recount, key: np.uint64, expected: float, actual: float) -> None:
-    if len(result.examples) < 10:
-        result.examples.append((int(key), float(expected), float(actual)))
-
-
-def _table(shard: Path) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """key, show and click by key: columns 1, 5 and 6 of the part files."""
-    keys, shows, clicks = array("Q"), array("d"), array("d")
-    for part in sorted(shard.glob("part-*.txt*")):
-        for number, line in enumerate(lines(part), 1):
-            try:
-                columns = line.split(None, 6)
-                keys.append(int(columns[0]))
-                shows.append(float(columns[4]))
-                clicks.append(float(columns[5]))
-            except (ValueError, IndexError, OverflowError) as error:
-                raise CheckpointError(
-                    f"{part}, line {number}: {line[:60]!r} is not a line of the table",
-                    remedy="The checkpoint is damaged: `streamtrain checkpoints verify` says more.",
-                ) from error
-    if not (np.isfinite(shows).all() and np.isfinite(clicks).all()):
-        raise CheckpointError(f"{shard} has a show or click that is not a number", remedy="Use an older checkpoint.")
-    order = np.argsort(np.array(keys, np.uint64), kind="stable")
-    return np.array(keys, np.uint64)[order], np.array(shows)[order], np.array(clicks)[order]
+def _wrong_shrinks(of: Newest, result: Recount) -> str:
+    """Why the manifest's number of shrinks is wrong; '' when it is not, or made no difference."""
+    if of.shrinks == result.shrinks:
+        return ""
+    if not of.shrinks and result.decay == 1 and not result.deleted and not result.undecided:
+        return ""
+    return f"the manifest says that the table was shrunk {of.shrinks} times, {result.shrinks} days were completed" + (
+        "" if of.shrinks else ": the job was trained by a version that shrinks nothing, or its shrinks failed"
+    )

@@ -16,14 +16,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+from streamtrain.checkpoint.identity import IdentityCheck
 from streamtrain.config import JobConfig
 from streamtrain.errors import ChildFailed, ConfigError, PeerLost, TrainingError
-from streamtrain.runtime import child_state, launch
+from streamtrain.runtime import child_state, exposure, launch
+from streamtrain.runtime.channel import Channel
 from streamtrain.runtime.child_state import ChildState
 from streamtrain.runtime.hang_detector import RoleSample
 from streamtrain.runtime.launch import Place
 from streamtrain.runtime.observer import Observer
-from streamtrain.runtime.rendezvous import BEAT_S, SILENCE_S, Addresses, Rendezvous, join, receive, send
+from streamtrain.runtime.part_state import PartReporter
+from streamtrain.runtime.rendezvous import BEAT_S, SILENCE_S, Addresses, Rendezvous, join
+from streamtrain.runtime.secret import shared_secret
 from streamtrain.runtime.verdict import STOP_S
 
 log = logging.getLogger("streamtrain.agent")
@@ -32,10 +36,18 @@ log = logging.getLogger("streamtrain.agent")
 class Agent:
     """Runs role `kind` number `index` of a job whose roles are at `addresses`, for one round.
 
-    Raises ConfigError for an index that no address has.
+    listen: the address that worker 0 binds, when its own address is not one of this machine. Raises ConfigError for an
+    index that no address has, and when addresses that are not loopback have no secret: see secret.py.
     """
 
-    def __init__(self, config: JobConfig, kind: Literal["server", "worker"], index: int, addresses: Addresses) -> None:
+    def __init__(
+        self,
+        config: JobConfig,
+        kind: Literal["server", "worker"],
+        index: int,
+        addresses: Addresses,
+        listen: str = "",
+    ) -> None:
         peers = addresses.servers if kind == "server" else addresses.workers
         if not 0 <= index < len(peers):
             raise ConfigError(f"--index {index}: there are {len(peers)} {kind}s, numbered from 0")
@@ -48,12 +60,17 @@ class Agent:
         self._kind = kind
         self._index = index
         self._addresses = addresses
+        self._listen = listen
+        self._report = PartReporter(config.state_dir, f"{kind}-{index}")
+        self._secret = shared_secret([*addresses.hosts, *([listen] if listen else [])])
 
     def run(self) -> None:
         """Returns when the stream's end is reached, or after a clean stop.
 
         Raises PeerLost when any role died or hangs, ChildFailed for an error that a restart cannot fix.
         """
+        IdentityCheck(self._config).newest()
+        exposure.warn_of_servers(self._addresses.hosts)
         code, message = asyncio.run(self._round())
         if code == PeerLost.exit_code:
             raise PeerLost(message, remedy="Start this role again: all roles meet at the newest checkpoint.")
@@ -66,7 +83,9 @@ class Agent:
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         rendezvous = None
         if (self._kind, self._index) == ("worker", 0):
-            rendezvous = asyncio.create_task(Rendezvous(self._config.stream.job, self._addresses).serve())
+            held = Rendezvous(self._config.stream.job, self._addresses, self._secret, self._listen)
+            await held.open()
+            rendezvous = asyncio.create_task(held.serve())
         run_dir = Path(tempfile.mkdtemp(prefix="streamtrain-role-"))
         try:
             return await self._take_part(stop, run_dir, rendezvous)
@@ -79,30 +98,33 @@ class Agent:
     async def _take_part(
         self, stop: asyncio.Event, run_dir: Path, rendezvous: asyncio.Task[None] | None
     ) -> tuple[int, str]:
-        joined = await join(self._addresses, self._config.stream.job, self._kind, self._index, [stop])
-        if joined is None:
+        channel = await join(
+            self._addresses, self._config.stream.job, self._kind, self._index, self._secret, [stop],
+            lambda: self._report("waiting for worker 0"),
+        )  # fmt: skip
+        if channel is None:
             return 0, "stopped"
-        reader, writer = joined
-        begin = await self._wait_for_begin(reader, stop, rendezvous)
+        begin = await self._wait_for_begin(channel, stop, rendezvous)
         if begin.get("kind") != "begin":
             return int(begin.get("exit_code", 0)), str(begin.get("message", ""))
         place = Place(self._kind, self._index, begin["servers"], begin["workers"], begin["gloo"])
         role = launch.start_role(launch.ROLE_SCRIPT, ["-m", str(self._config.path)], place, run_dir)
         try:
-            return await self._watch(role, reader, writer, stop, run_dir)
+            return await self._watch(role, channel, stop, run_dir)
         finally:
             role.kill()
             role.wait()
-            writer.close()
+            channel.close()
 
     async def _wait_for_begin(
-        self, reader: asyncio.StreamReader, stop: asyncio.Event, rendezvous: asyncio.Task[None] | None
+        self, channel: Channel, stop: asyncio.Event, rendezvous: asyncio.Task[None] | None
     ) -> dict[str, Any]:
         while not stop.is_set():
+            self._report("waiting for the other roles")
             if rendezvous is not None and rendezvous.done():
                 rendezvous.result()
             try:
-                message = await receive(reader, SILENCE_S)
+                message = await channel.receive(SILENCE_S)
             except PeerLost as error:
                 return {"exit_code": PeerLost.exit_code, "message": f"the rendezvous at worker 0: {error.message}"}
             if message["kind"] != "beat":
@@ -112,13 +134,12 @@ class Agent:
     async def _watch(
         self,
         role: launch.Child,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
+        channel: Channel,
         stop: asyncio.Event,
         run_dir: Path,
     ) -> tuple[int, str]:
         """Reports how the role is until the rendezvous, or its silence, ends the round."""
-        end = asyncio.create_task(_until_end(reader))
+        end = asyncio.create_task(_until_end(channel))
         observer = Observer()
         reported = False
         asked: float | None = None
@@ -132,34 +153,36 @@ class Agent:
                 return TrainingError.exit_code, f"the round did not end within {STOP_S:.0f} s of a stop"
             states = child_state.read(run_dir)
             samples = await asyncio.to_thread(observer.sample, states)
+            if not any(sample.stopped or sample.healthy is False for sample in samples):
+                self._report((samples[0].phase if samples else "") or "the role runs")
             with contextlib.suppress(OSError):
-                await send(writer, "beat", sample=_without_role(samples[0]) if samples else None)
+                await channel.send("beat", sample=_without_role(samples[0]) if samples else None)
                 if role.poll() is not None and not reported:
                     reported = True
-                    await self._report_end(writer, role.returncode, states)
+                    await self._report_end(channel, role.returncode, states)
             done, _ = await asyncio.wait([end], timeout=BEAT_S)
             if done:
                 return end.result()
 
-    async def _report_end(self, writer: asyncio.StreamWriter, exit_code: int, states: list[ChildState]) -> None:
+    async def _report_end(self, channel: Channel, exit_code: int, states: list[ChildState]) -> None:
         """A role that ended without reporting it is lost, whatever its exit code: see child_state."""
         failure = child_state.failure("its process", exit_code, states)
         if failure is not None:
-            await send(writer, "failed", exit_code=failure.exit_code, message=failure.message)
+            await channel.send("failed", exit_code=failure.exit_code, message=failure.message)
         elif states and states[-1].state == "done":
-            await send(writer, "done")
+            await channel.send("done")
         else:
-            await send(writer, "failed", exit_code=1, message=f"its process ended with exit code {exit_code}")
+            await channel.send("failed", exit_code=1, message=f"its process ended with exit code {exit_code}")
 
 
 def _without_role(sample: RoleSample) -> dict[str, Any]:
     return {k: v for k, v in asdict(sample).items() if k != "role"}
 
 
-async def _until_end(reader: asyncio.StreamReader) -> tuple[int, str]:
+async def _until_end(channel: Channel) -> tuple[int, str]:
     while True:
         try:
-            message = await receive(reader, SILENCE_S)
+            message = await channel.receive(SILENCE_S)
         except PeerLost as error:
             return PeerLost.exit_code, f"worker 0, where all roles meet: {error.message}"
         if message["kind"] == "end":

@@ -1,7 +1,9 @@
 """How child processes are started and ended: their commands, their environment, their output. The one place for it.
 
 Every child dies with the parent that started it (Linux), has a session of its own, so that a terminal's Ctrl-C reaches
-the parent alone, and finds the run's folder in its environment, for its state file: see child_state.
+the parent alone, and finds the run's folder in its environment, for its state file: see child_state. No child gets the
+secret by which agents know each other; Paddle's launcher gets no secret at all: see handover. Whatever proxies the
+environment names, children do not ask each other through them.
 """
 
 from __future__ import annotations
@@ -16,11 +18,14 @@ from typing import IO, Literal, TypeAlias
 
 from streamtrain.engine.environment import engine_environment
 from streamtrain.processes import die_with_parent, end_family
-from streamtrain.runtime import child_state
+from streamtrain.runtime import child_state, handover
+from streamtrain.runtime.secret import SECRET, SECRET_FILE
 
 PACKAGE = Path(__file__).resolve().parents[1]
 #: What runs in each server and each worker of a job.
 ROLE_SCRIPT = PACKAGE / "online_trainer.py"
+#: Where the roles of one machine listen: Paddle's launcher would take the address of the machine's name.
+HERE = "127.0.0.1"
 
 Child: TypeAlias = "subprocess.Popen[bytes]"
 
@@ -52,14 +57,17 @@ def start_roles(
 ) -> Child:
     """Starts `script` in every role, through Paddle's launcher; end_roles() ends them all.
 
-    Their output goes to log_dir: launcher.log, serverlog.N, workerlog.N. variables: more for their environment.
+    Their output goes to log_dir: launcher.log, serverlog.N, workerlog.N. variables: more for their environment, no
+    secrets. They are at HERE, and take() the rest of this process's environment. Raises DiskError.
     """
     log_dir.mkdir(parents=True, exist_ok=True)
+    handover.close_off(log_dir)
     command = [
-        sys.executable, "-m", "paddle.distributed.launch", "--run_mode", "ps", "--server_num", str(servers),
-        "--trainer_num", str(workers), "--log_dir", str(log_dir), str(script), *arguments,
+        sys.executable, "-m", "paddle.distributed.launch", "--run_mode", "ps", "--host", HERE,
+        "--server_num", str(servers), "--trainer_num", str(workers), "--log_dir", str(log_dir), str(script), *arguments,
     ]  # fmt: skip
-    environment = {**_environment(run_dir), **engine_environment(), **(variables or {})}
+    known = {child_state.RUN_DIR: str(run_dir), **engine_environment(), **(variables or {})}
+    environment = {**handover.hand_over(_environment(run_dir), run_dir, servers + workers), **known}
     with (log_dir / "launcher.log").open("ab") as output:
         return _start(command, environment, output, cwd=cwd)
 
@@ -73,8 +81,9 @@ def start_role(script: Path, arguments: Sequence[str], place: Place, run_dir: Pa
     """Starts one role without Paddle's launcher, with the variables that this gives to a role. Its output is ours."""
     host, _, port = (place.servers if place.kind == "server" else place.workers)[place.index].rpartition(":")
     role = "PSERVER" if place.kind == "server" else "TRAINER"
+    hosts = [entry.rpartition(":")[0] for entry in (*place.servers, *place.workers)]
     environment = {
-        **_environment(run_dir),
+        **_environment(run_dir, hosts),
         **engine_environment(),
         child_state.KEPT: "1",
         "PADDLE_PSERVERS_IP_PORT_LIST": ",".join(place.servers),
@@ -99,10 +108,24 @@ def start_module(module: str, arguments: Sequence[str], *, run_dir: Path, output
         return _start([sys.executable, "-m", module, *arguments], _environment(run_dir), out)
 
 
-def _environment(run_dir: Path) -> dict[str, str]:
-    """A child imports the same code as this process, wherever it starts."""
+def _environment(run_dir: Path, hosts: Sequence[str] = ()) -> dict[str, str]:
+    """A child imports the same code as this process, wherever it starts, and asks `hosts` without proxy."""
     path = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")]))
-    return {**os.environ, child_state.RUN_DIR: str(run_dir), "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+    inherited = {name: value for name, value in os.environ.items() if name not in (SECRET, SECRET_FILE)}
+    return {
+        **inherited, **_without_proxy(inherited, hosts), child_state.RUN_DIR: str(run_dir), "PYTHONPATH": path,
+        "PYTHONUNBUFFERED": "1",
+    }  # fmt: skip
+
+
+def _without_proxy(environment: Mapping[str, str], hosts: Sequence[str]) -> dict[str, str]:
+    """no_proxy with this host and `hosts` added, where proxies are set; both spellings, as libraries read one or the
+    other."""
+    if not any(name.lower().endswith("_proxy") for name in environment):
+        return {}
+    before = environment.get("no_proxy") or environment.get("NO_PROXY") or ""
+    entries = dict.fromkeys(filter(None, [*before.split(","), "localhost", HERE, *hosts]))
+    return dict.fromkeys(("no_proxy", "NO_PROXY"), ",".join(entries))
 
 
 def _start(

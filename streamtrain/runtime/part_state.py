@@ -18,10 +18,14 @@ import psutil
 
 from streamtrain.files import atomic_write
 
+#: Seconds between two signs of life, at least.
+BEAT_S = 1.0
+
 
 @dataclass(frozen=True)
 class PartState:
-    """part: bridge or trainer. doing: in a few words. since: seconds since 1970. host, pid: the process."""
+    """part: bridge, trainer, or a role with its number when roles run on several machines. doing: in a few words.
+    since: seconds since 1970. host, pid: the process."""
 
     part: str
     doing: str
@@ -44,15 +48,26 @@ class PartState:
 
 
 class PartReporter:
-    """Reports what this process is doing; the same again changes nothing. It never fails: `status` only shows it."""
+    """Reports what this process is doing, and each time that it is alive: the file's time says when it last was. It
+    never fails: `status` and `health` only show it."""
 
     def __init__(self, folder: Path, part: str) -> None:
         self._path = folder / f"{part}.json"
         self._part = part
         self._doing = ""
+        self._beaten = 0.0
+
+    def beat(self) -> None:
+        """For work that goes on without a change of what is done: cheap, and so for every row."""
+        now = time.monotonic()
+        if self._doing and now - self._beaten > BEAT_S:
+            self._beaten = now
+            with contextlib.suppress(OSError):
+                os.utime(self._path)
 
     def __call__(self, doing: str) -> None:
         if doing == self._doing:
+            self.beat()
             return
         self._doing = doing
         state = PartState(self._part, doing, time.time(), socket.gethostname(), os.getpid())

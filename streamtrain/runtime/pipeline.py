@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 
 from streamtrain.checkpoint.commit import refuse_lost_topics
+from streamtrain.checkpoint.identity import IdentityCheck
 from streamtrain.checkpoint.runs import Run
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import JobConfig
@@ -165,6 +166,7 @@ class Pipeline:
 
     def run(self) -> None:
         """Raises the first error of a part that a restart cannot fix."""
+        IdentityCheck(self._config).newest()
         with self._kafka() as properties:
             self._make_topics(properties)
             self._properties = properties

@@ -1,4 +1,4 @@
-"""Where the roles of a job on several machines meet: at worker 0's address, over TCP, a JSON line a message.
+"""Where the roles of a job on several machines meet: at worker 0's address, over TCP, a message a line.
 
 Every role's agent joins. When all servers and workers of the job have joined, a round begins, each agent starts its
 role, and all of them report once a second how it is. The round ends for everybody when all workers are done, or when
@@ -12,7 +12,9 @@ outlives a round, and the next round starts from the newest checkpoint with empt
                           beat {}
                           end {exit_code, message}
 
-Each message has its `kind`, the word that it begins with above.
+Each message has its `kind`, the word that it begins with above. All of them go through a Channel: the other side has
+proved that it knows the job's secret. A stranger, who has not, is told nothing, is held for channel.PROVE_S seconds at
+most, and cannot touch the round; STRANGERS connections of strangers are held, and one more ends the oldest of them.
 """
 
 from __future__ import annotations
@@ -22,22 +24,25 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from streamtrain.errors import FINAL, ConfigError, PeerLost
+from streamtrain.runtime import channel
+from streamtrain.runtime.channel import Channel, Refused
 from streamtrain.runtime.hang_detector import HangDetector, RoleSample
+from streamtrain.runtime.secret import is_loopback
 
 log = logging.getLogger("streamtrain.rendezvous")
 
 BEAT_S = 1.0
 #: Seconds without a message after which the other side counts as dead.
 SILENCE_S = 6.0
-#: Bytes of the longest message.
-LIMIT = 1 << 20
+#: Connections of strangers, who have not proved that they know the secret, at a time.
+STRANGERS = 32
+#: Addresses of strangers that the log names, once each.
+NAMED = 100
 
 
 @dataclass(frozen=True)
@@ -56,8 +61,13 @@ class Addresses:
             entries = tuple(entry.strip() for entry in text.split(",") if entry.strip())
             for entry in entries:
                 host, _, port = entry.rpartition(":")
-                if not host or not port.isdigit() or not 0 < int(port) < 65536:
+                if not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
                     raise ConfigError(f"{option}: {entry!r} is not host:port")
+                if ":" in host:
+                    raise ConfigError(
+                        f"{option}: {entry!r} is an IPv6 address, which Paddle's servers cannot use",
+                        remedy="Give a host name or an IPv4 address.",
+                    )
             if not entries or len(set(entries)) != len(entries):
                 raise ConfigError(f"{option}: give each one's host:port, once")
             lists.append(entries)
@@ -67,6 +77,11 @@ class Addresses:
     def rendezvous(self) -> tuple[str, int]:
         host, _, port = self.workers[0].rpartition(":")
         return host, int(port)
+
+    @property
+    def hosts(self) -> list[str]:
+        """The host of each server and worker."""
+        return [entry.rpartition(":")[0] for entry in (*self.servers, *self.workers)]
 
     def resolved(self) -> Addresses:
         """With numbers for host names, as Paddle needs them. Raises OSError while a name does not resolve."""
@@ -83,99 +98,156 @@ def _resolve(entry: str) -> str:
     return f"{socket.gethostbyname(host)}:{port}"
 
 
-async def send(writer: asyncio.StreamWriter, kind: str, **values: Any) -> None:
-    writer.write(orjson.dumps({"kind": kind, **values}) + b"\n")
-    await writer.drain()
-
-
-async def receive(reader: asyncio.StreamReader, timeout_s: float) -> dict[str, Any]:
-    """The next message. Raises PeerLost at the end of the connection or after timeout_s without one."""
-    try:
-        line = await asyncio.wait_for(reader.readline(), timeout_s)
-        value = orjson.loads(line) if line else None
-    except asyncio.TimeoutError as error:
-        raise PeerLost(f"it sent nothing for {timeout_s:.0f} s") from error
-    except (OSError, ValueError) as error:
-        raise PeerLost(f"its connection broke: {error}") from error
-    if not isinstance(value, dict):
-        raise PeerLost("its connection was closed")
-    return value
-
-
 @dataclass
 class _Member:
     role: str
-    writer: asyncio.StreamWriter
+    channel: Channel
     done: bool = False
 
 
 @dataclass
 class Rendezvous:
-    """Worker 0's side: serves one round. `result`: exit code and message that the agents get at its end."""
+    """Worker 0's side: serves one round. `result`: exit code and message that the agents get at its end.
+
+    secret: of the job. listen: the address to bind; the one that worker 0's host name has, when empty.
+    """
 
     job: str
     addresses: Addresses
+    secret: bytes = field(default=b"", repr=False)
+    listen: str = ""
     result: tuple[int, str] | None = None
+    _server: asyncio.Server | None = None
     _members: dict[str, _Member] = field(default_factory=dict)
     _samples: dict[str, RoleSample] = field(default_factory=dict)
+    _strangers: dict[asyncio.StreamWriter, None] = field(default_factory=dict)
+    _named: set[str] = field(default_factory=set)
     _begun: bool = False
     _over: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def serve(self) -> None:
-        """Until the round is over and its members know. Raises ConfigError when the port is taken."""
-        port = self.addresses.rendezvous[1]
+    async def open(self) -> None:
+        """Binds the port. Raises ConfigError when that is not possible, PeerLost while a host name does not resolve."""
+        host, port = self.addresses.rendezvous
+        address = self._address_to_bind(host)
         try:
-            server = await asyncio.start_server(self._member, "0.0.0.0", port, limit=LIMIT)
+            self._server = await asyncio.start_server(self._connected, address, port, limit=channel.LIMIT)
         except OSError as error:
             raise ConfigError(
-                f"--workers-at: port {port} of this machine cannot be opened: {error.strerror}",
-                remedy="Give worker 0 a free port.",
+                f"--workers-at: {address}, port {port}, cannot be opened on this machine: {error.strerror}",
+                remedy="Give worker 0 a free port; if its host name has another address here, name the one to bind in "
+                "STREAMTRAIN_LISTEN.",
             ) from error
-        async with server:
+        log.info("the roles meet at %s, port %d", address, port)
+
+    def _address_to_bind(self, host: str) -> str:
+        name = self.listen or host
+        try:
+            address = socket.gethostbyname(name)
+        except OSError as error:
+            raise PeerLost(f"host name {name}, of worker 0, does not resolve here: {error.strerror}") from error
+        if is_loopback(address) and not is_loopback(name):
+            raise ConfigError(
+                f"--workers-at: {name} is {address} on this machine: no other machine could reach worker 0 there",
+                remedy="Give its address in place of its name, or name the address to bind in STREAMTRAIN_LISTEN.",
+            )
+        return address
+
+    async def serve(self) -> None:
+        """Until the round is over and its members know. The port is open."""
+        assert self._server is not None
+        try:
             await asyncio.gather(self._over.wait(), self._watch())
-            for member in list(self._members.values()):
-                with contextlib.suppress(OSError, asyncio.TimeoutError):
-                    code, message = self.result or (0, "")
-                    await asyncio.wait_for(send(member.writer, "end", exit_code=code, message=message), 1)
-                    member.writer.close()
+        finally:
+            self._server.close()
+            for writer in list(self._strangers):
+                writer.transport.abort()
+        for member in list(self._members.values()):
+            with contextlib.suppress(OSError, asyncio.TimeoutError):
+                code, message = self.result or (0, "")
+                await asyncio.wait_for(member.channel.send("end", exit_code=code, message=message), 1)
+                member.channel.close()
 
     def _end(self, exit_code: int, message: str) -> None:
         if self.result is None:
             self.result = (exit_code, message)
             self._over.set()
 
-    async def _member(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):  # of a connection that ends while it is written to
+            try:
+                admitted = await self._admit(reader, writer)
+                if admitted is not None:
+                    await self._member(admitted)
+            finally:
+                if not self._over.is_set():
+                    writer.close()
+
+    async def _admit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Channel | None:
+        """None for a stranger. The oldest one makes room for the next: a role proves itself in milliseconds."""
+        if len(self._strangers) >= STRANGERS:
+            oldest = next(iter(self._strangers))
+            del self._strangers[oldest]
+            oldest.transport.abort()
+        self._strangers[writer] = None
+        try:
+            return await channel.admit(reader, writer, self.secret)
+        except (Refused, PeerLost) as error:
+            self._name_stranger(writer, str(error))
+            return None
+        finally:
+            self._strangers.pop(writer, None)
+
+    def _name_stranger(self, writer: asyncio.StreamWriter, reason: str) -> None:
+        peer = writer.get_extra_info("peername")
+        host = str(peer[0]) if peer else "?"
+        if host in self._named or len(self._named) >= NAMED:
+            return
+        self._named.add(host)
+        log.warning("a connection from %s was refused: %s; the round goes on, and this is logged once", host, reason)
+
+    async def _member(self, admitted: Channel) -> None:
         role = "?"
         try:
-            role = await self._join(reader, writer)
+            role = await self._join(admitted)
             while not self._over.is_set():
-                self._handle(role, await receive(reader, SILENCE_S))
+                self._handle(role, await admitted.receive(SILENCE_S))
         except PeerLost as error:
-            if role != "?" and self._members.get(role, _Member("", writer)).writer is writer:
+            if role != "?" and self._members.get(role, _Member("", admitted)).channel is admitted:
                 self._lost(role, str(error))
-        finally:
-            if not self._over.is_set():
-                writer.close()
 
-    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
-        request = await receive(reader, SILENCE_S)
+    async def _join(self, admitted: Channel) -> str:
+        request = await admitted.receive(SILENCE_S)
         role = f"{request.get('role')} {request.get('index')}"
         expected = [self.job, list(self.addresses.servers), list(self.addresses.workers)]
         if [request.get("job"), request.get("servers"), request.get("workers")] != expected:
             message = f"{role} names another job, or other servers and workers, than worker 0: {expected}"
-            await send(writer, "end", exit_code=ConfigError.exit_code, message=message)
-            raise PeerLost(message)
+        elif role not in self._roles():
+            message = f"{role} is none of the job's roles"
+        else:
+            await self._add(role, admitted)
+            return role
+        log.warning("%s", message)
+        await admitted.send("end", exit_code=ConfigError.exit_code, message=message)
+        raise PeerLost(message)
+
+    def _roles(self) -> list[str]:
+        return [
+            f"{kind} {index}"
+            for kind, entries in (("server", self.addresses.servers), ("worker", self.addresses.workers))
+            for index in range(len(entries))
+        ]
+
+    async def _add(self, role: str, admitted: Channel) -> None:
         if role in self._members:
             if self._begun:
                 self._lost(role, "it was restarted")
             else:
-                self._members.pop(role).writer.close()
-        self._members[role] = _Member(role, writer)
-        wanted = len(self.addresses.servers) + len(self.addresses.workers)
+                self._members.pop(role).channel.close()
+        self._members[role] = _Member(role, admitted)
+        wanted = len(self._roles())
         log.info("%s has joined, %d of %d have", role, len(self._members), wanted)
         if not self._begun and len(self._members) == wanted:
             await self._begin()
-        return role
 
     async def _begin(self) -> None:
         while True:
@@ -188,12 +260,19 @@ class Rendezvous:
         self._begun = True
         for member in self._members.values():
             with contextlib.suppress(OSError):
-                await send(
-                    member.writer, "begin", servers=resolved.servers, workers=resolved.workers, gloo=resolved.gloo
+                await member.channel.send(
+                    "begin", servers=resolved.servers, workers=resolved.workers, gloo=resolved.gloo
                 )
 
     def _handle(self, role: str, message: dict[str, Any]) -> None:
-        kind = message.pop("kind")
+        """Raises PeerLost for a message that this version does not know."""
+        try:
+            self._act_on(role, message)
+        except (KeyError, TypeError, ValueError) as error:
+            raise PeerLost(f"it sent a {message['kind']} that this version does not know: {error}") from error
+
+    def _act_on(self, role: str, message: dict[str, Any]) -> None:
+        kind = message["kind"]
         if kind == "done":
             self._members[role].done = True
             if all(m.done for r, m in self._members.items() if r.startswith("worker")):
@@ -219,7 +298,7 @@ class Rendezvous:
             await asyncio.sleep(BEAT_S)
             for member in list(self._members.values()):
                 with contextlib.suppress(OSError, asyncio.TimeoutError):
-                    await asyncio.wait_for(send(member.writer, "beat"), 1)
+                    await asyncio.wait_for(member.channel.send("beat"), 1)
             if self._begun:
                 reason = hangs.check(time.monotonic(), list(self._samples.values()))
                 if reason is not None:
@@ -227,23 +306,41 @@ class Rendezvous:
 
 
 async def join(
-    addresses: Addresses, job: str, role: str, index: int, stop: Sequence[asyncio.Event] = ()
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
-    """Connects to the rendezvous, as long as it takes, and joins; None when stopped before."""
+    addresses: Addresses,
+    job: str,
+    role: str,
+    index: int,
+    secret: bytes = b"",
+    stop: Sequence[asyncio.Event] = (),
+    tick: Callable[[], None] = lambda: None,
+) -> Channel | None:
+    """Connects to the rendezvous, as long as it takes, and joins; None when stopped before. tick: called at each try.
+
+    Raises ConfigError when worker 0 has another secret.
+    """
     host, port = addresses.rendezvous
-    logged = False
+    logged = ""
     while not any(event.is_set() for event in stop):
+        tick()
         try:
-            reader, writer = await asyncio.wait_for(asyncio.open_connection(host, port, limit=LIMIT), 3)
-        except (OSError, asyncio.TimeoutError):
-            if not logged:
-                log.info("waiting for worker 0 at %s:%d", host, port)
-                logged = True
+            joined = await _introduced(host, port, secret)
+            await joined.send(
+                "join", job=job, role=role, index=index, servers=addresses.servers, workers=addresses.workers
+            )
+            return joined
+        except (OSError, asyncio.TimeoutError, PeerLost) as error:
+            reason = str(error) if isinstance(error, PeerLost) else "nothing answers there yet"
+            if reason != logged:
+                log.info("waiting for worker 0 at %s:%d: %s", host, port, reason)
+                logged = reason
             await asyncio.sleep(0.5)
-            continue
-        await send(
-            writer, "join", job=job, role=role, index=index, servers=addresses.servers,
-            workers=addresses.workers,
-        )  # fmt: skip
-        return reader, writer
     return None
+
+
+async def _introduced(host: str, port: int, secret: bytes) -> Channel:
+    reader, writer = await asyncio.wait_for(asyncio.open_connection(host, port, limit=channel.LIMIT), 3)
+    try:
+        return await channel.introduce(reader, writer, secret, f"{host}:{port}")
+    except BaseException:
+        writer.close()
+        raise

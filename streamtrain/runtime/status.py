@@ -107,8 +107,8 @@ def job_status(config: JobConfig, properties: Mapping[str, str]) -> JobStatus:
     splits = [m for m in markers if m.revision == 0]
     rows = sum(m.rows for m in markers)
     trained_rows = sum(r.rows for r in records)
-    manifests = [c.manifest for c in CheckpointStore(root).list() if c.manifest]
-    newest = manifests[-1] if manifests else None
+    checkpoint = CheckpointStore(root).newest()
+    newest = checkpoint.manifest if checkpoint is not None else None
     models = sorted(PublishedModels(root).lines(), key=lambda line: line.published)
     return JobStatus(
         job=config.stream.job,

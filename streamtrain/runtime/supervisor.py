@@ -21,11 +21,12 @@ from pathlib import Path
 
 import psutil
 
+from streamtrain.checkpoint.identity import IdentityCheck
 from streamtrain.checkpoint.journal import Journal
 from streamtrain.checkpoint.runs import Run
 from streamtrain.config import JobConfig
 from streamtrain.errors import ChildFailed, TrainingError
-from streamtrain.runtime import child_state, launch
+from streamtrain.runtime import child_state, exposure, launch
 from streamtrain.runtime.child_state import ChildState
 from streamtrain.runtime.hang_detector import HangDetector
 from streamtrain.runtime.observer import Observer
@@ -83,6 +84,8 @@ class Supervisor:
         Raises ChildFailed for what a restart cannot fix, TrainingError after stream.max_restarts restarts
         without a finished pass.
         """
+        IdentityCheck(self._config).newest()
+        exposure.warn_of_workers()
         fruitless = 0
         furthest = self._furthest()
         while True:
@@ -106,7 +109,8 @@ class Supervisor:
             self._stop.wait(pause_before_restart(fruitless))
 
     def _furthest(self) -> PassId | None:
-        return max((r.id for r in Journal(self._config.model_save_path).read()), default=None)
+        newest = Journal(self._config.model_save_path).newest()
+        return newest.id if newest is not None else None
 
     def kill(self) -> list[int]:
         """SIGKILL to the launcher and all roles, as a machine's failure would; returns their ids."""

@@ -6,7 +6,6 @@ import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import NoReturn
 
 import numpy as np
@@ -62,10 +61,6 @@ def open_bundle(files: Files, path: str, digest: str | None = None) -> Bundle:
     for needed in (PROGRAM, PARAMS, *(f"dense/{name}" for name in manifest.dense)):
         if needed not in entries:
             _damaged(files, path, NAME, f"does not list {needed}")
-    for entry in manifest.files:
-        parts = PurePosixPath(entry.path)
-        if parts.is_absolute() or ".." in parts.parts:
-            _damaged(files, path, NAME, f"lists {entry.path}, which is not below the model")
     texts = sorted(p for p in entries if p.startswith("sparse/part-") and p.endswith(".txt"))
     others = [p for p in entries if p not in texts]
     with ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 1)) as pool:

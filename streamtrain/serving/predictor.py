@@ -18,6 +18,7 @@ from streamtrain.contracts.inference_models import DoneLine
 from streamtrain.contracts.manifest import NAME
 from streamtrain.engine.inference import F32
 from streamtrain.errors import CheckpointError
+from streamtrain.masking import mask_text
 from streamtrain.serving import catalog
 from streamtrain.serving.bundle import open_bundle, read_manifest
 from streamtrain.serving.catalog import Chain, Listing, age
@@ -68,7 +69,7 @@ class Predictor:
 
     def __init__(self, source: str | Path, *, threads: int | None = None, load: bool = True) -> None:
         self._files = Files(source)
-        self._threads = threads or len(os.sched_getaffinity(0))
+        self.threads = threads or len(os.sched_getaffinity(0))
         self._running: _Running | None = None
         self._refreshing = threading.Lock()
         self._damages: dict[str, _Damage] = {}
@@ -88,7 +89,8 @@ class Predictor:
 
     @property
     def source(self) -> str:
-        return self._files.url
+        """Where models are read, as it may be shown: secrets of a URL are masked."""
+        return mask_text(self._files.url)
 
     @property
     def version(self) -> Version | None:
@@ -282,7 +284,7 @@ class Predictor:
 
     def _ready(self, line: DoneLine, built: Built) -> Model:
         try:
-            return Model(built.bundle, built.table, threads=self._threads)
+            return Model(built.bundle, built.table, threads=self.threads)
         except CheckpointError as error:
             named = CheckpointError(f"{self._files.name(line.path)}: {error}")
             self._record_damage(line, named, self._files.stamp(line.path))

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 from collections.abc import Iterator
-from typing import Annotated, Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import numpy as np
+import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streamtrain import __version__
-from streamtrain.errors import CheckpointError, DataError, StreamtrainError
+from streamtrain.errors import BadModel, CheckpointError, DataError, StreamtrainError
+from streamtrain.serving.admission import RETRY, Bodies, Disconnected, Timed
+from streamtrain.serving.limits import Limits
 from streamtrain.serving.predictor import Predictor
+from streamtrain.serving.requests import Refused, check_headers, read_rows
 
-#: Rows a request may have.
-MAX_ROWS = 10_000
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 
 
 class PredictRequest(BaseModel):
     """rows: each `feasign:slot feasign:slot ...`; a label (slot 1) and unknown slots are ignored."""
 
-    rows: Annotated[list[str], Field(max_length=MAX_ROWS)]
+    rows: list[str]
 
 
 class ModelVersion(BaseModel):
@@ -45,8 +52,10 @@ class PredictResponse(BaseModel):
     model: ModelVersion
 
 
-def create_app(predictor: Predictor) -> FastAPI:
-    """The app. The caller starts what loads models, `Predictor.watch`."""
+def create_app(predictor: Predictor, limits: Limits | None = None) -> FastAPI:
+    """The app. The caller starts what loads models, `Predictor.watch`, and bounds connections by
+    connections.limited()."""
+    limits = limits or Limits()
     app = FastAPI(title="streamtrain", version=__version__, docs_url="/docs", redoc_url=None)
     registry = CollectorRegistry()
     registry.register(_ModelMetrics(predictor))
@@ -57,21 +66,31 @@ def create_app(predictor: Predictor) -> FastAPI:
         buckets=_SECONDS,
         registry=registry,
     )
-    rows = Counter("streamtrain_rows", "Rows predicted.", registry=registry)
-    app.add_middleware(_Measured, path="/predict", requests=requests, seconds=seconds)
+    predictions = _Predictions(predictor, limits, Counter("streamtrain_rows", "Rows predicted.", registry=registry))
+    app.add_middleware(Timed, seconds=limits.request_s)
+    app.add_middleware(_Measured, path="/predict", requests=requests, seconds=seconds)  # around all others
 
     @app.exception_handler(StreamtrainError)
     def refuse(_request: Request, error: StreamtrainError) -> JSONResponse:
         status = 400 if isinstance(error, DataError) else 503 if isinstance(error, CheckpointError) else 500
         return JSONResponse({"error": str(error)}, status)
 
-    @app.post("/predict", response_model=PredictResponse)
-    def predict(request: PredictRequest) -> JSONResponse:
-        predictions, version = predictor.answer(request.rows, name="row")
-        rows.inc(len(predictions))
-        return JSONResponse({"predictions": predictions.tolist(), "model": version.to_json()})
+    @app.exception_handler(Refused)
+    def refuse_request(_request: Request, refused: Refused) -> JSONResponse:
+        return JSONResponse({"error": refused.reason}, refused.status, refused.headers)
+
+    @app.exception_handler(HTTPException)
+    def refuse_route(_request: Request, error: HTTPException) -> JSONResponse:
+        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+    body = {"required": True, "content": {"application/json": {"schema": PredictRequest.model_json_schema()}}}
+
+    @app.post("/predict", response_model=PredictResponse, openapi_extra={"requestBody": body})
+    async def predict(request: Request) -> Response:
+        return await predictions.answer(request)
 
     @app.get("/healthz")
+    @app.head("/healthz", include_in_schema=False)
     def healthz() -> JSONResponse:
         """503 until a model is loaded. age_seconds: since the model's event_time."""
         version = predictor.version
@@ -86,10 +105,47 @@ def create_app(predictor: Predictor) -> FastAPI:
         return JSONResponse(health, 200 if version else 503)
 
     @app.get("/metrics")
+    @app.head("/metrics", include_in_schema=False)
     def metrics() -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     return app
+
+
+class _Predictions:
+    """POST /predict. As many requests compute as the predictor has threads, others wait, up to the limit of both: so
+    /healthz and /metrics, which have threads of their own, always answer."""
+
+    def __init__(self, predictor: Predictor, limits: Limits, rows: Counter) -> None:
+        self._predictor = predictor
+        self._limits = limits
+        self._rows = rows
+        self._bodies = Bodies(limits)
+        self._threads = ThreadPoolExecutor(predictor.threads, thread_name_prefix="predict")
+        self._places = threading.BoundedSemaphore(limits.requests)
+
+    async def answer(self, request: Request) -> Response:
+        """Raises Refused, and what Predictor.answer() raises."""
+        check_headers(request.headers, self._limits)
+        try:
+            async with self._bodies.read(request) as body:
+                if not self._places.acquire(blocking=False):
+                    raise Refused(503, f"{self._limits.requests} requests wait already: try again", RETRY)
+                future = self._threads.submit(self._compute, body)
+                # not at this coroutine's end: a thread goes on when its request's time is over
+                future.add_done_callback(lambda _: self._places.release())
+                return Response(await asyncio.wrap_future(future), media_type="application/json")
+        except Disconnected:
+            return Response(status_code=499)  # nobody reads it; the requests by status show it
+
+    def _compute(self, body: bytes) -> bytes:
+        rows = read_rows(body, self._limits)
+        predictions, version = self._predictor.answer(rows, name="row")
+        wrong = np.flatnonzero(~np.isfinite(predictions))
+        if wrong.size:
+            raise BadModel(f"row {int(wrong[0]) + 1}: model {version} predicts {predictions[wrong[0]]}, no number")
+        self._rows.inc(len(predictions))
+        return orjson.dumps({"predictions": predictions.tolist(), "model": version.to_json()})
 
 
 class _Measured:

@@ -30,17 +30,29 @@ class Gate:
         #: bounds the model stays withheld, whatever small passes follow.
         self.last: str | None = None
 
-    def recall(self, passes: Iterable[tuple[float | None, int]]) -> None:
-        """Judges the passes before a restart, (predict AUC, rows) each, to have the same state as before it."""
-        for auc, rows in passes:
-            self.judge(math.nan if auc is None else auc, rows)
+    def recall(self, passes: Iterable[tuple[float | None, int, str]]) -> None:
+        """Takes over the state before a restart. passes: the newest first, (predict AUC, rows, what the gate found
+        wrong with it or '') each; read no further than the mean needs."""
+        judged = False
+        within: list[float] = []
+        for auc, rows, reason in passes:
+            if rows < self._config.min_rows:
+                continue
+            if not judged:
+                self.last, judged = reason or None, True
+            if not reason and auc is not None:
+                within.append(auc)
+                if len(within) == self._config.passes:
+                    break
+        self._recent.extend(reversed(within))
 
     def judge(self, auc: float, rows: int) -> str | None:
         """Why a pass is out of bounds; None for one within them, whose AUC counts for the mean from now on.
 
-        auc: NaN for a pass without clicks or without rows. Like a pass with too few rows, it is not judged: None.
+        auc: NaN for a pass of clicks alone or without any, and for predictions that are no numbers: out of bounds,
+        since nothing says that the model is good. A pass with too few rows is not judged: None.
         """
-        if math.isnan(auc) or rows < self._config.min_rows:
+        if rows < self._config.min_rows:
             return None
         self.last = self._judge(auc)
         if self.last is None:
@@ -48,6 +60,8 @@ class Gate:
         return self.last
 
     def _judge(self, auc: float) -> str | None:
+        if math.isnan(auc):
+            return "its predict AUC is not a number: all of its rows are clicks, or none is"
         least = self._config.min_auc
         if least is not None and auc < least:
             return f"predict AUC {auc:.4f} is below stream.gate.min_auc, {least:g}"

@@ -20,10 +20,12 @@ from streamtrain import __version__
 from streamtrain.checkpoint.commit import Committer
 from streamtrain.checkpoint.journal import Journal, PassRecord
 from streamtrain.checkpoint.published import PublishedModels
-from streamtrain.checkpoint.runs import Run
+from streamtrain.checkpoint.runs import Run, refusals
 from streamtrain.checkpoint.store import CheckpointStore, seal
 from streamtrain.config import JobConfig
 from streamtrain.consistency.online import ConsistencyCheck
+from streamtrain.contracts import identity
+from streamtrain.contracts.identity import JobIdentity
 from streamtrain.contracts.inference_models import DueModel
 from streamtrain.contracts.manifest import Manifest
 from streamtrain.errors import CheckpointError
@@ -47,6 +49,7 @@ class _Commit:
 
     committer: Committer
     topics: JobTopics
+    job: JobIdentity
 
 
 class Saver:
@@ -68,13 +71,13 @@ class Saver:
         self._consistency = ConsistencyCheck(config, engine, run) if first else None
         self._commit: _Commit | None = None
 
-    def begin(self, newest: Manifest | None, topics: JobTopics, committer: Committer | None) -> None:
-        """After the restore, on every worker. committer: worker 0's.
+    def begin(self, newest: Manifest | None, topics: JobTopics, committer: Committer | None, job: JobIdentity) -> None:
+        """After the restore, on every worker. committer: worker 0's. job: for the next checkpoints.
 
         newest: the manifest of the checkpoint that was loaded; None: the job starts from nothing.
         """
         if committer is not None:
-            self._commit = _Commit(committer, topics)
+            self._commit = _Commit(committer, topics, job)
         chain = newest.chain if newest is not None else None
         if chain is not None and self._upkeep is not None and not self._models.can_be_patched(chain, all_members=True):
             log.warning("inference models of the chain so far are missing or damaged: the next one is full")
@@ -144,7 +147,7 @@ class Saver:
             state = ModelState(position.rows, position.shrinks, position.deletions, position.event_time, metrics)
             tables = SavedTables(record.id, staged, touched, state)
             manifest = self._manifest(self._commit.topics, record, position, saved.keys)
-            self._publish(self._commit.committer, manifest, tables, due, timings)
+            self._publish(self._commit, manifest, tables, due, timings)
             parts = ", ".join(f"{part} {seconds:.2f}" for part, seconds in timings.items())
             log.info("pass %s: checkpoint saved, %.1f s (%s)", record.id, time.monotonic() - begin, parts)
         self._engine.barrier()
@@ -173,10 +176,12 @@ class Saver:
             raise CheckpointError(f"{keys} keys were loaded again, {saved_keys} were saved")
 
     def _publish(
-        self, committer: Committer, manifest: Manifest, tables: SavedTables, due: list[DueModel], timings: Timings
+        self, commit: _Commit, manifest: Manifest, tables: SavedTables, due: list[DueModel], timings: Timings
     ) -> None:
         """Worker 0's part. manifest: without files, models and chain."""
         with timings("sealed"):
+            with refusals(tables.checkpoint, "cannot be written"):
+                (tables.checkpoint / identity.NAME).write_bytes(commit.job.encode())
             files = seal(tables.checkpoint)
         if due and self._consistency is not None:
             self._consistency.dump()
@@ -184,7 +189,7 @@ class Saver:
         with timings("committed"):
             self._journal.sync()
             manifest = replace(manifest, files=files, models=tuple(exported.models), chain=exported.chain)
-            committer.publish(tables.checkpoint, manifest, exported.models)
+            commit.committer.publish(tables.checkpoint, manifest, exported.models)
         self._exporter.chain = exported.chain
         if self._upkeep is not None:
             self._upkeep.run(tables.id)

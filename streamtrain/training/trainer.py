@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streamtrain.checkpoint.commit import Committer
+from streamtrain.checkpoint.identity import IdentityCheck, log_changes
 from streamtrain.checkpoint.journal import Journal, PassRecord, pack
 from streamtrain.checkpoint.runs import Run
 from streamtrain.checkpoint.store import Checkpoint, CheckpointStore
 from streamtrain.config import JobConfig
 from streamtrain.contracts import phases
-from streamtrain.contracts.manifest import Manifest
 from streamtrain.engine.stats import PassStats
 from streamtrain.errors import CheckpointError, PartitionsChanged, TrainingError
 from streamtrain.failpoints import failpoint
@@ -66,6 +66,7 @@ class Trainer:
         self._store = CheckpointStore(config.model_save_path, self._run)
         self._dumps = PassDumps(config, engine, self._run.check_newest)
         self._journal = Journal(config.model_save_path)
+        self._identity = IdentityCheck(config, engine.dense_shapes())
         self._position = Position()
         self._saver = Saver(config, engine, self._run, self._journal)
         self._gate = Gate(config.stream.gate) if config.stream.gate is not None else None
@@ -74,7 +75,11 @@ class Trainer:
         self.stopped = False
 
     def run(self) -> None:
-        """Returns after the last pass of end_day, or after a clean stop, with every trained pass saved."""
+        """Returns after the last pass of end_day, or after a clean stop, with every trained pass saved.
+
+        Raises JobChanged before anything is touched when the config is not that of the job's checkpoints.
+        """
+        self._identity.newest()
         self._phase(f"{phases.WAITING} Kafka")
         topics = wait_for_topics(self._properties, self._names, self._stop, self._phase)
         if topics is None:
@@ -93,7 +98,11 @@ class Trainer:
             raise
 
     def _train(self, topics: JobTopics) -> None:
-        self._saver.begin(self._restore(topics), topics, self._committer)
+        chosen = self._restore(topics)
+        checked = self._identity.against(chosen)
+        if self._committer is not None:
+            log_changes(checked.changes)
+        self._saver.begin(chosen.manifest if chosen is not None else None, topics, self._committer, checked.identity)
         feed = self._open_feed(topics)
         record = None
         try:
@@ -119,8 +128,8 @@ class Trainer:
                 remedy="Start a new stream.job with a new runner.model_save_path, or correct stream.partitions.",
             )
 
-    def _restore(self, topics: JobTopics) -> Manifest | None:
-        """Worker 0 chooses the checkpoint and sends its pass to the others; all load it. Returns its manifest."""
+    def _restore(self, topics: JobTopics) -> Checkpoint | None:
+        """Worker 0 chooses the checkpoint and sends its pass to the others; all load it and return it."""
         chosen = self._committer.restore() if self._committer is not None else None
         self._phase(phases.LOADING)
         schedule = self._config.schedule
@@ -141,20 +150,20 @@ class Trainer:
             raise CheckpointError(f"checkpoint {pass_id} cannot be read: {checkpoint.problem}")
         log.info("last model: %s found at %s, verified, loading", pass_id, checkpoint.path)
         begin = time.monotonic()
-        keys = self._engine.load(checkpoint.path, self._run.directory if self._committer is not None else None)
+        scratch = self._run.directory if self._committer is not None else None
+        keys = self._engine.load(checkpoint.path, scratch, {entry.path for entry in manifest.files})
         if keys != manifest.keys:
             raise CheckpointError(f"{checkpoint.path}: {keys} keys were loaded, its manifest says {manifest.keys}")
         log.info("last model: %s loaded, %d keys, %.1f s", pass_id, keys, time.monotonic() - begin)
         failpoint("restore.loaded")
         self._position = Position.of_manifest(manifest, number)
         if self._gate is not None and self._committer is not None:
-            self._gate.recall((r.predict_auc, r.rows) for r in self._journal.read())
-        return manifest
+            self._gate.recall((r.predict_auc, r.rows, r.gate) for r in self._journal.backwards())
+        return checkpoint
 
     def _find(self, pass_id: PassId) -> Checkpoint:
-        for checkpoint in self._store.list():
-            if checkpoint.id == pass_id:
-                return checkpoint
+        if pass_id in self._store.ids():
+            return self._store.read(pass_id)
         raise CheckpointError(
             f"worker {self._engine.index} does not see checkpoint {pass_id} in {self._store.root}",
             remedy="runner.model_save_path must be shared by all workers.",

@@ -16,6 +16,7 @@ from streamtrain.contracts import reports
 from streamtrain.contracts.inference_models import DoneLine
 from streamtrain.contracts.manifest import Manifest
 from streamtrain.errors import CheckpointError
+from streamtrain.masking import mask_text
 from streamtrain.schedule import PassId
 from streamtrain.training.mirror import Mirror
 
@@ -43,7 +44,7 @@ class Upkeep:
 
         When a damaged checkpoint was skipped, nothing is swept: it may still be repaired by hand.
         """
-        if self._keep_models and newest is not None and all(c.id <= newest.id for c in self._store.list()):
+        if self._keep_models and newest is not None and all(pass_id <= newest.id for pass_id in self._store.ids()):
             self._models.sweep(newest.models)
         self.run(newest.id if newest is not None else None)
 
@@ -97,7 +98,7 @@ class Upkeep:
             return  # a later upload waits, and has all of its lines
         unlisted, self._unlisted = self._unlisted, []
         mirror.run(lines, unlisted)
-        report = {"url": self._url, "problem": mirror.problem or "", "time": time.time()}
+        report = {"url": mask_text(self._url or ""), "problem": mirror.problem or "", "time": time.time()}
         self._run.replace(self._run.root / reports.UPLOAD, reports.encode(report))
         self._delete_models(unlisted)
 

@@ -10,6 +10,7 @@ import argparse
 import io
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -44,6 +45,7 @@ class Compose:
             "STREAMTRAIN_JOB": str(folder / "job"),
             "STREAMTRAIN_DATA": str(folder / "data"),
             "STREAMTRAIN_IMAGE": "streamtrain-demo",
+            "STREAMTRAIN_SECRET": secrets.token_hex(32),
             "STREAMTRAIN_SERVE": f"127.0.0.1:{free_port()}",
         }
         self.served_at = f"http://{self._environment['STREAMTRAIN_SERVE']}"

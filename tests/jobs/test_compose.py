@@ -19,14 +19,26 @@ def docker_answers() -> bool:
 needs_docker = pytest.mark.skipif(not docker_answers(), reason="there is no docker with compose here")
 
 
-@needs_docker
-def test_the_compose_file_is_valid() -> None:
-    done = subprocess.run(
+def services(**environment: str) -> subprocess.CompletedProcess[str]:
+    inherited = {name: value for name, value in os.environ.items() if name != "STREAMTRAIN_SECRET"}
+    return subprocess.run(
         ["docker", "compose", "-f", str(COMPOSE_FILE), "config", "--services"],
         capture_output=True,
         text=True,
         check=False,
+        env={**inherited, **environment},
     )
+
+
+@needs_docker
+def test_without_a_secret_nothing_is_started() -> None:
+    done = services()
+    assert done.returncode != 0 and "STREAMTRAIN_SECRET" in done.stderr and "share a secret" in done.stderr
+
+
+@needs_docker
+def test_the_compose_file_is_valid() -> None:
+    done = services(STREAMTRAIN_SECRET="0123456789abcdef")
     assert done.returncode == 0, done.stderr
     assert set(done.stdout.split()) == {"kafka", "bridge", "server-0", "server-1", "worker-0", "worker-1", "serve"}
 

@@ -1,14 +1,13 @@
 """Online against offline: real jobs, whose exported models agree with the trainer, or are wrong on purpose."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 import yaml
 
 from streamtrain.contracts import reports
-from tests.support.paths import MUTANTS, ROOT
+from tests.support.mutants import break_code
 from tests.support.scene import Scene
 
 pytestmark = [pytest.mark.kafka, pytest.mark.paddle]
@@ -45,8 +44,7 @@ def test_they_agree(tmp_path: Path, kafka: dict[str, str], job: str) -> None:
 
 
 def test_a_wrong_model_is_red(tmp_path: Path, kafka: dict[str, str], job: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STREAMTRAIN_TEST_MUTANT", "export-wrong-weights")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(MUTANTS), str(ROOT)]))
+    break_code("export-wrong-weights", tmp_path, monkeypatch)
     scene = Scene(tmp_path, kafka, job, stream={"consistency_rows": 40})
     scene.start("run").finish()
     found = reports.read(scene.config.model_save_path, reports.CONSISTENCY)

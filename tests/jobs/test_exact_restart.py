@@ -28,7 +28,7 @@ def optimizer(checkpoint: Path) -> list[str]:
 
 def values(checkpoint: Path) -> dict[str, bytes]:
     """The dense parameters as they are computed with: one binary tensor each."""
-    return {p.name: p.read_bytes() for p in checkpoint.iterdir() if p.is_file() and p.name != "manifest.json"}
+    return {p.name: p.read_bytes() for p in checkpoint.iterdir() if p.is_file() and p.suffix != ".json"}
 
 
 def save_again(scene: Scene, source: Path, servers: int, workers: int) -> Path:

@@ -18,4 +18,5 @@ def test_each_is_reached(tmp_path: Path, kafka: dict[str, str], job: str, monkey
     scene.start("run", failpoints="pass.trained=kill@2").finish()
     scene.fired("pass.trained")
     scene.recount()
+    scene.start("checkpoints", "rewind", "--to", scene.checkpoints()[0], name="rewind").finish()
     assert {p.name for p in trace.iterdir()} == set(POINTS)

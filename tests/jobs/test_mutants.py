@@ -1,13 +1,12 @@
 """The checker is proven: whole jobs whose code is broken on purpose, each of which turns the recount red."""
 
-import os
 from pathlib import Path
 
 import pytest
 
 from streamtrain.proof.job import recount_job
 from tests.support.jobs import rows
-from tests.support.paths import MUTANTS, ROOT
+from tests.support.mutants import break_code
 from tests.support.scene import SPLITS, Scene
 
 pytestmark = [pytest.mark.kafka, pytest.mark.paddle]
@@ -31,9 +30,8 @@ def grow(scene: Scene, seed: int) -> None:
 def test_recount_sees_it(
     mutant: str, wrong: set[str], tmp_path: Path, kafka: dict[str, str], job: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("STREAMTRAIN_TEST_MUTANT", mutant)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(MUTANTS), str(ROOT)]))
-    scene = Scene(tmp_path, kafka, job, stream={"changed_split": "append"})
+    break_code(mutant, tmp_path, monkeypatch)
+    scene = Scene(tmp_path, kafka, job, stream={"changed_split": "append", "settle_second": 0})
     scene.start("bridge").finish()
     for seed in (70, 71):  # two revisions of the first split
         grow(scene, seed)

@@ -87,5 +87,7 @@ def test_real_shrinks(tmp_path: Path) -> None:
     text = source.read_text()
     for wrong, changed in (("lost", text + text[: text.index("\n") + 1]), ("duplicated", text[text.index("\n") + 1 :])):
         source.write_text(changed)
+        rows_trained = count + (1 if wrong == "lost" else -1)  # the trainer's own count saw nothing
+        (saved[-1] / "manifest.json").write_text(json.dumps({"rows": rows_trained, "shrinks": 2}))
         found = recount_job(config)
         assert not found.ok and getattr(found, wrong) > 0

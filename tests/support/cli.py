@@ -4,16 +4,20 @@ import contextlib
 import io
 import subprocess
 import sys
+from collections.abc import Mapping
 from unittest.mock import patch
 
 from streamtrain.cli.main import main
 from tests.support.paths import ROOT
 
 
-def run(*arguments: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str, seconds: float = 60, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """environment: in place of this process's."""
     done = subprocess.run(
         [sys.executable, "-m", "streamtrain.cli.main", *arguments],
-        capture_output=True, text=True, timeout=seconds, check=False, cwd=ROOT,
+        capture_output=True, text=True, timeout=seconds, check=False, cwd=ROOT, env=environment,
     )  # fmt: skip
     assert "Traceback" not in done.stderr
     return done

@@ -4,10 +4,10 @@
 that has changed nothing.
 """
 
-from tests.faults.cases import bridge, broker, disks, ends, hosts, refusals, trainer
+from tests.faults.cases import bridge, broker, disks, ends, hosts, quiet, refusals, trainer
 from tests.faults.ground import REGISTERED, Case
 
-__all__ = ["CASES", "bridge", "broker", "disks", "ends", "hosts", "refusals", "trainer"]
+__all__ = ["CASES", "bridge", "broker", "disks", "ends", "hosts", "quiet", "refusals", "trainer"]
 
 #: In the order of their rows.
 CASES: list[Case] = sorted(REGISTERED, key=lambda case: int(case.row))

@@ -43,7 +43,9 @@ class Hosts:
     def __init__(self, scene: Scene, servers: int, workers: int) -> None:
         self._scene = scene
         ports = [free_port_pair() for _ in range(servers + workers)]
-        self._at = [",".join(f"127.0.0.1:{p}" for p in part) for part in (ports[:servers], ports[servers:])]
+        self.servers_at, self.workers_at = (
+            ",".join(f"127.0.0.1:{p}" for p in part) for part in (ports[:servers], ports[servers:])
+        )
         self._roles = [("server", i) for i in range(servers)] + [("worker", i) for i in range(workers)]
         self._running: dict[tuple[str, int], Process] = {}
         self._done: set[tuple[str, int]] = set()
@@ -51,13 +53,16 @@ class Hosts:
     def start_all(self) -> None:
         for role in self._roles:
             if role not in self._running and role not in self._done:
-                kind, index = role
-                cwd = self._scene.folder / f"{kind}{index}"
-                cwd.mkdir(exist_ok=True)
-                self._running[role] = self._scene.start(
-                    "train", "--role", kind, "--index", str(index), "--servers-at", self._at[0],
-                    "--workers-at", self._at[1], name=f"{kind}{index}", cwd=cwd,
-                )  # fmt: skip
+                self.start_one(*role)
+
+    def start_one(self, kind: str, index: int) -> Process:
+        cwd = self._scene.folder / f"{kind}{index}"
+        cwd.mkdir(exist_ok=True)
+        started = self._running[kind, index] = self._scene.start(
+            "train", "--role", kind, "--index", str(index), "--servers-at", self.servers_at,
+            "--workers-at", self.workers_at, name=f"{kind}{index}", cwd=cwd,
+        )  # fmt: skip
+        return started
 
     def kill(self, role: tuple[str, int]) -> None:
         self._running.pop(role).process.kill()

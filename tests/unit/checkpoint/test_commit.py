@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import errno
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import orjson
 import pytest
 
 from streamtrain import errors
@@ -150,7 +152,7 @@ def test_a_damaged_witness_lets_an_older_checkpoint_do(tmp_path: Path, group: Gr
     assert check_restart(tmp_path, group) == PassId("20240101", 1)
 
 
-def refused(root: Path, group: Group, kind: type[errors.StreamtrainError], *words: str) -> None:
+def is_refused(root: Path, group: Group, kind: type[errors.StreamtrainError], *words: str) -> None:
     """A start raises it, naming the words, and has changed nothing that others see."""
     before, committed = seen_by_others(root), dict(group.committed)
     with pytest.raises(kind) as caught:
@@ -166,9 +168,62 @@ def test_a_committed_checkpoint_that_is_gone_is_refused(tmp_path: Path, group: G
     train(trainer, 1)
     trainer.save(with_model=False)
     (tmp_path / "20240101" / "2").rename(tmp_path / "aside")
-    refused(tmp_path, group, errors.CheckpointMissing, "20240101/2", "offset 4", "nothing newer than 20240101/1")
+    is_refused(tmp_path, group, errors.CheckpointMissing, "20240101/2", "offset 4", "nothing newer than 20240101/1")
     (tmp_path / "20240101" / "1").rename(tmp_path / "aside-too")
-    refused(tmp_path, group, errors.CheckpointMissing, "20240101/2", "no checkpoint", "model_save_path", "stream.job")
+    is_refused(tmp_path, group, errors.CheckpointMissing, "20240101/2", "no checkpoint", "model_save_path", "rewind")
+
+
+def test_a_trainer_does_not_start_from_nothing_where_a_model_was(tmp_path: Path, group: Group) -> None:
+    trainer = one_saved(tmp_path, group)
+    first = tmp_path / "20240101" / "1"
+    whole = (first / "rows.json").read_bytes()
+    (first / "rows.json").write_bytes(whole + b" ")
+    is_refused(tmp_path, group, errors.NoneUsable, "1 checkpoint(s)", "20240101/1", "rows.json", "rewind --to nothing")
+    group.committed.clear()  # as after offsets.retention.minutes
+    is_refused(tmp_path, group, errors.NoneUsable, "20240101/1", "rewind --to nothing")
+    (first / "rows.json").write_bytes(whole)
+    train(trainer := started(tmp_path, group), 1)
+    trainer.save(with_model=True)
+    group.committed.clear()
+    for number in ("1", "2"):
+        (tmp_path / "20240101" / number).rename(tmp_path / f"aside-{number}")
+    is_refused(tmp_path, group, errors.NoneUsable, "no checkpoint, but the inference model 20240101/inference_model_2")
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"), [({"format": 2}, errors.UnknownFormat), ({"more": [1], "format": 7}, errors.UnknownFormat)]
+)
+def test_a_newer_checkpoint_is_refused(data: object, kind: type, tmp_path: Path, group: Group) -> None:
+    """A step back in the software's version: what the newer one wrote stays as it is."""
+    trainer = one_saved(tmp_path, group)
+    train(trainer, 1)
+    trainer.save(with_model=False)
+    file = tmp_path / "20240101" / "2" / "manifest.json"
+    whole = file.read_bytes()
+    file.write_bytes(orjson.dumps({**orjson.loads(whole), **data}))  # type: ignore[dict-item]
+    is_refused(tmp_path, group, kind, "20240101/2", "format")
+    file.write_bytes(orjson.dumps({**orjson.loads(whole), "more": [1]}))
+    assert started(tmp_path, group).last == PassId("20240101", 2)
+
+
+def test_an_unreadable_checkpoint_is_refused(
+    tmp_path: Path, group: Group, refused: Callable[[Path, int], None]
+) -> None:
+    trainer = one_saved(tmp_path, group)
+    train(trainer, 1)
+    trainer.save(with_model=False)
+    refused(tmp_path / "20240101" / "2" / "manifest.json", errno.EIO)
+    with pytest.raises(errors.Unreadable, match="20240101/2"):
+        started(tmp_path, group)
+    refused(tmp_path / "20240101" / "2" / "manifest.json", 0)
+    assert started(tmp_path, group).last == PassId("20240101", 2)
+
+
+@pytest.mark.parametrize("text", ["somebody's", '{"day": "20240101", "pass_id": 1, "digest": "d", "format": 2}', "{}"])
+def test_a_foreign_witness_is_refused(text: str, tmp_path: Path, group: Group) -> None:
+    one_saved(tmp_path, group)
+    group.committed[group.marker_log] = (2, text)
+    is_refused(tmp_path, group, errors.UnknownFormat, "group job", "offset 2", "stream.job")
 
 
 @pytest.mark.parametrize(
@@ -198,7 +253,7 @@ def test_a_checkpoint_of_other_topics_is_refused(
 ) -> None:
     one_saved(tmp_path, group)
     group.topics = topics  # type: ignore[assignment]
-    refused(tmp_path, group, kind, "checkpoint 20240101/1", *words)
+    is_refused(tmp_path, group, kind, "checkpoint 20240101/1", *words)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +266,7 @@ def test_offsets_that_are_gone_are_refused(
     one_saved(tmp_path, group)
     group.ends[place] = watermarks
     needed = 2 if place == LOG else 10
-    refused(
+    is_refused(
         tmp_path, group, errors.RetentionPassed, f"topic {place[0]}, partition {place[1]}",
         f"offset {needed} is needed", f"{watermarks[0]} to {watermarks[1]}",
     )  # fmt: skip
@@ -219,7 +274,7 @@ def test_offsets_that_are_gone_are_refused(
 
 def test_a_job_without_checkpoints_needs_all_offsets(tmp_path: Path, group: Group) -> None:
     group.ends[LOG] = (1, 100)
-    refused(tmp_path, group, errors.RetentionPassed, "offset 0 is needed")
+    is_refused(tmp_path, group, errors.RetentionPassed, "offset 0 is needed")
     group.ends[LOG] = (0, 100)
     assert started(tmp_path, group).last is None
 

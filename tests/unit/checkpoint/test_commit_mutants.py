@@ -70,7 +70,7 @@ def test_the_machine_sees_it(name: str) -> None:
     logging.disable(logging.CRITICAL)
     machine = type("Mutant", (JobMachine,), {"committer": mutated(MUTANTS[name])})
     tries = settings(
-        max_examples=400,
+        max_examples=3000,  # most are seen within the first hundred
         stateful_step_count=40,
         deadline=None,
         database=None,

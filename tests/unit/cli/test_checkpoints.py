@@ -34,11 +34,12 @@ def write_table(config: JobConfig, pass_id: str, parts: list[list[str]]) -> Path
     for number, lines in enumerate(parts):
         (shard / f"part-{number}.txt").write_text("".join(f"{line}\n" for line in lines))
         (shard / f"part-{number}.meta").write_bytes(table.meta(len(lines)))
+    files = [{"path": f"embedding.shard/{p.name}", "bytes": 0, "sha256": ""} for p in sorted(shard.iterdir())]
     day, _, pass_id = pass_id.partition("/")
     names = ("job", "samples_topic_id", "splits_topic_id", "cluster_id", "config_sha256", "program", "created")
     manifest: dict[str, Any] = {**dict.fromkeys(names, ""), "day": day, "pass_id": int(pass_id), "format": 1}
     manifest |= {**dict.fromkeys(("marker_offset", "partitions", "rows", "keys"), 0), "offsets": {}, "metrics": {}}
-    (path / "manifest.json").write_text(json.dumps({**manifest, "files": []}))
+    (path / "manifest.json").write_text(json.dumps({**manifest, "files": files}))
     return path
 
 

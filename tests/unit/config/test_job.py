@@ -64,6 +64,12 @@ def test_environment_is_expanded_and_secrets_are_masked(tmp_path: Path, monkeypa
         (("  split_interval: 30", "\tsplit_interval: 30"), r"line 4.*[Tt]ab|line 4.*\\t"),
         (("  split_interval: 30", "  split_interval: 30\n  split_interval: 60"), r"line 5.*given twice"),
         (("hyper_parameters:", "stream: {changed_split: maybe}\nhyper_parameters:"), r"stream\.changed_split"),
+        (
+            ("hyper_parameters:", "stream: {ignore_files: ['a/*.tmp']}\nhyper_parameters:"),
+            r"stream\.ignore_files.*a/\*",
+        ),
+        (("hyper_parameters:", "stream: {ignore_files: '*.tmp'}\nhyper_parameters:"), r"stream\.ignore_files"),
+        (("hyper_parameters:", "stream: {settle_second: -1}\nhyper_parameters:"), r"stream\.settle_second"),
         (("hyper_parameters:", "stream: {workers: 9}\nhyper_parameters:"), r"stream\.workers"),
     ],
 )

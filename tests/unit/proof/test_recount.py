@@ -48,7 +48,6 @@ def test_right(tmp_path: Path) -> None:
         ({5: (3, 1), 6: (1, 1)}, 4, {"missing_keys": 1, "lost": 2}),
         ({**RIGHT, 8: (1, 1)}, 4, {"unknown_keys": 1}),
         ({**RIGHT, 5: (3, 3)}, 4, {"wrong_clicks": 1}),
-        (RIGHT, 3, {}),
     ],
 )
 def test_wrong(tmp_path: Path, shows: dict[int, tuple[int, int]], rows: int, wrong: dict[str, int]) -> None:
@@ -56,6 +55,19 @@ def test_wrong(tmp_path: Path, shows: dict[int, tuple[int, int]], rows: int, wro
     assert not found.ok
     for name in ("lost", "duplicated", "missing_keys", "unknown_keys", "wrong_clicks"):
         assert getattr(found, name) == wrong.get(name, 0)
+    assert found.verdict == "differs"
+
+
+@pytest.mark.parametrize("shows", [RIGHT, {**RIGHT, 5: (2, 1)}, {**RIGHT, 8: (1, 1)}, {**RIGHT, 5: (5, 1)}])
+@pytest.mark.parametrize("rows", [3, 9])
+def test_without_the_markers_rows_that_do_not_agree_prove_nothing(
+    tmp_path: Path, shows: dict[int, tuple[int, int]], rows: int
+) -> None:
+    found = check(tmp_path, shows, rows)
+    assert found.verdict == "not provable" and not found.ok
+    assert (found.lost, found.duplicated, found.unknown_keys, found.missing_keys) == (0, 0, 0, 0)
+    assert found.not_recountable_keys == (shows is not RIGHT)
+    assert "which source files" in found.unknown[0] and "the marker log was not read" in found.unknown[0]
 
 
 @pytest.mark.parametrize(

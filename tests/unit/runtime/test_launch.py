@@ -46,6 +46,24 @@ def test_a_role_has_paddles_variables(script: Path, tmp_path: Path, capfd: pytes
         assert environment["FLAGS_enable_pir_api"] == "0"
 
 
+def test_no_child_gets_the_roles_secret_or_asks_the_others_through_a_proxy(
+    script: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("STREAMTRAIN_SECRET", "STREAMTRAIN_SECRET_FILE"):
+        monkeypatch.setenv(name, "of the agents alone")
+    place = Place("worker", 0, ["10.0.0.1:7000"], ["10.0.0.3:7100"], "10.0.0.1:7001")
+    for proxy, expected in (("", None), ("http://proxy", "example.com,localhost,127.0.0.1,10.0.0.1,10.0.0.3")):
+        for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "no_proxy", "NO_PROXY", "all_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        if proxy:
+            monkeypatch.setenv("HTTPS_PROXY", proxy)
+            monkeypatch.setenv("no_proxy", "example.com")
+        assert launch.start_role(script, [], place, tmp_path).wait(30) == 0
+        environment = json.loads(capfd.readouterr().out)["environment"]
+        assert "of the agents alone" not in environment.values()
+        assert environment.get("no_proxy") == environment.get("NO_PROXY") == expected
+
+
 def test_a_module_finds_the_package_and_its_run_folder(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     output = tmp_path / "log" / "output"

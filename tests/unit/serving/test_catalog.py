@@ -26,7 +26,7 @@ def listings(draw: st.DrawFn) -> list[DoneLine]:
                 pass_id=draw(st.integers(0, 4)),
                 digest=f"d{number}",
                 kind="full" if full else "incremental",
-                path=f"p{number}",
+                path=f"20240101/inference_model_{number}",
                 base=None if full else ref(base),
                 previous=None if full else ref(below),
                 published=number,

@@ -1,0 +1,251 @@
+"""A config against the identity of the job that its checkpoints are of: what is fixed is refused by its key, what may
+change is recorded with its time.
+
+Checked twice: by the parent at the start, before anything runs, from the config alone; by every worker before it takes
+over, with the network's dense parameters too.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from streamtrain.checkpoint.store import Checkpoint, CheckpointStore
+from streamtrain.config import JobConfig
+from streamtrain.contracts import identity
+from streamtrain.contracts.identity import Change, Difference, JobIdentity, dense_differences, differences, flat
+from streamtrain.contracts.json_codec import UnknownFormatError
+from streamtrain.contracts.manifest import Manifest
+from streamtrain.contracts.table_text import (
+    DEFAULT_ACCESSOR,
+    DEFAULT_SHARDS,
+    SHARD,
+    PartMeta,
+    TableColumns,
+    rule_of,
+)
+from streamtrain.contracts.tensors import read_tensor
+from streamtrain.errors import CheckpointError, JobChanged, UnknownFormat
+from streamtrain.files import read_bytes
+
+log = logging.getLogger("streamtrain.checkpoint")
+
+_START_ANEW = (
+    "Restore the key; docs/config.md says how to change it all the same. Another job needs a stream.job and a "
+    "runner.model_save_path of its own. Nothing was touched."
+)
+#: Paddle's defaults of what the recount repeats.
+_DECAY = {"show_click_decay_rate": 0.98, "delete_threshold": 0.8, "delete_after_unseen_days": 30.0}
+
+
+def fixed_keys(config: JobConfig) -> dict[str, Any]:
+    """What may not change in a job, by dotted key, as understood: a default that is written out is the same."""
+    stream, runner = config.stream, config.runner
+    hyper = config.raw.get("hyper_parameters") or {}
+    optimizer = hyper.get("optimizer")
+    fixed: dict[str, Any] = {
+        "runner.split_interval": runner.split_interval,
+        "runner.split_per_pass": runner.split_per_pass,
+        "runner.start_day": runner.start_day,
+        "stream.job": stream.job,
+        "stream.partitions": stream.partitions,
+        "stream.format": stream.format,
+        "stream.unknown_slot": stream.unknown_slot,
+        "stream.slots": list(config.slots),
+        "hyper_parameters.adam_d2sum": bool(hyper.get("adam_d2sum", True)),
+    }
+    if isinstance(optimizer, Mapping) and "class" in optimizer:
+        fixed["hyper_parameters.optimizer.class"] = optimizer["class"]
+    for name, table in (config.raw.get("table_parameters") or {}).items():
+        fixed["table_parameters"] = name
+        fixed.update({f"table_parameters.{name}.{key}": value for key, value in _fixed_of_table(table).items()})
+    return fixed
+
+
+def _fixed_of_table(table: Mapping[str, Any]) -> dict[str, Any]:
+    accessor = table.get("accessor") or {}
+    thresholds = accessor.get("ctr_accessor_param") or {}
+    columns = TableColumns.of_accessor(accessor)
+    return {
+        "shard_num": int(table.get("shard_num", DEFAULT_SHARDS)),
+        "accessor.accessor_class": str(accessor.get("accessor_class", DEFAULT_ACCESSOR)),
+        "accessor.embedx_dim": columns.embedx_dim,
+        "accessor.embed_sgd_param.name": rule_of(accessor, "embed_sgd_param"),
+        "accessor.embedx_sgd_param.name": rule_of(accessor, "embedx_sgd_param"),
+        **{
+            f"accessor.ctr_accessor_param.{key}": float(thresholds.get(key, default)) for key, default in _DECAY.items()
+        },
+    }
+
+
+def free_keys(config: JobConfig) -> dict[str, Any]:
+    """All other keys: what may change."""
+    fixed = fixed_keys(config)
+    leaves = flat(config.masked())
+    return {key: value for key, value in leaves.items() if key not in fixed and key not in _SAME_AS_FIXED}
+
+
+#: Keys whose meaning is in fixed_keys() under another name, or which depend on them.
+_SAME_AS_FIXED = frozenset({"hyper_parameters.slot_num"})
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The identity to write into the next checkpoint, and the changes since the last one."""
+
+    identity: JobIdentity
+    changes: tuple[Change, ...] = ()
+
+
+@dataclass(frozen=True)
+class IdentityCheck:
+    """Checks a config. dense: shapes of the network's dense parameters, where they are known."""
+
+    config: JobConfig
+    dense: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def newest(self) -> Checked:
+        """Against the newest checkpoint, whose files are not verified.
+
+        Raises JobChanged, naming each key that is fixed and differs; UnknownFormat and Unreadable when the newest
+        checkpoint, or its identity, is not to be judged by this version.
+        """
+        store = CheckpointStore(self.config.model_save_path)
+        for pass_id in reversed(store.ids()):
+            checkpoint = store.read(pass_id)
+            if checkpoint.manifest is not None:
+                try:
+                    return self.against(checkpoint)
+                except CheckpointError as error:
+                    log.warning("%s: the checkpoint before it is looked at", error)  # a restart skips it too
+                    continue
+            refusal = checkpoint.problem.refusal(pass_id) if checkpoint.problem is not None else None
+            if refusal is not None:
+                raise refusal
+        return self.against(None)
+
+    def against(self, checkpoint: Checkpoint | None) -> Checked:
+        """Against that checkpoint; None: the job starts from nothing. Raises as newest()."""
+        now = JobIdentity(fixed=fixed_keys(self.config), config=free_keys(self.config), dense=dict(self.dense))
+        if checkpoint is None or checkpoint.manifest is None:
+            return Checked(now)
+        before = _read(checkpoint, checkpoint.manifest)
+        if before is None:  # of a version that wrote none
+            found = list(self._against_files(checkpoint, checkpoint.manifest))
+            changed: list[Difference] = []
+            kept: tuple[Change, ...] = ()
+        else:
+            found = list(differences(before.fixed, now.fixed))
+            if any(d.key == "table_parameters" for d in found):  # another table has other keys
+                found = [d for d in found if not d.key.startswith("table_parameters.")]
+            changed = list(differences(before.config, now.config))
+            kept = before.changes
+            shapes = list(dense_differences(before.dense, now.dense))
+            if shapes:
+                suspects = [d for d in changed if d.key.startswith(("hyper_parameters.", "runner.model_dir"))]
+                found += [*suspects, *(Difference(f"dense parameter {d.key}", d.old, d.new) for d in shapes)]
+        if found:
+            raise JobChanged(
+                f"{self.config.path} is not the config of the job that checkpoint {checkpoint.id} is of: "
+                + "; ".join(map(str, found)),
+                remedy=_START_ANEW,
+            )
+        changes = tuple(
+            Change(datetime.now(timezone.utc).isoformat(timespec="seconds"), str(checkpoint.id), d.key, d.old, d.new)
+            for d in changed
+        )
+        every = (*kept, *changes)[-identity.MAX_CHANGES :]
+        dense = dict(self.dense) or (before.dense if before is not None else {})
+        return Checked(JobIdentity(fixed=now.fixed, config=now.config, dense=dense, changes=every), changes)
+
+    def _against_files(self, checkpoint: Checkpoint, manifest: Manifest) -> Iterator[Difference]:
+        """Against what the files of a checkpoint without an identity show of it."""
+        schedule = self.config.schedule
+        if manifest.day < schedule.start_day:
+            yield Difference("runner.start_day", f"no later than {manifest.day}", schedule.start_day)
+        elif manifest.event_time:
+            ends = schedule.ends_at(schedule.last_sequence(manifest.id))
+            if ends[:19] != manifest.event_time[:19]:
+                yield Difference(
+                    "runner.split_interval, split_per_pass or start_day",
+                    f"pass {manifest.id} ends at {manifest.event_time[:19]}",
+                    f"at {ends[:19]}",
+                )
+        if manifest.partitions != self.config.stream.partitions:
+            yield Difference("stream.partitions", manifest.partitions, self.config.stream.partitions)
+        metas = sorted(e.path for e in manifest.files if e.path.startswith(f"{SHARD}/") and e.path.endswith(".meta"))
+        for name, table in (self.config.raw.get("table_parameters") or {}).items():
+            if metas:
+                yield from _against_meta(name, table, _meta(checkpoint, metas[0]))
+        for name in sorted({e.path for e in manifest.files} & set(self.dense)):
+            shape = _shape(checkpoint, name)
+            if shape != self.dense[name]:
+                yield Difference(f"dense parameter {name}", list(shape), list(self.dense[name]))
+
+
+def _against_meta(name: str, table: Mapping[str, Any], meta: PartMeta) -> Iterator[Difference]:
+    accessor = table.get("accessor") or {}
+    columns = TableColumns.of_accessor(accessor)
+    where = f"table_parameters.{name}"
+    if meta.shard_num is not None and meta.shard_num != int(table.get("shard_num", DEFAULT_SHARDS)):
+        yield Difference(f"{where}.shard_num", meta.shard_num, table.get("shard_num", DEFAULT_SHARDS))
+    if meta.accessor is not None and meta.accessor != str(accessor.get("accessor_class", DEFAULT_ACCESSOR)):
+        yield Difference(f"{where}.accessor.accessor_class", meta.accessor, accessor.get("accessor_class"))
+    if meta.names != columns.names:
+        key = "embedx_dim" if meta.embedx_dim != columns.embedx_dim else "embed_sgd_param.name or embedx_sgd_param.name"
+        old, new = (" ".join(n for n in names if n not in both) for names, both in _apart(meta.names, columns.names))
+        yield Difference(f"{where}.accessor.{key}", f"columns {old or '(fewer)'}", f"columns {new or '(fewer)'}")
+
+
+def _apart(
+    one: tuple[str, ...], two: tuple[str, ...]
+) -> tuple[tuple[tuple[str, ...], set[str]], tuple[tuple[str, ...], set[str]]]:
+    both = set(one) & set(two)
+    return (one, both), (two, both)
+
+
+def _meta(checkpoint: Checkpoint, name: str) -> PartMeta:
+    try:
+        return PartMeta.decode(read_bytes(checkpoint.path / name))
+    except (OSError, ValueError) as error:
+        raise _damaged(checkpoint.path / name, error) from error
+
+
+def _shape(checkpoint: Checkpoint, name: str) -> tuple[int, ...]:
+    try:
+        return tuple(read_tensor(read_bytes(checkpoint.path / name)).shape)
+    except (OSError, ValueError) as error:
+        raise _damaged(checkpoint.path / name, error) from error
+
+
+def _damaged(file: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{file} cannot be read: {error}", remedy="`streamtrain checkpoints verify` reports what is damaged."
+    )
+
+
+def _read(checkpoint: Checkpoint, manifest: Manifest) -> JobIdentity | None:
+    """None for a checkpoint of a version that wrote none."""
+    if identity.NAME not in {entry.path for entry in manifest.files}:
+        return None
+    file = checkpoint.path / identity.NAME
+    try:
+        return JobIdentity.decode(read_bytes(file))
+    except UnknownFormatError as error:
+        raise UnknownFormat(
+            f"{file}: {error}",
+            remedy="Start the version of streamtrain that wrote it, or a newer one; nothing was touched.",
+        ) from error
+    except (OSError, ValueError) as error:
+        raise _damaged(file, error) from error
+
+
+def log_changes(changes: tuple[Change, ...]) -> None:
+    for change in changes:
+        log.info(
+            "config: %s was %s up to pass %s, it is %s from now on", change.key, change.old, change.after, change.new
+        )

@@ -1,0 +1,22 @@
+"""Parse functions of a user's, for the tests of the bridge."""
+
+import time
+
+
+def csv(line: bytes) -> tuple[int, list[int], list[int]] | None:
+    """label,feasign of slot 2; no row of a header."""
+    if line.startswith(b"label"):
+        return None
+    label, feasign = line.split(b",")
+    return int(label), [2], [int(feasign)]
+
+
+def tabs(line: bytes) -> tuple[int, list[int], list[int]]:
+    """Three columns, of which the last may be empty."""
+    label, first, second = line.split(b"\t")
+    return int(label), [2, 3], [int(first), int(second or 0)]
+
+
+def slow(_line: bytes) -> tuple[int, list[int], list[int]]:
+    time.sleep(0.05)
+    return 1, [2], [5]
