@@ -11,12 +11,11 @@ def command(config: ConfigOption) -> None:
 
     from streamtrain.cli.live import PassPrinter
     from streamtrain.config import load_config
-    from streamtrain.connectors.tree import Tree
+    from streamtrain.runtime import preflight
+    from streamtrain.runtime.part_state import failures_reported
     from streamtrain.runtime.pipeline import Pipeline
 
     job = load_config(config)
-    Tree(job.data_dir, job.runner.data_donefile).check()
-    _ = job.slots
     console = Console(highlight=False, markup=False, soft_wrap=True)
     for key in job.no_effect:
         console.print(f"{key} has no effect here", style="dim")
@@ -26,7 +25,12 @@ def command(config: ConfigOption) -> None:
             "(Paddle counts rows wrongly with more); stream.workers gives more speed",
             style="dim",
         )
-    printer = PassPrinter(job, console)
-    pipeline = Pipeline(job, stop=stop_on_signals(), on_restart=printer.restarted, tick=printer.tick)
-    with printer:
-        pipeline.run()
+    stop = stop_on_signals()
+    with failures_reported(job):
+        preflight.refuse(job, bridge=True, stop=stop)
+        if stop.is_set():
+            return
+        printer = PassPrinter(job, console)
+        pipeline = Pipeline(job, stop=stop, on_restart=printer.restarted, tick=printer.tick)
+        with printer:
+            pipeline.run()

@@ -67,15 +67,21 @@ def command(
     from rich.console import Console
 
     from streamtrain.cli.live import PassPrinter
+    from streamtrain.runtime import preflight
+    from streamtrain.runtime.part_state import failures_reported
     from streamtrain.runtime.supervisor import Supervisor
 
-    printer = PassPrinter(job, Console(highlight=False, markup=False, soft_wrap=True))
-    supervisor = Supervisor(
-        job, servers=servers, workers=workers, stop=stop_on_signals(),
-        on_restart=printer.restarted, tick=printer.tick,
-    )  # fmt: skip
-    with printer:
-        supervisor.run()
+    stop = stop_on_signals()
+    with failures_reported(job):
+        preflight.refuse(job, bridge=False, stop=stop)
+        if stop.is_set():
+            return
+        printer = PassPrinter(job, Console(highlight=False, markup=False, soft_wrap=True))
+        supervisor = Supervisor(
+            job, servers=servers, workers=workers, stop=stop, on_restart=printer.restarted, tick=printer.tick
+        )
+        with printer:
+            supervisor.run()
 
 
 def _one_role(job: JobConfig, role: Role, index: int, servers_at: str, workers_at: str, listen: str) -> None:

@@ -4,28 +4,46 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from streamtrain.config.sections import RunnerConfig, StreamConfig
+from streamtrain.masking import printable
 
 #: Characters that a shell does not treat as part of a word.
 _SHELL = re.compile(r"[^\w./+,:@%=-]")
 _MINUTES_A_DAY = 1440
+_NO_TEXT = re.compile("[\\ud800-\\udfff\\0]")
 
 
 def not_finite(value: Any, name: str) -> Iterator[str]:
     """Numbers below the key `name` that are .inf or .nan."""
-    inner: list[tuple[Any, Any]] = []
+    for key, leaf in _leaves(value, name):
+        if isinstance(leaf, float) and not math.isfinite(leaf):
+            yield f"{key}: a finite number is wanted, found {leaf}"
+
+
+def not_text(value: Any, name: str) -> Iterator[str]:
+    """Texts below the key `name`, and keys, that no file and no message can hold: half of a UTF-16 pair, a NUL."""
+    for key, leaf in _leaves(value, name):
+        for text in (key, leaf):
+            if isinstance(text, str) and (found := _NO_TEXT.search(text)):
+                yield f"{printable(key)}: the character U+{ord(found[0]):04X} cannot stand in a text"
+                break
+
+
+def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """What is in lists and mappings of any depth, each with its dotted key."""
     if isinstance(value, Mapping):
-        inner = list(value.items())
+        inner: Iterable[tuple[Any, Any]] = value.items()
     elif isinstance(value, list):
-        inner = list(enumerate(value))
-    elif isinstance(value, float) and not math.isfinite(value):
-        yield f"{name}: a finite number is wanted, found {value}"
+        inner = enumerate(value)
+    else:
+        yield name, value
+        return
     for key, part in inner:
-        yield from not_finite(part, f"{name}.{key}")
+        yield from _leaves(part, f"{name}.{key}")
 
 
 def schedule(runner: RunnerConfig) -> Iterator[str]:

@@ -81,9 +81,9 @@ class Engine:
                 "the workers cannot find each other: gloo is not initialized",
                 remedy="Set PADDLE_WITH_GLOO=1 in the launcher's environment.",
             )
-        name, table = _sparse_table(raw_config)
+        self._table_name, table = _sparse_table(raw_config)
         self._table = tables.TableFormat(table)
-        self._model = load_model(model_dir, config, name, 1 + self._table.columns.embedx_dim)
+        self._model = load_model(model_dir, config, self._table_name, 1 + self._table.columns.embedx_dim)
         check_names(paddle.static.default_main_program(), self._model.file)
         create_optimizer(self._model, _strategy(config, raw_config, self._model.static, self._table, exact_delta))
         self._program = paddle.static.default_main_program()
@@ -198,9 +198,7 @@ class Engine:
     def dense_shapes(self) -> dict[str, tuple[int, ...]]:
         """Of the parameters that the optimizer changes, without the sparse table, by name."""
         program = self._model.feeds[0].block.program
-        block = program.global_block()
-        sparse = {op.input("W")[0] for op in block.ops if op.type == "lookup_table"}
-        return {p.name: tuple(int(n) for n in p.shape) for p in program.all_parameters() if p.name not in sparse}
+        return {p.name: tuple(int(n) for n in p.shape) for p in program.all_parameters() if p.name != self._table_name}
 
     def global_stats(self, stats: PassStats) -> PassStats:
         """Summed over all workers."""

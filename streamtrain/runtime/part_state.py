@@ -9,6 +9,7 @@ import contextlib
 import os
 import socket
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from typing import Any
 import orjson
 import psutil
 
+from streamtrain.config import JobConfig
+from streamtrain.errors import StreamtrainError
 from streamtrain.files import atomic_write
 
 #: Seconds between two signs of life, at least.
@@ -74,6 +77,18 @@ class PartReporter:
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(self._path, orjson.dumps(asdict(state)))
+
+
+@contextlib.contextmanager
+def failures_reported(config: JobConfig) -> Iterator[None]:
+    """Around a job's trainer: an error that it ends with becomes what `status` says of it, in the same words; not while
+    another trainer of the job runs."""
+    try:
+        yield
+    except StreamtrainError as error:
+        if not any(state.part == "trainer" and state.alive for state in read(config.state_dir)):
+            PartReporter(config.state_dir, "trainer")(f"failed: {error}")
+        raise
 
 
 def read(folder: Path) -> list[PartState]:
