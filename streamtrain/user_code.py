@@ -16,6 +16,9 @@ from streamtrain.errors import ConfigError, StreamtrainError
 _MOST = 600
 #: Folders of the code that is nobody's own.
 _LIBRARIES = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+_FRAME = re.compile(r'File "(.+?)", line (\d+)')
+#: Where the stack ends that Paddle's errors begin with.
+_SUMMARY = re.compile(r"^ *\w+Error: (?=.*\(at /)", re.MULTILINE | re.DOTALL)
 #: Lines of Paddle's errors that say where in its C++ or in which call of Python it was.
 _NOISE = re.compile(
     r"\s*(-{5,}|\d+\s+(?:paddle|std|phi)::|File \"|In user code|Compile Traceback|C\+\+ Traceback|\[operator <)"
@@ -37,7 +40,9 @@ def user_code(folder: Path, what: str, *, remedy: str = "Correct it there.") -> 
 
 def described(error: BaseException, folder: Path) -> str:
     """`file, line N: Type: words`; the folder for the file when none of the error's frames is in it."""
-    return f"{_place(error, folder)}: {type(error).__name__}: {words(error)}"
+    what = words(error)
+    kind = "" if what.partition(":")[0].endswith("Error") else f"{type(error).__name__}: "
+    return f"{_place(error, folder)}: {kind}{what}"
 
 
 def module_place(error: BaseException) -> str:
@@ -58,6 +63,8 @@ def words(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         text = error.msg
     text = text.rpartition("Error Message Summary:")[2]
+    if paddles := list(_SUMMARY.finditer(text)):
+        text = text[paddles[-1].start() :]
     lines = [re.sub(r"\s*\(at /\S*\)", "", line).strip() for line in text.splitlines() if not _NOISE.match(line)]
     return " ".join(filter(None, lines))[:_MOST] or _last_line(error)
 
@@ -75,6 +82,12 @@ def _place(error: BaseException, folder: Path) -> str:
     places = [
         f"{frame.filename}, line {frame.lineno}"
         for frame in traceback.extract_tb(error.__traceback__)
-        if Path(frame.filename).resolve().is_relative_to(root) and "site-packages" not in frame.filename
+        if _is_own(frame.filename, root)
     ]
+    # an operator that fails when it is computed: Paddle's words have the stack of the call that made it
+    places = places or [f"{file}, line {line}" for file, line in _FRAME.findall(str(error)) if _is_own(file, root)]
     return places[-1] if places else str(folder)
+
+
+def _is_own(file: str, root: Path) -> bool:
+    return Path(file).resolve().is_relative_to(root) and "site-packages" not in file

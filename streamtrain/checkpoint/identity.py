@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -129,12 +129,24 @@ class Checked:
         return self.compared and not any(change.key.startswith(_OF_MODEL) for change in self.changes)
 
 
+def refuse_other_job(config: JobConfig, wanted: Callable[[str], bool], checkpoint: Checkpoint | None = None) -> None:
+    """For commands that compute something from a checkpoint by the config: raises JobChanged when a fixed key differs
+    and is one that they go by. wanted: whether a key is. checkpoint: the newest by default."""
+    check = IdentityCheck(config, wanted=wanted)
+    if checkpoint is None:
+        check.newest()
+    else:
+        check.against(checkpoint)
+
+
 @dataclass(frozen=True)
 class IdentityCheck:
-    """Checks a config. dense: shapes of the network's dense parameters, where they are known."""
+    """Checks a config. dense: shapes of the network's dense parameters, where they are known. wanted: whether a key
+    matters."""
 
     config: JobConfig
     dense: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    wanted: Callable[[str], bool] = lambda _key: True
 
     def newest(self) -> Checked:
         """Against the newest checkpoint, whose files are not verified.
@@ -176,7 +188,7 @@ class IdentityCheck:
             if shapes:
                 suspects = [d for d in changed if d.key.startswith(("hyper_parameters.", "runner.model_dir"))]
                 found += [*suspects, *(Difference(f"dense parameter {d.key}", d.old, d.new) for d in shapes)]
-        if found:
+        if found := [d for d in found if self.wanted(d.key)]:
             raise JobChanged(
                 f"{self.config.path} is not the config of the job that checkpoint {checkpoint.id} is of: "
                 + "; ".join(map(str, found)),

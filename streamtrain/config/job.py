@@ -33,8 +33,8 @@ _S = TypeVar("_S", bound=Section)
 
 
 class ConfigProblems(ConfigError):
-    """Everything that is wrong in a config, a line each. kafka: the properties of the section, for more checks; they
-    may be wrong."""
+    """Everything that is wrong in a config, a line each. kafka: those properties of the section that are text, for more
+    checks."""
 
     def __init__(self, path: Path, problems: Sequence[str], kafka: Mapping[str, str] | None = None) -> None:
         lines = "\n  ".join(problems)
@@ -71,7 +71,7 @@ class JobConfig:
         if runner is not None and stream is not None:
             problems.extend(checks.paths(runner, stream, self.resolve))
         if problems or runner is None or stream is None:
-            raise ConfigProblems(path, problems, kafka_properties.texts(sections["kafka"]))
+            raise ConfigProblems(path, problems, kafka_properties.texts(kafka_properties.right(sections["kafka"])))
         self.runner: RunnerConfig = runner
         self.stream: StreamConfig = stream
         self.schedule = Schedule(

@@ -32,6 +32,11 @@ def problems(section: Mapping[str, Any]) -> Iterator[str]:
         yield "kafka.bootstrap.servers: required, not given; without the section kafka: the embedded Kafka is used"
 
 
+def right(section: Mapping[str, Any]) -> dict[str, Any]:
+    """The properties with which nothing is wrong, so far as problems() tells."""
+    return {k: v for k, v in section.items() if not any(p.startswith(f"kafka.{k}:") for p in problems({k: v}))}
+
+
 def texts(section: Mapping[str, Any]) -> dict[str, str]:
     """The properties, a list of brokers joined with commas; ${NAME} is left as it is."""
     return {k: ",".join(v) if isinstance(v, list) else str(v) for k, v in section.items()}

@@ -91,6 +91,7 @@ def _checks(config: JobConfig, engine: Engine) -> Iterator[Callable[[], object]]
             raise no_dump_fields(name)
 
     yield lambda: refuse_other_slots(engine.slots, config.slots, config.model_dir)
+    yield engine.compute_once
     if config.runner.need_infer_dump:
         yield lambda: dump_fields("infer")
     if config.runner.need_train_dump:

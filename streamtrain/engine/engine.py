@@ -32,6 +32,7 @@ from streamtrain.engine import failures, soundness, tables
 from streamtrain.engine.model import DottedConfig, check_names, create_optimizer, flatten, load_model
 from streamtrain.engine.serving_network import ServingNetwork, cut_out
 from streamtrain.engine.stats import PassStats
+from streamtrain.engine.trial import compute_once
 from streamtrain.errors import CheckpointError, ConfigError, TrainingError
 from streamtrain.timings import Timings
 
@@ -222,6 +223,10 @@ class Engine:
     def serving_network(self) -> ServingNetwork:
         """The network of inference models. Raises ConfigError when the model's inference_feed_vars do not define it."""
         return cut_out(self._model, _runtime().origin_main_programs[0])
+
+    def compute_once(self) -> None:
+        """The network, for two rows, in this process alone. Raises ConfigError with the line that fails."""
+        compute_once(self._model, _runtime().origin_main_programs[0], paddle.static.default_startup_program())
 
     def write_network(self, network: ServingNetwork, directory: Path, values: Path) -> None:
         """model/ and dense/ of an inference model; right after save(values), which leaves the dense values here.
