@@ -16,6 +16,8 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import faulthandler
+import importlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
@@ -50,6 +52,7 @@ def role_environment() -> dict[str, str]:
     return {
         **engine_environment(),
         "PADDLE_WITH_GLOO": "0",
+        "PYTHONDONTWRITEBYTECODE": "1",
         "PADDLE_PSERVERS_IP_PORT_LIST": f"{_NOBODY}:1",
         "PADDLE_TRAINER_ENDPOINTS": f"{_NOBODY}:2",
         "PADDLE_PORT": "2",
@@ -66,6 +69,8 @@ def build(config: JobConfig) -> BuildReport:
     from streamtrain.engine.engine import Engine
 
     faulthandler.enable()  # again: Paddle's import has set handlers of its own
+    importlib.import_module("paddle.distributed.fleet.utils.http_server")  # makes http.log in the working directory
+    os.chdir(config.path.parent)  # where roles run
     stream = config.stream
     try:
         exact = stream.inference_model != "none" and stream.inference_keys == "touched"

@@ -29,7 +29,7 @@ with importing_paddle():
 from streamtrain.contracts.tensors import read_tensor
 from streamtrain.dumps import Dump
 from streamtrain.engine import failures, soundness, tables
-from streamtrain.engine.model import DottedConfig, check_names, create_optimizer, flatten, load_model
+from streamtrain.engine.model import DottedConfig, check_names, create_optimizer, flatten, load_model, no_table
 from streamtrain.engine.serving_network import ServingNetwork, cut_out
 from streamtrain.engine.stats import PassStats
 from streamtrain.engine.trial import compute_once
@@ -395,9 +395,11 @@ def _runtime() -> Any:
 def _sparse_table(raw: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     """Its name, and what the config says of it."""
     configured = raw.get("table_parameters") or {}
+    if not configured:
+        raise no_table()
     if len(configured) != 1:
         raise ConfigError(
-            f"table_parameters names {len(configured)} tables, one is needed: {', '.join(configured) or 'none'}",
+            f"table_parameters names {len(configured)} tables, one is needed: {', '.join(configured)}",
             remedy="Name the embedding's table as sparse_embedding's param_attr does.",
         )
     name, table = next(iter(configured.items()))

@@ -11,6 +11,7 @@ from typing import Any
 
 from streamtrain.contracts.paths import plain_path
 from streamtrain.errors import ConfigError
+from streamtrain.masking import mask_value
 from streamtrain.user_code import user_code
 
 #: Ends of the names, in lower case, of the types that Paddle dumps.
@@ -20,13 +21,18 @@ _DUMPED = ("float32", "fp32", "float64", "fp64", "int64")
 class DottedConfig(dict[str, Any]):
     """The config as models see it: `config.get("hyper_parameters.optimizer.learning_rate", default)`.
 
-    A section as a mapping: `config["hyper_parameters"]`.
+    A section as a mapping: `config["hyper_parameters"]`. last_read: the key that get() was asked for last.
     """
 
     def __init__(self, raw: Mapping[str, Any]) -> None:
         super().__init__(raw)
         for key, value in raw.items():
             self.update(flatten(value, key))
+        self.last_read = ""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.last_read = key
+        return super().get(key, default)
 
 
 def flatten(value: Any, prefix: str) -> dict[str, Any]:
@@ -91,8 +97,8 @@ def load_model(model_dir: Path, config: DottedConfig, table: str, width: int) ->
         module = importlib.import_module("static_model")
     if not hasattr(module, "StaticModel"):
         raise ConfigError(f"{file} has no class StaticModel")
+    static = _static_model(module, config, model_dir)
     with user_code(model_dir, "the model does not build"):
-        static = module.StaticModel(config)
         feeds = list(static.create_feeds())
         slots = tuple(_slots(feeds, file))
         static.net(feeds)
@@ -107,6 +113,19 @@ def load_model(model_dir: Path, config: DottedConfig, table: str, width: int) ->
         if len(auc) < 2:
             raise ConfigError(f"{file}: thread_stat_var_names lacks stat_pos and stat_neg of paddle.static.auc")
         return Model(static, feeds, slots, auc[0], auc[1], list(static.metric_list), file)
+
+
+def _static_model(module: Any, config: DottedConfig, model_dir: Path) -> Any:
+    """Its constructor reads the config: where it fails, the key that it has read last is what is wrong."""
+    config.last_read = ""
+    try:
+        with user_code(model_dir, "the model does not build"):
+            return module.StaticModel(config)
+    except ConfigError as error:
+        if not (key := config.last_read):
+            raise
+        value = mask_value(config.get(key, "not given"), key)
+        raise ConfigError(f"{error.message} (it has just read {key}: {value})", remedy=error.remedy) from error
 
 
 def create_optimizer(model: Model, strategy: Any) -> None:
@@ -127,6 +146,14 @@ def refuse_other_slots(model: tuple[int, ...], config: tuple[int, ...], model_di
     raise ConfigError(
         f"the model in {model_dir} {what}",
         remedy="Set stream.slots, or hyper_parameters.slot_num, to the model's slots.",
+    )
+
+
+def no_table() -> ConfigError:
+    """For a config without a sparse table."""
+    return ConfigError(
+        "table_parameters: required, not given",
+        remedy="Name the embedding's table as sparse_embedding's param_attr does.",
     )
 
 

@@ -31,9 +31,7 @@ def build_model(config: JobConfig, stop: threading.Event | None = None, seconds:
     with tempfile.TemporaryDirectory(prefix="streamtrain-build-") as name:
         folder = Path(name)
         report, output = folder / "report.json", folder / "output"
-        child = launch.start_build(
-            [str(config.path), str(report)], role_environment(), run_dir=folder, output=output, cwd=config.path.parent
-        )
+        child = launch.start_build([str(config.path), str(report)], role_environment(), run_dir=folder, output=output)
         late = time.monotonic() + seconds
         while child.poll() is None:
             if stop is not None and stop.is_set():

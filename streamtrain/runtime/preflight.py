@@ -19,6 +19,7 @@ from streamtrain.config.kafka_properties import expanded
 from streamtrain.connectors.formats import line_parser
 from streamtrain.connectors.tree import Tree
 from streamtrain.engine.dry_build import BuildReport
+from streamtrain.engine.model import no_table
 from streamtrain.errors import ConfigError, StreamtrainError
 from streamtrain.kafka import properties
 from streamtrain.runtime.model_build import build_model
@@ -78,10 +79,7 @@ def _raise_all(path: Path, found: Sequence[StreamtrainError]) -> None:
 
 def _table(config: JobConfig) -> None:
     if not config.raw.get("table_parameters"):
-        raise ConfigError(
-            "table_parameters: required, not given",
-            remedy="Name the embedding's table as sparse_embedding's param_attr does.",
-        )
+        raise no_table()
 
 
 def _temporary_folder() -> None:
