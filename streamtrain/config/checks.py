@@ -4,46 +4,28 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from streamtrain.config.sections import RunnerConfig, StreamConfig
-from streamtrain.masking import printable
 
 #: Characters that a shell does not treat as part of a word.
 _SHELL = re.compile(r"[^\w./+,:@%=-]")
 _MINUTES_A_DAY = 1440
-_NO_TEXT = re.compile("[\\ud800-\\udfff\\0]")
 
 
 def not_finite(value: Any, name: str) -> Iterator[str]:
     """Numbers below the key `name` that are .inf or .nan."""
-    for key, leaf in _leaves(value, name):
-        if isinstance(leaf, float) and not math.isfinite(leaf):
-            yield f"{key}: a finite number is wanted, found {leaf}"
-
-
-def not_text(value: Any, name: str) -> Iterator[str]:
-    """Texts below the key `name`, and keys, that no file and no message can hold: half of a UTF-16 pair, a NUL."""
-    for key, leaf in _leaves(value, name):
-        for text in (key, leaf):
-            if isinstance(text, str) and (found := _NO_TEXT.search(text)):
-                yield f"{printable(key)}: the character U+{ord(found[0]):04X} cannot stand in a text"
-                break
-
-
-def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """What is in lists and mappings of any depth, each with its dotted key."""
+    inner: list[tuple[Any, Any]] = []
     if isinstance(value, Mapping):
-        inner: Iterable[tuple[Any, Any]] = value.items()
+        inner = list(value.items())
     elif isinstance(value, list):
-        inner = enumerate(value)
-    else:
-        yield name, value
-        return
+        inner = list(enumerate(value))
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield f"{name}: a finite number is wanted, found {value}"
     for key, part in inner:
-        yield from _leaves(part, f"{name}.{key}")
+        yield from not_finite(part, f"{name}.{key}")
 
 
 def schedule(runner: RunnerConfig) -> Iterator[str]:

@@ -60,8 +60,6 @@ class JobConfig:
         stream = _section(sections["stream"], "stream", StreamConfig, problems)
         problems.extend(kafka_properties.problems(sections["kafka"]))
         problems.extend(tables.problems(sections["table_parameters"]))
-        for name in SECTIONS:
-            problems.extend(checks.not_text(sections[name], name))
         for name in ("hyper_parameters", "table_parameters"):
             problems.extend(checks.not_finite(sections[name], name))
         if runner is not None:

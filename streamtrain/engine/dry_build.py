@@ -68,7 +68,8 @@ def build(config: JobConfig) -> BuildReport:
     """Everything that a worker asks of the model before it joins the servers."""
     from streamtrain.engine.engine import Engine
 
-    faulthandler.enable()  # again: Paddle's import has set handlers of its own
+    faulthandler.disable()  # else enable() does nothing: Paddle's import has taken its handlers away
+    faulthandler.enable()
     importlib.import_module("paddle.distributed.fleet.utils.http_server")  # makes http.log in the working directory
     os.chdir(config.path.parent)  # where roles run
     stream = config.stream

@@ -218,11 +218,11 @@ def test_changes_of_a_trained_model(tmp_path: Path, kafka: dict[str, str], job: 
 
     config.path.write_text(good)
     net = tmp_path / "net" / "net.py"
-    net.write_text(
-        f"import os\nif 'PADDLE_PORT' in os.environ and 'STREAMTRAIN_OWNER' in os.environ: nix\n{net.read_text()}"
-    )
+    lines = [*net.read_text().splitlines(), "import os", "if 'STREAMTRAIN_OWNER' in os.environ: nix"]
+    net.write_text("
+".join(lines))
     done = run("run", "-m", str(config.path))
-    sentence = f"{net}, line 2: NameError: name 'nix' is not defined"
+    sentence = f"{net}, line {len(lines)}: NameError: name 'nix' is not defined"
     assert done.returncode == 2 and "restart" not in done.stdout + done.stderr, done.stdout + done.stderr
     assert sentence in done.stderr and sentence in (tmp_path / "log" / "workerlog.0").read_text()
     assert any(sentence in part.doing for part in part_state.read(config.state_dir))
