@@ -33,6 +33,7 @@ def check(
     """
     from streamtrain.config import ConfigProblems, load_config
     from streamtrain.errors import ConfigError
+    from streamtrain.masking import printable
     from streamtrain.runtime import preflight
     from streamtrain.runtime.model_build import build_model
 
@@ -53,7 +54,7 @@ def check(
     elif job is not None and not found:
         _print(job, model)
     else:
-        typer.echo("\n  ".join([f"error: {config} has {len(found)} problem(s):", *found]), err=True)
+        typer.echo("\n  ".join([f"error: {printable(str(config))} has {len(found)} problem(s):", *found]), err=True)
         if job is None:
             typer.echo("Folders, data and the model were not checked: correct these first.", err=True)
     if found:

@@ -219,8 +219,7 @@ def test_changes_of_a_trained_model(tmp_path: Path, kafka: dict[str, str], job: 
     config.path.write_text(good)
     net = tmp_path / "net" / "net.py"
     lines = [*net.read_text().splitlines(), "import os", "if 'STREAMTRAIN_OWNER' in os.environ: nix"]
-    net.write_text("
-".join(lines))
+    net.write_text("\n".join(lines))
     done = run("run", "-m", str(config.path))
     sentence = f"{net}, line {len(lines)}: NameError: name 'nix' is not defined"
     assert done.returncode == 2 and "restart" not in done.stdout + done.stderr, done.stdout + done.stderr
