@@ -26,10 +26,15 @@ def problems(section: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name}: a list; text is wanted"
         elif isinstance(value, list) and not all(isinstance(v, str) and v for v in value):
             yield f"{name}: a list of host:port is wanted, found {value!r}"
-        elif value is None or (key in BROKERS and not (value.strip() if isinstance(value, str) else value)):
+        elif value is None or (key in BROKERS and _is_nothing(value)):
             yield f"{name}: empty; give a value, or remove the key"
     if section and not any(key in section for key in BROKERS):
         yield "kafka.bootstrap.servers: required, not given; without the section kafka: the embedded Kafka is used"
+
+
+def _is_nothing(brokers: str | list[str]) -> bool:
+    """YAML's words for nothing are text in this section, and no host's name."""
+    return not brokers or (isinstance(brokers, str) and brokers.strip().lower() in ("", "~", "null"))
 
 
 def right(section: Mapping[str, Any]) -> dict[str, Any]:
