@@ -59,7 +59,7 @@ def module_place(error: BaseException) -> str:
 
 def words(error: BaseException) -> str:
     """What an exception says, on one line; of Paddle's pages the summary."""
-    text = str(error)
+    text = _text(error)
     if isinstance(error, SyntaxError):
         text = error.msg
     text = text.rpartition("Error Message Summary:")[2]
@@ -67,6 +67,13 @@ def words(error: BaseException) -> str:
         text = text[paddles[-1].start() :]
     lines = [re.sub(r"\s*\(at /\S*\)", "", line).strip() for line in text.splitlines() if not _NOISE.match(line)]
     return " ".join(filter(None, lines))[:_MOST] or _last_line(error)
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # of a class of theirs
+        return ""
 
 
 def _last_line(error: BaseException) -> str:
@@ -85,7 +92,7 @@ def _place(error: BaseException, folder: Path) -> str:
         if _is_own(frame.filename, root)
     ]
     # an operator that fails when it is computed: Paddle's words have the stack of the call that made it
-    places = places or [f"{file}, line {line}" for file, line in _FRAME.findall(str(error)) if _is_own(file, root)]
+    places = places or [f"{file}, line {line}" for file, line in _FRAME.findall(_text(error)) if _is_own(file, root)]
     return places[-1] if places else str(folder)
 
 

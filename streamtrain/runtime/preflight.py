@@ -20,7 +20,7 @@ from streamtrain.connectors.formats import line_parser
 from streamtrain.connectors.tree import Tree
 from streamtrain.engine.dry_build import BuildReport
 from streamtrain.engine.model import no_table
-from streamtrain.errors import ConfigError, StreamtrainError
+from streamtrain.errors import ConfigError, StreamtrainError, Unreadable
 from streamtrain.kafka import properties
 from streamtrain.runtime.model_build import build_model
 
@@ -60,7 +60,8 @@ def refuse(config: JobConfig, *, bridge: bool, stop: threading.Event | None = No
     Raises ConfigError, or what the only problem is; JobChanged when the checkpoint is of another job, of a network
     with other layers too.
     """
-    _raise_all(config.path, problems(config, bridge=bridge))
+    found = [problem for problem in problems(config, bridge=bridge) if not isinstance(problem, Unreadable)]
+    _raise_all(config.path, found)  # for data that cannot be seen now the bridge waits
     if IdentityCheck(config).newest().same_model:
         return
     report = build_model(config, stop)

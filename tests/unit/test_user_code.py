@@ -48,6 +48,7 @@ def run(folder: Path, text: str) -> str:
         ("import nix\n", 1, "ModuleNotFoundError: No module named 'nix'"),
         ("assert 1 > 2\n", 1, "AssertionError: raised by `assert 1 > 2`"),
         ("import json\ndef f():\n    json.loads('{')\nf()\n", 3, "JSONDecodeError: Expecting property name"),
+        ("class E(Exception):\n    def __str__(self):\n        nix\nraise E\n", 4, "E: raised by `raise E`"),
         ("raise ValueError('of\\n two lines')\n", 1, "ValueError: of two lines"),
     ],
 )

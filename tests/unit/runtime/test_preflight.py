@@ -1,6 +1,7 @@
 """What is found without starting a job; the model apart, which needs Paddle."""
 
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from streamtrain.config import load_config
 from streamtrain.errors import ConfigError
 from streamtrain.runtime import part_state
 from streamtrain.runtime.part_state import PartReporter, failures_reported
-from streamtrain.runtime.preflight import problems, why_not_written
+from streamtrain.runtime.preflight import problems, refuse, why_not_written
 from tests.support.jobs import write_config
 from tests.support.scene import can_mount, tmpfs
 from tests.support.shy_files import ShyFileSystem
@@ -79,6 +80,16 @@ def test_data_that_cannot_be_seen(tmp_path: Path) -> None:
     ShyFileSystem.refuse("ls", "/logs", PermissionError(13, "Permission denied"))
     (line,) = found(tmp_path, runner={"train_data_dir": "shy://logs"})
     assert "logs" in line and "Permission denied" in line
+
+
+def test_a_run_waits_for_data_that_cannot_be_seen(tmp_path: Path) -> None:
+    ShyFileSystem().makedirs("/later/20240101", exist_ok=True)
+    ShyFileSystem.refuse("ls", "/later", PermissionError(13, "Permission denied"))
+    config = write_config(tmp_path, "job", KAFKA, runner={"train_data_dir": "shy://later"})
+    stop = threading.Event()
+    stop.set()  # before the model is built
+    refuse(config, bridge=True, stop=stop)
+    assert ("ls", "/later") in ShyFileSystem.calls
 
 
 def test_a_parse_function_that_fails_names_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
