@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from streamtrain.errors import DataError, StreamtrainError, Unreadable
+from streamtrain.masking import printable
 
 #: Characters of an error's text in a message.
 REASON = 300
@@ -52,11 +53,6 @@ class Folders(Protocol):
 
     def open(self, path: str) -> Any:
         """A binary file. Raises what the file system raises."""
-
-
-def printable(path: str) -> str:
-    """A path that can be written and encoded: bytes that are no UTF-8 are shown as escapes."""
-    return path.encode("utf-8", "backslashreplace").decode()
 
 
 def reason_of(error: BaseException) -> str:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from streamtrain.connectors.delivery import Delivery, DeliveryFailed, Ranges, TooLarge
-from streamtrain.connectors.folders import printable
 from streamtrain.connectors.rows import LineParser, RejectError
 from streamtrain.connectors.source import MAX_LINE, SourceReader
 from streamtrain.connectors.tree import Tree
@@ -18,6 +17,7 @@ from streamtrain.contracts.sample import SCHEMA, SampleDecoder, encode_sample
 from streamtrain.errors import DataError, Fenced
 from streamtrain.failpoints import failpoint
 from streamtrain.kafka.topics import TopicNames
+from streamtrain.masking import printable
 from streamtrain.schedule import Split
 
 log = logging.getLogger("streamtrain.bridge")

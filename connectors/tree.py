@@ -15,8 +15,9 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from streamtrain.config import IGNORED_FILES
-from streamtrain.connectors.folders import Entry, Folders, LocalFolders, RemoteFolders, looking, printable
+from streamtrain.connectors.folders import Entry, Folders, LocalFolders, RemoteFolders, looking
 from streamtrain.errors import ConfigError, DataError, Unreadable
+from streamtrain.masking import printable
 from streamtrain.schedule import Split
 
 #: Directories below a split's, at most: a chain of links must end.
@@ -71,6 +72,10 @@ class Tree:
                 f"runner.train_data_dir: {self._url} is not a directory",
                 remedy="Create it, or correct the path (relative paths start at the config's folder).",
             )
+
+    def look(self) -> None:
+        """Lists the tree's root. Raises Unreadable when it cannot be seen."""
+        self._folders.names("")
 
     def is_ready(self, split: Split) -> bool:
         """Whether the split's donefile exists, or its directory where no donefile is configured."""

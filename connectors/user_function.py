@@ -16,6 +16,7 @@ import numpy.typing as npt
 from streamtrain.connectors.rows import RejectError, Row, RowBuilder, check_label
 from streamtrain.contracts.feature_text import MAX_FEASIGN, MAX_SLOT
 from streamtrain.errors import ConfigError, DataError
+from streamtrain.user_code import module_place, words
 
 UserFunction: TypeAlias = Callable[[bytes], Any]
 
@@ -35,6 +36,11 @@ def load_function(name: str) -> UserFunction:
         for part in attribute.split("."):
             function = getattr(function, part)
     except (Exception, SystemExit) as error:
+        if place := module_place(error):
+            raise ConfigError(
+                f"stream.format: {name!r} cannot be imported: {place}: {type(error).__name__}: {words(error)}",
+                remedy="Correct it there.",
+            ) from error
         known = isinstance(error, ImportError | AttributeError | ValueError)
         raise ConfigError(
             f"stream.format: {name!r} is neither feasign_slot nor multislot, nor a function: "

@@ -31,20 +31,21 @@ config key); `remedy` says what to do.
 
 from __future__ import annotations
 
-from streamtrain.masking import mask_text
+from streamtrain.masking import mask_text, printable
 
 
 class StreamtrainError(Exception):
     """Base of all errors of this package.
 
-    `remedy`: one sentence that says what the user can do. Passwords and tokens of URLs in both are masked.
+    `remedy`: one sentence that says what the user can do. Passwords and tokens of URLs in both are masked,
+    and both can be written as UTF-8, whatever file they name.
     """
 
     exit_code = 1
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
-        self.message = mask_text(message)
-        self.remedy = mask_text(remedy)
+        self.message = printable(mask_text(message))
+        self.remedy = printable(mask_text(remedy))
         super().__init__(self.message)
 
     def __str__(self) -> str:

@@ -48,6 +48,11 @@ def mask_value(value: Any, name: str = "") -> Any:
     return mask_text(value) if isinstance(value, str) else value
 
 
+def printable(text: str) -> str:
+    """Text that can be written and encoded: bytes of a file's name that are no UTF-8 are shown as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 class MaskingFormatter(logging.Formatter):
     """Of log lines, their stack traces included."""
 
@@ -55,7 +60,7 @@ class MaskingFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
-        return mask_text(super().format(record))
+        return printable(mask_text(super().format(record)))
 
 
 def show_no_secrets() -> None:

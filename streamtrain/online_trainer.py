@@ -29,7 +29,8 @@ from streamtrain import failpoints
 from streamtrain.config import JobConfig, load_config
 from streamtrain.contracts import phases
 from streamtrain.engine.environment import FORCED, engine_environment
-from streamtrain.errors import StreamtrainError, TrainingError
+from streamtrain.engine.model import refuse_other_slots
+from streamtrain.errors import StreamtrainError
 from streamtrain.failpoints import failpoint
 from streamtrain.masking import MaskingFormatter
 from streamtrain.processes import die_with_parent
@@ -105,11 +106,8 @@ def _run(config: JobConfig, kind: str, index: int) -> bool:
         failpoint("server.up")
         engine.serve()
         return False
-    if kind == "worker" and tuple(engine.slots) != config.slots:
-        raise TrainingError(
-            f"the model in {config.model_dir} has {len(engine.slots)} slots, the config says {len(config.slots)}",
-            remedy="Set stream.slots to the model's slots.",
-        )
+    if kind == "worker":
+        refuse_other_slots(engine.slots, config.slots, config.model_dir)
     from streamtrain.checkpoint.runs import Run
     from streamtrain.kafka.connect import properties_of
     from streamtrain.training.trainer import Trainer

@@ -18,7 +18,7 @@ class StaticModel:
             int(config.get("hyper_parameters.dict_dim", 1000000)),
             int(config.get("hyper_parameters.emb_dim")),
             self._slot_num,
-            config.get("hyper_parameters.layer_sizes") or [],
+            _sizes(config.get("hyper_parameters.layer_sizes")),
             config.get("hyper_parameters.weight_std"),
         )
         self._cost: Any = None
@@ -57,3 +57,11 @@ class StaticModel:
 
     def infer_net(self, feeds: list[Any]) -> dict[str, Any]:
         return self.net(feeds, is_infer=True)
+
+
+def _sizes(value: Any) -> list[int]:
+    """Of the hidden layers; none when the key is absent."""
+    sizes = [] if value is None else value
+    if not isinstance(sizes, list) or not all(type(size) is int and size > 0 for size in sizes):
+        raise TypeError(f"hyper_parameters.layer_sizes: a list of whole numbers is wanted, found {value!r}")
+    return sizes

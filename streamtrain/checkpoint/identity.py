@@ -8,8 +8,10 @@ over, with the network's dense parameters too.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -31,7 +33,7 @@ from streamtrain.contracts.table_text import (
 )
 from streamtrain.contracts.tensors import read_tensor
 from streamtrain.errors import CheckpointError, JobChanged, UnknownFormat
-from streamtrain.files import read_bytes
+from streamtrain.files import names, read_bytes
 
 log = logging.getLogger("streamtrain.checkpoint")
 
@@ -86,12 +88,29 @@ def _fixed_of_table(table: Mapping[str, Any]) -> dict[str, Any]:
 def free_keys(config: JobConfig) -> dict[str, Any]:
     """All other keys: what may change."""
     fixed = fixed_keys(config)
-    leaves = flat(config.masked())
+    leaves = {**flat(config.masked()), _SOURCES: _digest_of_sources(config.model_dir)}
     return {key: value for key, value in leaves.items() if key not in fixed and key not in _SAME_AS_FIXED}
 
 
 #: Keys whose meaning is in fixed_keys() under another name, or which depend on them.
 _SAME_AS_FIXED = frozenset({"hyper_parameters.slot_num"})
+#: The digest of the model's source files stands among the keys under this name.
+_SOURCES = "runner.model_dir/*.py"
+#: Begins the keys that decide what the network is, and what is asked of it.
+_OF_MODEL = (
+    "hyper_parameters.", "table_parameters.", "runner.model_dir", "runner.need_", "stream.inference_",
+    "stream.consistency_rows",
+)  # fmt: skip
+
+
+def _digest_of_sources(folder: Path) -> str:
+    """Of static_model.py and the modules beside it: names and content. Raises Unreadable."""
+    digest = hashlib.sha256()
+    for name in names(folder):
+        if name.endswith(".py") and (folder / name).is_file():
+            with contextlib.suppress(FileNotFoundError):
+                digest.update(os.fsencode(name) + b"\0" + hashlib.sha256(read_bytes(folder / name)).digest())
+    return f"sha256 {digest.hexdigest()[:16]}"
 
 
 @dataclass(frozen=True)
@@ -100,14 +119,34 @@ class Checked:
 
     identity: JobIdentity
     changes: tuple[Change, ...] = ()
+    #: Whether a checkpoint's identity was there to compare with.
+    compared: bool = False
+
+    @property
+    def same_model(self) -> bool:
+        """Whether the network that is trained is known to be the checkpoint's: neither its code nor what its code is
+        given has changed."""
+        return self.compared and not any(change.key.startswith(_OF_MODEL) for change in self.changes)
+
+
+def refuse_other_job(config: JobConfig, wanted: Callable[[str], bool], checkpoint: Checkpoint | None = None) -> None:
+    """For commands that compute something from a checkpoint by the config: raises JobChanged when a fixed key differs
+    and is one that they go by. wanted: whether a key is. checkpoint: the newest by default."""
+    check = IdentityCheck(config, wanted=wanted)
+    if checkpoint is None:
+        check.newest()
+    else:
+        check.against(checkpoint)
 
 
 @dataclass(frozen=True)
 class IdentityCheck:
-    """Checks a config. dense: shapes of the network's dense parameters, where they are known."""
+    """Checks a config. dense: shapes of the network's dense parameters, where they are known. wanted: whether a key
+    matters."""
 
     config: JobConfig
     dense: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    wanted: Callable[[str], bool] = lambda _key: True
 
     def newest(self) -> Checked:
         """Against the newest checkpoint, whose files are not verified.
@@ -151,7 +190,7 @@ class IdentityCheck:
             if shapes:
                 suspects = [d for d in changed if d.key.startswith(("hyper_parameters.", "runner.model_dir"))]
                 found += [*suspects, *(Difference(f"dense parameter {d.key}", d.old, d.new) for d in shapes)]
-        if found:
+        if found := [d for d in found if self.wanted(d.key)]:
             raise JobChanged(
                 f"{self.config.path} is not the config of the job that checkpoint {of.id} is of: "
                 + "; ".join(map(str, found)),
@@ -163,7 +202,9 @@ class IdentityCheck:
         )
         every = (*kept, *changes)[-identity.MAX_CHANGES :]
         dense = dict(self.dense) or (before.dense if before is not None else {})
-        return Checked(JobIdentity(fixed=now.fixed, config=now.config, dense=dense, changes=every), changes)
+        return Checked(
+            JobIdentity(fixed=now.fixed, config=now.config, dense=dense, changes=every), changes, before is not None
+        )
 
     def _older(self, checkpoint: Checkpoint) -> tuple[JobIdentity | None, Checkpoint]:
         """The identity that the newest checkpoint before this one has, and that checkpoint: an older version, which

@@ -55,7 +55,18 @@ def model_source(config: Path | None, model: str | None) -> str:
 def print_json(value: Any) -> None:
     import orjson
 
-    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode() + "\n")
+    sys.stdout.write(orjson.dumps(_encodable(value), option=orjson.OPT_INDENT_2, default=str).decode() + "\n")
+
+
+def _encodable(value: Any) -> Any:
+    """Names of files may be no text."""
+    from streamtrain.masking import printable
+
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(inner) for key, inner in value.items()}
+    return [_encodable(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def number(value: float | None, digits: int = 4) -> str:

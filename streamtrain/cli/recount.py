@@ -28,16 +28,26 @@ def command(config: ConfigOption, json: JsonOption = False) -> None:
     Exit code 0: proven. 1: rows were lost or trained twice. 21: cannot be proven, since files or the marker log are not
     there.
     """
+    from streamtrain.checkpoint.identity import refuse_other_job
     from streamtrain.config import load_config
     from streamtrain.proof.job import recount_job
 
-    result = recount_job(load_config(config))
+    job = load_config(config)
+    refuse_other_job(job, _is_counted_by)
+    result = recount_job(job)
     if json:
         print_json(result.to_json())
     else:
         _print(result)
     if CODES[result.verdict]:
         raise typer.Exit(CODES[result.verdict])
+
+
+def _is_counted_by(key: str) -> bool:
+    """Whether a key of the config that is fixed for a job says which rows a pass has, or what `show` becomes."""
+    if key.startswith("table_parameters"):
+        return (not key.endswith(".shard_num") and ".accessor." not in key) or ".ctr_accessor_param." in key
+    return key.startswith(("runner.", "stream.")) and key != "stream.partitions"
 
 
 def _print(result: Recount) -> None:

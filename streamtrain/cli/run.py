@@ -12,13 +12,12 @@ def command(config: ConfigOption) -> None:
 
     from streamtrain.cli.live import PassPrinter
     from streamtrain.config import load_config
-    from streamtrain.connectors.tree import Tree
     from streamtrain.contracts import phases
+    from streamtrain.runtime import preflight
+    from streamtrain.runtime.part_state import beginning
     from streamtrain.runtime.pipeline import Pipeline
 
     job = load_config(config)
-    Tree(job.data_dir, job.runner.data_donefile).check()
-    _ = job.slots
     console = Console(highlight=False, markup=False, soft_wrap=True)
     for key in job.no_effect:
         console.print(f"{key} has no effect here", style="dim")
@@ -28,9 +27,12 @@ def command(config: ConfigOption) -> None:
             "(Paddle counts rows wrongly with more); stream.workers gives more speed",
             style="dim",
         )
+    with beginning(job.state_dir, "trainer"):
+        preflight.refuse(job, bridge=True, stop=stop)
     printer = PassPrinter(job, console)
     pipeline = Pipeline(job, stop=stop, on_restart=printer.restarted, tick=printer.tick)
-    with printer:
-        pipeline.run()
+    if not stop.is_set():
+        with printer:
+            pipeline.run()
     if stop.is_set():
         console.print(phases.STOPPED)

@@ -69,22 +69,21 @@ def command(
         return
     from rich.console import Console
 
-    from streamtrain.checkpoint.identity import IdentityCheck
     from streamtrain.cli.live import PassPrinter
     from streamtrain.contracts import phases
     from streamtrain.kafka.waiting import report_waiting, wait_for_cluster
-    from streamtrain.runtime.part_state import PartReporter, reporting_end
+    from streamtrain.runtime import preflight
+    from streamtrain.runtime.part_state import beginning
     from streamtrain.runtime.supervisor import Supervisor
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
+    with beginning(job.state_dir, "trainer") as report:
+        preflight.refuse(job, bridge=False, stop=stop)
+        wait_for_cluster(properties, None, report_waiting(log, report), stop)  # before seconds of importing Paddle
     printer = PassPrinter(job, console)
     supervisor = Supervisor(
         job, servers=servers, workers=workers, stop=stop, on_restart=printer.restarted, tick=printer.tick
     )
-    IdentityCheck(job).newest()
-    report = PartReporter(job.state_dir, "trainer")
-    with reporting_end(report):
-        wait_for_cluster(properties, None, report_waiting(log, report), stop)  # before seconds of importing Paddle
     with printer:
         supervisor.run()
     if stop.is_set():

@@ -1,11 +1,12 @@
 """config_online.yaml: read (yaml_text), its sections typed (sections, tables, kafka_properties), the whole (job)."""
 
-from streamtrain.config.job import JobConfig, load_config
+from streamtrain.config.job import ConfigProblems, JobConfig, load_config
 from streamtrain.config.sections import IGNORED_FILES, NO_EFFECT, GateConfig, KeepConfig, RunnerConfig, StreamConfig
 
 __all__ = [
     "IGNORED_FILES",
     "NO_EFFECT",
+    "ConfigProblems",
     "GateConfig",
     "JobConfig",
     "KeepConfig",

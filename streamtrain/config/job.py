@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,13 +23,24 @@ from streamtrain.config.suggest import suggestion
 from streamtrain.config.yaml_text import read_yaml
 from streamtrain.contracts.feature_text import MAX_SLOT
 from streamtrain.errors import ConfigError
-from streamtrain.masking import mask_value
+from streamtrain.masking import mask_text, mask_value, printable
 from streamtrain.schedule import Schedule
 
 SECTIONS = ("runner", "hyper_parameters", "table_parameters", "kafka", "stream")
 #: Bytes that a config may have: far more than one has, and less than a wrong path may name.
 MAX_BYTES = 16 << 20
 _S = TypeVar("_S", bound=Section)
+
+
+class ConfigProblems(ConfigError):
+    """Everything that is wrong in a config, a line each. kafka: those properties of the section that are text, for more
+    checks."""
+
+    def __init__(self, path: Path, problems: Sequence[str], kafka: Mapping[str, str] | None = None) -> None:
+        lines = "\n  ".join(problems)
+        super().__init__(f"{path} has {len(problems)} problem(s):\n  {lines}\n", remedy="See docs/config.md")
+        self.problems = tuple(map(printable, map(mask_text, problems)))
+        self.kafka = dict(kafka or {})
 
 
 class JobConfig:
@@ -58,8 +69,7 @@ class JobConfig:
         if runner is not None and stream is not None:
             problems.extend(checks.paths(runner, stream, self.resolve))
         if problems or runner is None or stream is None:
-            lines = "\n  ".join(problems)
-            raise ConfigError(f"{path} has {len(problems)} problem(s):\n  {lines}\n", remedy="See docs/config.md")
+            raise ConfigProblems(path, problems, kafka_properties.texts(kafka_properties.right(sections["kafka"])))
         self.runner: RunnerConfig = runner
         self.stream: StreamConfig = stream
         self.schedule = Schedule(
@@ -73,8 +83,13 @@ class JobConfig:
         return not self._kafka
 
     def kafka(self) -> dict[str, str]:
-        """The librdkafka properties with ${ENV} expanded. Raises ConfigError for an unset one."""
+        """The librdkafka properties with ${ENV} expanded. Raises ConfigError that names all that are not set."""
         return kafka_properties.expanded(self._kafka)
+
+    @property
+    def kafka_as_written(self) -> dict[str, str]:
+        """The librdkafka properties, ${ENV} as it stands there."""
+        return dict(self._kafka)
 
     def resolve(self, text: str) -> Path:
         """A path of the config, absolute."""
@@ -199,6 +214,8 @@ def _section(values: Mapping[str, Any], name: str, model: type[_S], problems: li
 def load_config(path: str | Path) -> JobConfig:
     """Reads and checks a config_online.yaml. Raises ConfigError naming the file, the line or the key."""
     path = Path(path).absolute()
+    if str(path) != printable(str(path)):
+        raise ConfigError(f"{path}: the path is not UTF-8", remedy="Rename its folder or the file.")
     text = _read_text(path)
     try:
         raw = read_yaml(text, {"kafka": None, "runner": RunnerConfig.text_keys(), "stream": StreamConfig.text_keys()})

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from streamtrain.checkpoint.identity import refuse_other_job
 from streamtrain.checkpoint.store import Checkpoint, CheckpointStore
 from streamtrain.config import JobConfig
 from streamtrain.connectors.formats import RejectError, line_parser
@@ -26,6 +27,8 @@ from streamtrain.runtime.child_state import ChildState
 log = logging.getLogger("streamtrain.consistency")
 
 ROLE_SCRIPT = Path(__file__).with_name("dump_role.py")
+#: Keys that are fixed for a job and say nothing of what a row's prediction is.
+_NOT_COMPUTED = frozenset({"stream.job", "stream.partitions"})
 #: Seconds that the roles may take to start, load and compute.
 ROLES_S = 600.0
 
@@ -33,11 +36,13 @@ ROLES_S = 600.0
 def check_consistency(config: JobConfig, rows: int, tolerance: float) -> Consistency:
     """The newest valid checkpoint that was published with an inference model, on the newest `rows` rows up to it.
 
-    Raises CheckpointError when there is none, DataError when the logs have no row, ChildFailed for a role's error.
+    Raises JobChanged when the checkpoint is of another job, CheckpointError when there is none, DataError when the logs
+    have no row, ChildFailed for a role's error.
     """
     store = CheckpointStore(config.model_save_path)
     checkpoint = _newest(store)
     assert checkpoint.manifest is not None
+    refuse_other_job(config, lambda key: key not in _NOT_COMPUTED, checkpoint)
     config.spool_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="consistency-", dir=config.spool_dir) as name:
         folder = Path(name)

@@ -29,9 +29,10 @@ with importing_paddle():
 from streamtrain.contracts.tensors import read_tensor
 from streamtrain.dumps import Dump
 from streamtrain.engine import failures, soundness, tables
-from streamtrain.engine.model import DottedConfig, check_names, flatten, load_model
+from streamtrain.engine.model import DottedConfig, check_names, create_optimizer, flatten, load_model, no_table
 from streamtrain.engine.serving_network import ServingNetwork, cut_out
 from streamtrain.engine.stats import PassStats
+from streamtrain.engine.trial import compute_once
 from streamtrain.errors import CheckpointError, ConfigError, TrainingError
 from streamtrain.timings import Timings
 
@@ -81,10 +82,11 @@ class Engine:
                 "the workers cannot find each other: gloo is not initialized",
                 remedy="Set PADDLE_WITH_GLOO=1 in the launcher's environment.",
             )
-        self._table = tables.TableFormat(_sparse_table(raw_config))
-        self._model = load_model(model_dir, config)
+        self._table_name, table = _sparse_table(raw_config)
+        self._table = tables.TableFormat(table)
+        self._model = load_model(model_dir, config, self._table_name, 1 + self._table.columns.embedx_dim)
         check_names(paddle.static.default_main_program(), self._model.file)
-        self._model.static.create_optimizer(_strategy(config, raw_config, self._model.static, self._table, exact_delta))
+        create_optimizer(self._model, _strategy(config, raw_config, self._model.static, self._table, exact_delta))
         self._program = paddle.static.default_main_program()
         self._executor: Any = None
         self.is_server: bool = fleet.is_server()
@@ -197,9 +199,7 @@ class Engine:
     def dense_shapes(self) -> dict[str, tuple[int, ...]]:
         """Of the parameters that the optimizer changes, without the sparse table, by name."""
         program = self._model.feeds[0].block.program
-        block = program.global_block()
-        sparse = {op.input("W")[0] for op in block.ops if op.type == "lookup_table"}
-        return {p.name: tuple(int(n) for n in p.shape) for p in program.all_parameters() if p.name not in sparse}
+        return {p.name: tuple(int(n) for n in p.shape) for p in program.all_parameters() if p.name != self._table_name}
 
     def global_stats(self, stats: PassStats) -> PassStats:
         """Summed over all workers."""
@@ -223,6 +223,10 @@ class Engine:
     def serving_network(self) -> ServingNetwork:
         """The network of inference models. Raises ConfigError when the model's inference_feed_vars do not define it."""
         return cut_out(self._model, _runtime().origin_main_programs[0])
+
+    def compute_once(self) -> None:
+        """The network, for two rows, in this process alone. Raises ConfigError with the line that fails."""
+        compute_once(self._model, _runtime().origin_main_programs[0], paddle.static.default_startup_program())
 
     def write_network(self, network: ServingNetwork, directory: Path, values: Path) -> None:
         """model/ and dense/ of an inference model; right after save(values), which leaves the dense values here.
@@ -388,17 +392,20 @@ def _runtime() -> Any:
     return fleet.fleet._runtime_handle
 
 
-def _sparse_table(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+def _sparse_table(raw: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """Its name, and what the config says of it."""
     configured = raw.get("table_parameters") or {}
+    if not configured:
+        raise no_table()
     if len(configured) != 1:
         raise ConfigError(
-            f"table_parameters names {len(configured)} tables, one is needed: {', '.join(configured) or 'none'}",
+            f"table_parameters names {len(configured)} tables, one is needed: {', '.join(configured)}",
             remedy="Name the embedding's table as sparse_embedding's param_attr does.",
         )
-    table = next(iter(configured.values()))
+    name, table = next(iter(configured.items()))
     if not isinstance(table, Mapping):
-        raise ConfigError(f"table_parameters.{next(iter(configured))}: must be a mapping")
-    return table
+        raise ConfigError(f"table_parameters.{name}: must be a mapping")
+    return name, table
 
 
 def _strategy(

@@ -20,6 +20,7 @@ from streamtrain.engine.operators import NotAllowedOperator
 from streamtrain.engine.program import parse
 from streamtrain.engine.tables import link
 from streamtrain.errors import CheckpointError, ConfigError
+from streamtrain.user_code import user_code
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ def cut_out(model: Model, program: Any) -> ServingNetwork:
     block = program.global_block()
     named = [v if isinstance(v, str) else v.name for v in getattr(model.static, "all_vars", [])]
     ordered = [block.var(by_slot[slot].name) for slot in model.slots]
-    pruned = paddle.static.normalize_program(program, ordered, [block.var(target.name)])
+    with user_code(model.file.parent, "the network of inference models cannot be cut out"):
+        pruned = paddle.static.normalize_program(program, ordered, [block.var(target.name)])
     try:
         parse(pruned.desc.serialize_to_string())
     except NotAllowedOperator as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from confluent_kafka.admin import AdminClient
 
 from streamtrain.errors import BrokerUnavailable, ConfigError, Fenced, KafkaError, NotAllowed, StreamtrainError
 from streamtrain.kafka.causes import LOGIN, sort
+from streamtrain.masking import MASK, is_secret
 
 log = logging.getLogger("streamtrain.kafka")
 
@@ -69,6 +71,11 @@ _RIGHTS = {
     ck.KafkaError.CLUSTER_AUTHORIZATION_FAILED: "IdempotentWrite, Create or Describe on the cluster",
 }
 
+#: What the making of a client raises for its properties; TypeError: a key of confluent_kafka that wants a function.
+_REFUSALS = (ck.KafkaException, TypeError, ValueError)
+#: How librdkafka begins what it says of all properties together.
+_AS_A_WHOLE = "Failed to create "
+
 #: Seconds for which a topic must be unknown to the broker until it counts as deleted.
 GONE_S = 2.0
 
@@ -111,14 +118,52 @@ def _build(kind: Any, properties: Mapping[str, str], ours: Mapping[str, Any], ot
     """`other`: beginnings of keys that are for another kind of client, left out here."""
     for key in properties:
         if key in GUARDED:
-            raise ConfigError(f"kafka.{key} cannot be set: exactly-once rests on it", remedy="Remove it.")
+            raise guarded(key)
     given = {k: _text(v) for k, v in properties.items() if not k.startswith(tuple(other))}
     try:
         return kind({**_SHARED, **ours, **given}, logger=log)
-    except (ck.KafkaException, TypeError, ValueError) as error:
-        # TypeError: a key of confluent_kafka itself that wants a function, such as error_cb
-        reason = error.args[0].str() if isinstance(error, ck.KafkaException) else str(error)
-        raise ConfigError(f"kafka: {reason}", remedy="See librdkafka's list of properties.") from error
+    except _REFUSALS as error:
+        reason = _reason(error)
+        raise _refusal(_named(reason, given), reason, given) from error
+
+
+def guarded(key: str) -> ConfigError:
+    """For a property of `kafka:` that is one of GUARDED."""
+    return ConfigError(f"kafka.{key} cannot be set: exactly-once rests on it", remedy="Remove it.")
+
+
+def refusal_of(key: str, value: str) -> ConfigError | None:
+    """What librdkafka says against one property alone, whatever the other ones are; None: nothing."""
+    quiet = logging.getLogger(f"{log.name}.check")
+    quiet.propagate = False
+    quiet.addHandler(logging.NullHandler())
+    try:
+        ck.Producer({key: value, "log_level": 0}, logger=quiet)
+    except _REFUSALS as error:
+        reason = _reason(error)
+        return None if reason.startswith(_AS_A_WHOLE) else _refusal(key, reason, {key: value})
+    return None
+
+
+def _reason(error: Exception) -> str:
+    text = error.args[0].str() if isinstance(error, ck.KafkaException) else str(error)
+    return " ".join(text.split())
+
+
+def _named(reason: str, given: Mapping[str, str]) -> str:
+    """The property that librdkafka's words are about: a given one, or else one that it misses; empty: none."""
+    if "SASL mechanism" in reason:
+        return next((key for key in given if key.startswith("sasl.mechanism")), "sasl.mechanism")
+    missing = re.search(r"\b[a-z]+(\.[a-z]+)+\b", reason)
+    return max((key for key in given if key in reason), key=len, default=missing[0] if missing else "")
+
+
+def _refusal(key: str, reason: str, given: Mapping[str, str]) -> ConfigError:
+    """key: the property that it is about; empty: not known."""
+    for secret in (v for k, v in given.items() if is_secret(k) and v):
+        reason = reason.replace(secret, MASK)
+    reason = reason.removeprefix(_AS_A_WHOLE).partition(": ")[2] if reason.startswith(_AS_A_WHOLE) else reason
+    return ConfigError(f"kafka{'.' if key else ''}{key}: {reason}", remedy="See librdkafka's list of properties.")
 
 
 def _text(value: Any) -> str:

@@ -30,7 +30,7 @@ import orjson
 
 from streamtrain.errors import ChildFailed, StreamtrainError
 from streamtrain.files import atomic_write
-from streamtrain.masking import mask_text
+from streamtrain.masking import mask_text, printable
 from streamtrain.stopping import Stopped
 
 RUN_DIR = "STREAMTRAIN_RUN_DIR"
@@ -104,7 +104,7 @@ def reporting(kind: str, index: int = 0, **more: object) -> Iterator[Ending]:
         write(kind, index, "failed", exit_code=error.exit_code, message=str(error))
         raise
     except Exception as error:
-        write(kind, index, "failed", exit_code=1, message=mask_text(f"{type(error).__name__}: {error}"))
+        write(kind, index, "failed", exit_code=1, message=printable(mask_text(f"{type(error).__name__}: {error}")))
         raise
     write(kind, index, "done", stopped=ending.stopped)
 

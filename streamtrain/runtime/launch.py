@@ -101,6 +101,13 @@ def start_role(script: Path, arguments: Sequence[str], place: Place, run_dir: Pa
     return _start([sys.executable, "-u", str(script), *arguments], environment)
 
 
+def start_build(arguments: Sequence[str], variables: Mapping[str, str], *, run_dir: Path, output: Path) -> Child:
+    """Starts engine/dry_build.py in `run_dir` and a role's environment; what it prints goes to `output`."""
+    with output.open("wb") as out:
+        command = [sys.executable, "-u", str(PACKAGE / "engine" / "dry_build.py"), *arguments]
+        return _start(command, {**_environment(run_dir), **variables}, out, cwd=run_dir)
+
+
 def start_module(module: str, arguments: Sequence[str], *, run_dir: Path, output: Path) -> Child:
     """Starts `python -m module`; what it prints is appended to `output`."""
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -87,8 +87,18 @@ def reporting_end(*reports: Callable[[str], None]) -> Iterator[None]:
         yield
     except (Stopped, StreamtrainError) as error:
         for report in reports:
-            report(phases.STOPPED if isinstance(error, Stopped) else f"{phases.FAILED}: {error.message}")
+            report(phases.STOPPED if isinstance(error, Stopped) else f"{phases.FAILED}: {error}")
         raise
+
+
+@contextlib.contextmanager
+def beginning(folder: Path, part: str) -> Iterator[Callable[[str], None]]:
+    """Around what a part does before it takes over, with its report; as reporting_end(). Nothing is reported while
+    another process of that part is alive."""
+    taken = any(state.part == part and state.alive for state in read(folder))
+    report: Callable[[str], None] = (lambda _doing: None) if taken else PartReporter(folder, part)
+    with reporting_end(report):
+        yield report
 
 
 def read(folder: Path) -> list[PartState]:

@@ -12,7 +12,8 @@ import numpy as np
 
 from streamtrain.config import JobConfig
 from streamtrain.dumps import Dump, DumpFolder, check_part
-from streamtrain.errors import ConfigError, TrainingError
+from streamtrain.engine.model import no_dump_fields
+from streamtrain.errors import TrainingError
 from streamtrain.failpoints import failpoint
 from streamtrain.feed.passes import PassPlan
 from streamtrain.feed.row_ids import files_of
@@ -104,7 +105,4 @@ class _Kind:
         self.fields = fields
         self.params = params
         if not fields:
-            raise ConfigError(
-                f"runner.need_{name}_dump is on, but the model's StaticModel has no {name}_dump_fields",
-                remedy="List the variables to dump there, or set it to false.",
-            )
+            raise no_dump_fields(name)

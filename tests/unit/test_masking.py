@@ -58,3 +58,9 @@ def test_urls_with_a_secret(text: str) -> None:
 @pytest.mark.parametrize("text", SHOWN)
 def test_urls_without_one(text: str) -> None:
     assert mask_text(text) == text
+
+
+def test_what_is_no_text_can_be_logged_and_said() -> None:
+    record = logging.LogRecord("x", logging.INFO, "", 1, "of %s", ("f\udcff",), None)
+    assert MaskingFormatter().format(record).endswith(r"of f\udcff")
+    assert str(ConfigError("f\udcff", remedy="see \udcff")) == r"f\udcff. see \udcff"

@@ -12,7 +12,7 @@ import orjson
 import pytest
 import yaml
 
-from streamtrain.checkpoint.identity import IdentityCheck, fixed_keys, free_keys
+from streamtrain.checkpoint.identity import IdentityCheck, fixed_keys, free_keys, refuse_other_job
 from streamtrain.checkpoint.store import put_manifest, seal
 from streamtrain.config import JobConfig, load_config
 from streamtrain.contracts.identity import NAME, JobIdentity
@@ -204,3 +204,44 @@ def test_the_page_names_every_fixed_key(tmp_path: Path) -> None:
     section = page.partition("## What may change in a job")[2].partition("Every other key may change")[0]
     named = re.findall(r"`([a-z0-9_.]+)`", section)
     assert not [key for key in fixed_keys(job(tmp_path)) if not any(key.endswith(name) for name in named)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "same"),
+    [
+        ({}, True),
+        ({"runner.end_day": "20240103"}, True),
+        ({"hyper_parameters.layer_sizes": [9]}, False),
+        ({f"{TABLE}.accessor.embedx_threshold": 5}, False),
+        ({"runner.need_infer_dump": True}, False),
+        ({"stream.inference_model": "none"}, False),
+    ],
+)
+def test_whether_the_model_is_the_checkpoints(changes: dict[str, Any], same: bool, tmp_path: Path) -> None:
+    config = job(tmp_path)
+    assert not IdentityCheck(config).newest().same_model  # nothing to compare with
+    saved(config, with_identity=True)
+    assert IdentityCheck(changed(config, changes)).newest().same_model == same
+
+
+def test_other_source_files_are_another_model(tmp_path: Path) -> None:
+    net = tmp_path / "net"
+    net.mkdir()
+    (net / "static_model.py").write_text("a = 1\n")
+    config = changed(job(tmp_path), {"runner.model_dir": "net"})
+    saved(config, with_identity=True)
+    (net / "notes.txt").write_text("no source")
+    assert IdentityCheck(config).newest().same_model
+    (net / "static_model.py").write_text("a = 2\n")
+    checked = IdentityCheck(config).newest()
+    assert not checked.same_model and [c.key for c in checked.changes] == ["runner.model_dir/*.py"]
+
+
+def test_a_command_refuses_the_keys_that_it_goes_by(tmp_path: Path) -> None:
+    config = job(tmp_path)
+    saved(config, with_identity=True)
+    other = changed(config, {"stream.partitions": 4, "stream.slots": [2, 3]})
+    refuse_other_job(other, lambda key: key == "stream.job")
+    with pytest.raises(JobChanged) as caught:
+        refuse_other_job(other, lambda key: key != "stream.partitions")
+    assert "stream.slots: " in str(caught.value) and "stream.partitions" not in str(caught.value)

@@ -151,7 +151,12 @@ def test_what_is_no_property_is_refused_by_key(tmp_path: Path, line: str, messag
 def test_a_list_of_brokers_is_joined(tmp_path: Path) -> None:
     config = load(tmp_path, GOOD + "kafka:\n  bootstrap.servers: [a:1, b:2]\n")
     assert config.kafka() == {"bootstrap.servers": "a:1,b:2"}
-    for section in ("{bootstrap: {servers: a}}", "{client.id: x}", "{bootstrap.servers: ''}"):
+    for section in (
+        "{bootstrap: {servers: a}}",
+        "{client.id: x}",
+        "{bootstrap.servers: ''}",
+        "{bootstrap.servers: null}",
+    ):
         with pytest.raises(ConfigError, match=r"kafka\.bootstrap"):
             load(tmp_path, f"{GOOD}kafka: {section}\n")
 

@@ -45,7 +45,7 @@ def test_what_is_not_a_report_is_left_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("error", "last"),
-    [(Stopped(), "stopped by a signal"), (DataError("a bad row", remedy="Correct it."), "failed: a bad row")],
+    [(Stopped(), "stopped by a signal"), (DataError("a bad row", remedy="Correct it."), "failed: a bad row. Correct it.")],
 )
 def test_the_end_is_what_a_part_was_doing_last(tmp_path: Path, error: Exception, last: str) -> None:
     report = PartReporter(tmp_path, "bridge")

@@ -1,0 +1,134 @@
+"""What can be found out about a job without starting it: folders, Kafka's properties, the parse function, the model.
+
+`config check` shows all of it. `run` and `train` refuse with it before they touch anything.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from streamtrain.checkpoint.identity import IdentityCheck
+from streamtrain.config import JobConfig
+from streamtrain.config.checks import dump_dirs
+from streamtrain.config.kafka_properties import expanded
+from streamtrain.connectors.formats import line_parser
+from streamtrain.connectors.tree import Tree
+from streamtrain.engine.dry_build import BuildReport
+from streamtrain.engine.model import no_table
+from streamtrain.errors import ConfigError, StreamtrainError, Unreadable
+from streamtrain.kafka import properties
+from streamtrain.runtime.model_build import build_model
+
+
+def problems(config: JobConfig, *, bridge: bool = True) -> list[StreamtrainError]:
+    """All that is wrong, the model apart. bridge: also what the bridge alone needs, the data and the parse function."""
+    checks: list[Callable[[], object]] = [lambda: config.slots, lambda: _table(config), _temporary_folder]
+    if bridge:
+        checks.append(lambda: _data(config))
+        checks.append(lambda: line_parser(config.stream.format, ()))
+    found: list[StreamtrainError] = []
+    for check in checks:
+        try:
+            check()
+        except StreamtrainError as error:
+            found.append(error)
+    return [*found, *_folders(config), *kafka_problems(config.kafka_as_written)]
+
+
+def kafka_problems(given: Mapping[str, str]) -> list[ConfigError]:
+    """given: the properties, ${NAME} as it stands there."""
+    try:
+        return properties.problems(expanded(given))
+    except ConfigError as error:
+        return [error]
+
+
+def problems_of(report: BuildReport) -> list[ConfigError]:
+    return [ConfigError(message, remedy=remedy) for message, remedy in report.problems]
+
+
+def refuse(config: JobConfig, *, bridge: bool, stop: threading.Event | None = None) -> None:
+    """Raises what is wrong with a job that is about to start, before anything is touched. The model is built, which
+    takes seconds, unless the newest checkpoint is of the same model: then that has been done. Returns early when
+    stopped.
+
+    Raises ConfigError, or what the only problem is; JobChanged when the checkpoint is of another job, of a network
+    with other layers too.
+    """
+    found = [problem for problem in problems(config, bridge=bridge) if not isinstance(problem, Unreadable)]
+    _raise_all(config.path, found)  # for data that cannot be seen now the bridge waits
+    if IdentityCheck(config).newest().same_model:
+        return
+    report = build_model(config, stop)
+    if report is not None:
+        _raise_all(config.path, problems_of(report))
+        IdentityCheck(config, report.dense).newest()
+
+
+def _raise_all(path: Path, found: Sequence[StreamtrainError]) -> None:
+    if len(found) == 1:
+        raise found[0]
+    if found:
+        lines = "\n  ".join(map(str, found))
+        raise ConfigError(f"{path} has {len(found)} problem(s):\n  {lines}\n", remedy="See docs/config.md")
+
+
+def _table(config: JobConfig) -> None:
+    if not config.raw.get("table_parameters"):
+        raise no_table()
+
+
+def _temporary_folder() -> None:
+    try:
+        tempfile.gettempdir()
+    except OSError as error:
+        raise ConfigError(f"TMPDIR: {error.strerror or error}", remedy="Name a folder that can be written.") from error
+
+
+def _data(config: JobConfig) -> None:
+    tree = Tree(config.data_dir, config.runner.data_donefile, config.stream.ignore_files)
+    tree.check()
+    tree.look()
+
+
+def _folders(config: JobConfig) -> Iterator[ConfigError]:
+    """All folders that are written. Each is made when it is needed, so a folder above it may be what matters."""
+    saved = "runner.model_save_path" if config.models_url is None else "stream.checkpoint_dir"
+    wanted = {saved: config.model_save_path, "stream.state_dir": config.state_dir, "stream.spool_dir": config.spool_dir}
+    if config.embedded:
+        wanted["stream.broker_dir"] = config.broker_dir
+    wanted.update({key: config.resolve(value) for key, value in dump_dirs(config.runner).items()})
+    for key, folder in wanted.items():
+        if reason := why_not_written(folder):
+            yield ConfigError(f"{key}: {reason}", remedy="Correct the path, or what stands there.")
+    if reason := why_not_written(config.path.parent / "log"):
+        yield ConfigError(
+            f"{config.path}: log/ is made in its folder: {reason}",
+            remedy="Copy the config to a folder that can be written.",
+        )
+
+
+def why_not_written(folder: Path) -> str:
+    """Why nothing can be written to a folder, or why it cannot be made; empty when it can."""
+    for place in (folder, *folder.parents):
+        made = "" if place == folder else f"{folder} cannot be made: "
+        try:
+            mode = place.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            if place.is_symlink():
+                return f"{made}{place} is a link to nothing"
+            continue
+        except OSError as error:
+            return f"{made}{place}: {error.strerror}"
+        if not stat.S_ISDIR(mode):
+            return f"{made}{place} is a file, a folder is wanted"
+        if not os.access(place, os.W_OK | os.X_OK):
+            read_only = os.statvfs(place).f_flag & os.ST_RDONLY
+            return f"{made}{place} cannot be written{' (its file system is read-only)' if read_only else ''}"
+        return ""
+    return ""
