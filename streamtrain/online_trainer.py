@@ -13,6 +13,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import argparse
+import contextlib
 import faulthandler
 import logging
 import os
@@ -121,17 +122,18 @@ def _run(config: JobConfig, kind: str, index: int) -> bool:
         if index == 0:
             report(phase)
 
-    on_phase(phases.STARTING)
-    owner = os.environ.get(child_state.OWNER, "nobody")
-    if child_state.SINCE in os.environ:
-        Run(config.model_save_path).check_owner(owner, int(os.environ[child_state.SINCE]))
-    log.info("the model is built, joining the servers")
-    engine.connect()
-    log.info("joined the servers")
-    trainer = Trainer(config, properties_of(config), engine, stop, owner=owner, on_phase=on_phase)
-    trainer.run()
-    on_phase(phases.STOPPED if trainer.stopped else phases.DONE)
-    log.info("stopped" if trainer.stopped else "all done")
+    with report.until_end() if index == 0 else contextlib.nullcontext():
+        on_phase(phases.STARTING)
+        owner = os.environ.get(child_state.OWNER, "nobody")
+        if child_state.SINCE in os.environ:
+            Run(config.model_save_path).check_owner(owner, int(os.environ[child_state.SINCE]))
+        log.info("the model is built, joining the servers")
+        engine.connect()
+        log.info("joined the servers")
+        trainer = Trainer(config, properties_of(config), engine, stop, owner=owner, on_phase=on_phase)
+        trainer.run()
+        on_phase(phases.STOPPED if trainer.stopped else phases.DONE)
+        log.info("stopped" if trainer.stopped else "all done")
     engine.stop()
     return trainer.stopped
 

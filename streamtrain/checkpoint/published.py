@@ -18,7 +18,7 @@ from streamtrain.contracts.json_codec import UnknownFormatError
 from streamtrain.contracts.manifest import NAME, ModelChain, ModelRef, digest
 from streamtrain.errors import CheckpointError, UnknownFormat, Unreadable
 from streamtrain.failpoints import failpoint
-from streamtrain.files import read_bytes
+from streamtrain.files import lines_backwards, read_bytes
 from streamtrain.schedule import PassId
 
 log = logging.getLogger("streamtrain.checkpoint")
@@ -71,20 +71,19 @@ class PublishedModels:
         known = self._read.get(kind)
         if known is not None and known[0] == data:
             return known[1]
-        try:
-            lines = inference_models.decode_valid_donefile(data)
-        except UnknownFormatError as error:
-            raise UnknownFormat(
-                f"{path}, {error}",
-                remedy="Start the version of streamtrain that wrote it, or a newer one; nothing was touched.",
-            ) from error
-        except ValueError as error:
-            raise CheckpointError(
-                f"{path} cannot be read: {error}",
-                remedy="Restore it, or remove it: then the next inference model is full, and listed.",
-            ) from error
+        lines = _decoded(path, data)
         self._read[kind] = (data, lines)
         return lines
+
+    def newest(self) -> DoneLine | None:
+        """The newest line of both donefiles; the older ones are not read. Raises as read_donefile()."""
+        found = []
+        for name in inference_models.DONEFILES.values():
+            path = self.root / name
+            text = next((line for _, line in lines_backwards(path) if line.strip()), b"")
+            if text:
+                found += _decoded(path, text)
+        return max(found, key=lambda line: line.published, default=None)
 
     def lines(self) -> list[DoneLine]:
         """Of both donefiles, the full ones first, each in its order. Raises CheckpointError."""
@@ -169,3 +168,19 @@ class PublishedModels:
         """Deletes the model's directory `path` below the root."""
         if not self.run.remove(self.root / path):
             log.warning("%s is gone already", self.root / path)
+
+
+def _decoded(path: Path, data: bytes) -> list[DoneLine]:
+    """Lines of a donefile. Raises UnknownFormat, CheckpointError naming the file."""
+    try:
+        return inference_models.decode_valid_donefile(data)
+    except UnknownFormatError as error:
+        raise UnknownFormat(
+            f"{path}, {error}",
+            remedy="Start the version of streamtrain that wrote it, or a newer one; nothing was touched.",
+        ) from error
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path} cannot be read: {error}",
+            remedy="Restore it, or remove it: then the next inference model is full, and listed.",
+        ) from error

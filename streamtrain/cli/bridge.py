@@ -55,12 +55,13 @@ def _bridge(config: Path) -> bool:
     properties = properties_of(job)
     stop = stop_on_signals()
     report = PartReporter(job.state_dir, "bridge")
-    wait_for_cluster(properties, None, report_waiting(log, report))
-    names = TopicNames(job.stream.job)
-    refuse_lost_topics(CheckpointStore(job.model_save_path), find(admin(properties), names), names)
-    bridge = Bridge(job, properties, stop=stop, on_split=on_split, on_wait=on_wait, on_state=report)
-    ledger = bridge.run()
-    stopped = ledger.next_sequence < job.schedule.total_splits
-    report(phases.STOPPED if stopped else phases.DONE)
+    with report.until_end():
+        wait_for_cluster(properties, None, report_waiting(log, report))
+        names = TopicNames(job.stream.job)
+        refuse_lost_topics(CheckpointStore(job.model_save_path), find(admin(properties), names), names)
+        bridge = Bridge(job, properties, stop=stop, on_split=on_split, on_wait=on_wait, on_state=report)
+        ledger = bridge.run()
+        stopped = ledger.next_sequence < job.schedule.total_splits
+        report(phases.STOPPED if stopped else phases.DONE)
     console.print(f"bridged: {ledger.next_sequence} of {job.schedule.total_splits} splits")
     return stopped

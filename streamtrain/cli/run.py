@@ -12,6 +12,8 @@ def command(config: ConfigOption) -> None:
     from streamtrain.cli.live import PassPrinter
     from streamtrain.config import load_config
     from streamtrain.connectors.tree import Tree
+    from streamtrain.contracts import phases
+    from streamtrain.runtime.part_state import PartReporter
     from streamtrain.runtime.pipeline import Pipeline
 
     job = load_config(config)
@@ -27,6 +29,10 @@ def command(config: ConfigOption) -> None:
             style="dim",
         )
     printer = PassPrinter(job, console)
-    pipeline = Pipeline(job, stop=stop_on_signals(), on_restart=printer.restarted, tick=printer.tick)
-    with printer:
+    stop = stop_on_signals()
+    pipeline = Pipeline(job, stop=stop, on_restart=printer.restarted, tick=printer.tick)
+    report = PartReporter(job.state_dir, "run")
+    with printer, report.until_end():
+        report("running")
         pipeline.run()
+        report(phases.STOPPED if stop.is_set() else phases.DONE)

@@ -160,28 +160,35 @@ class MarkerHistory:
         except DecodeError as error:
             raise HistoryBroken(f"marker {row[0]}: {error}") from error
 
-    def append(self, entry: LogEntry, *, keep: bool = True) -> None:
-        """The next entry of the log. keep: whether of_split() has to find it.
+    def append(self, entry: LogEntry) -> None:
+        """The next entry of the log. Entries reach the disk together, seconds later: commit() does it at once.
 
-        Entries reach the disk together, a few seconds later: commit() does it at once. Raises HistoryBroken for a full
-        disk, or when another process writes to the file: totals and last are right all the same.
+        Raises HistoryBroken for a full disk, or when another process writes to the file.
         """
-        self.totals = totals = self.totals.plus(entry.marker)
+        self.totals = self.totals.plus(entry.marker)
         self.last = entry
-        if self._read_only and self._path is not None:
-            return
-        row = (
-            totals.markers, entry.offset, entry.timestamp, entry.marker.sequence, entry.marker.revision, totals.splits,
-            totals.rows, totals.rejected, totals.newest, entry.marker.encode(),
-        )  # fmt: skip
         try:
-            if not keep:
-                self._database.execute("delete from markers")
-            self._database.execute(_INSERT, (*row, _digest(self._key, row)))
+            self._insert(entry, self.totals)
         except sqlite3.Error as error:
             raise HistoryBroken(str(error)) from error
         if time.monotonic() - self._committed > COMMIT_S:
             self.commit()
+
+    def keep_newest(self, entry: LogEntry, totals: Totals) -> None:
+        """The totals up to this entry, in place of all that the history has: of_split() finds nothing then."""
+        if self._read_only:
+            return
+        with contextlib.suppress(sqlite3.Error), self._database:
+            self._database.execute("delete from markers")
+            self._insert(entry, totals)
+
+    def _insert(self, entry: LogEntry, totals: Totals) -> None:
+        marker = entry.marker
+        row = (
+            totals.markers, entry.offset, entry.timestamp, marker.sequence, marker.revision, totals.splits,
+            totals.rows, totals.rejected, totals.newest, marker.encode(),
+        )  # fmt: skip
+        self._database.execute(_INSERT, (*row, _digest(self._key, row)))
 
     def commit(self) -> None:
         """Brings what was appended to the disk. Raises HistoryBroken."""
@@ -218,6 +225,22 @@ class MarkerHistory:
         with contextlib.suppress(HistoryBroken):
             self.commit()
         self._database.close()
+
+
+def last_noted(path: Path, schedule: Schedule) -> Totals | None:
+    """The totals of a history on this disk, of whatever topic, where Kafka cannot be asked; None when it is of no
+    use."""
+    try:
+        with contextlib.closing(
+            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1)
+        ) as database:
+            ((key,),) = database.execute("select text from key").fetchall()
+        if key != key_of(orjson.loads(key)["topic_id"], schedule):
+            return None
+    except (sqlite3.Error, OSError, ValueError, KeyError, TypeError):
+        return None
+    with contextlib.closing(MarkerHistory(path, key, read_only=True)) as history:
+        return history.totals if history.last is not None else None
 
 
 @contextlib.contextmanager

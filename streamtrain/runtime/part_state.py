@@ -9,6 +9,7 @@ import contextlib
 import os
 import socket
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,14 @@ from typing import Any
 import orjson
 import psutil
 
+from streamtrain.errors import StreamtrainError
 from streamtrain.files import atomic_write
 
 #: Seconds between two signs of life, at least.
 BEAT_S = 1.0
+#: Seconds by which the times of a process and of its report may differ.
+CLOCK_S = 2.0
+FAILED = "failed with exit code"
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,9 @@ class PartState:
         if self.host != socket.gethostname():
             return None
         try:
-            return bool(psutil.Process(self.pid).status() != psutil.STATUS_ZOMBIE)
+            process = psutil.Process(self.pid)
+            another = process.create_time() > self.since + CLOCK_S  # which has got the number since
+            return not another and bool(process.status() != psutil.STATUS_ZOMBIE)
         except psutil.NoSuchProcess:
             return False
 
@@ -74,6 +81,15 @@ class PartReporter:
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(self._path, orjson.dumps(asdict(state)))
+
+    @contextlib.contextmanager
+    def until_end(self) -> Iterator[None]:
+        """Around all that this process does: reports the error that it ends with."""
+        try:
+            yield
+        except StreamtrainError as error:
+            self(f"{FAILED} {error.exit_code}: {error.message}")
+            raise
 
 
 def read(folder: Path) -> list[PartState]:
