@@ -139,7 +139,7 @@ class MarkerHistory:
 
     def _check_key(self, database: sqlite3.Connection) -> None:
         keys = [text for (text,) in database.execute("select text from key")]
-        if not keys and not self._read_only:
+        if not keys and (self._path is None or not self._read_only):
             with database:
                 database.execute("insert into key values (?)", (self._key,))
         elif keys != [self._key]:
