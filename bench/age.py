@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import random
+import shutil
 import tempfile
 import threading
 import time
@@ -56,20 +57,24 @@ class Aged:
         days = splits // 288 + 1
         end_day = (date(2024, 1, 1) + timedelta(days=days)).strftime("%Y%m%d")
         runner = {"split_interval": 5, "end_day": end_day, "data_sleep_second": 60}
-        folder.mkdir(parents=True)
+        made = folder / "made"
+        folder.mkdir(parents=True, exist_ok=True)
         self.config: JobConfig = write_config(folder, f"aged{splits}", kafka, runner=runner)
         self.kafka = kafka
         self.names = TopicNames(self.config.stream.job)
         self.root = self.config.model_save_path
-        self.root.mkdir()
+        self.root.mkdir(exist_ok=True)
+        shutil.rmtree(self.config.state_dir, ignore_errors=True)
         ensure_topics(admin(kafka), self.names, 2)
         topics = wait_for_topics(kafka, self.names, threading.Event())
         assert topics is not None
         self.topics: JobTopics = topics
         self.splits = splits
-        self._write_markers()
-        self._write_tree()
-        self._write_model()
+        if not made.exists():
+            self._write_markers()
+            self._write_tree()
+            self._write_model()
+            made.touch()
 
     def _split(self, number: int) -> Split:
         return self.config.schedule.split(number)
@@ -187,7 +192,7 @@ class Aged:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--splits", type=int, nargs="+", default=[0, 10_000, 100_000])
-    parser.add_argument("--folder", type=Path, help="Where the jobs are made; by default a temporary folder.")
+    parser.add_argument("--folder", type=Path, help="Where the jobs are made, and taken again the next time.")
     arguments = parser.parse_args()
     table: dict[str, dict[int, float]] = {}
 

@@ -34,8 +34,6 @@ class PublishedModels:
     def __init__(self, root: Path, run: Run | None = None) -> None:
         self.root = root
         self.run = run or Run(root)
-        #: The donefiles as last read, since reading a line costs more than comparing it.
-        self._read: dict[inference_models.Kind, tuple[bytes, list[DoneLine]]] = {}
 
     def path(self, model: ModelRef) -> Path:
         return self.root / model.day / inference_models.directory_name(model.pass_id)
@@ -68,21 +66,15 @@ class PublishedModels:
             data = read_bytes(path)
         except OSError:
             return []
-        known = self._read.get(kind)
-        if known is not None and known[0] == data:
-            return known[1]
-        lines = _decoded(path, data)
-        self._read[kind] = (data, lines)
-        return lines
+        return list(_lines_of(path, data))
 
     def newest(self) -> DoneLine | None:
         """The newest line of both donefiles; the older ones are not read. Raises as read_donefile()."""
-        found = []
+        found: list[DoneLine] = []
         for name in inference_models.DONEFILES.values():
-            path = self.root / name
-            text = next((line for _, line in lines_backwards(path) if line.strip()), b"")
-            if text:
-                found += _decoded(path, text)
+            text = next((line for _, line in lines_backwards(self.root / name) if line.strip()), b"")
+            valid, bad = inference_models.decode_donefile(text)
+            found += valid if not bad else self.lines()  # which raises, naming the line
         return max(found, key=lambda line: line.published, default=None)
 
     def lines(self) -> list[DoneLine]:
@@ -168,6 +160,23 @@ class PublishedModels:
         """Deletes the model's directory `path` below the root."""
         if not self.run.remove(self.root / path):
             log.warning("%s is gone already", self.root / path)
+
+
+#: The donefiles as last read by this process: reading a line costs more than comparing it, and most are read again.
+_READ: dict[Path, tuple[bytes, list[DoneLine]]] = {}
+
+
+def _lines_of(path: Path, data: bytes) -> list[DoneLine]:
+    """Raises as _decoded()."""
+    before, lines = _READ.get(path, (b"", []))
+    if before != data:
+        added: list[DoneLine] = []
+        bad: object = True
+        if before.endswith(b"\n") and data.startswith(before):
+            added, bad = inference_models.decode_donefile(data[len(before) :])
+        lines = _decoded(path, data) if bad else [*lines, *added]
+        _READ[path] = data, lines
+    return lines
 
 
 def _decoded(path: Path, data: bytes) -> list[DoneLine]:

@@ -1,7 +1,7 @@
 """A line that Paddle logs of every dense save, as if it had failed, kept from the log.
 
-`E fleet.cc:804] save model of table id: 1, to path: .. failed`: the server answers a save with a count, which is 1 of the
-dense table (measured), and FleetWrapper::SaveModelOneTable takes every answer but 0 for a failure. So the line says
+`E fleet.cc:804] save model of table id: 1, to path: .. failed`: the server answers a save with a count, which is 1 of
+the dense table (measured), and FleetWrapper::SaveModelOneTable takes every answer but 0 for a failure. So the line says
 nothing, and is the same after a save that did fail. Whether one did is told by the files: see tables.DenseCheck.
 """
 
