@@ -128,7 +128,7 @@ def was_started(config: JobConfig) -> bool:
     return (
         file_of(config.state_dir, config.stream.job).exists()
         or Journal(root).newest() is not None
-        or bool(CheckpointStore(root).ids())
+        or any(True for _ in CheckpointStore(root).ids_newest_first())
         or PublishedModels(root).newest() is not None
     )
 

@@ -5,6 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import orjson
+import psutil
+import pytest
+
+from streamtrain.errors import DataError
 from streamtrain.runtime.part_state import PartReporter, read
 
 
@@ -25,6 +30,25 @@ def test_a_process_that_has_ended_is_not_alive(tmp_path: Path) -> None:
     subprocess.run(command, check=True)
     [part] = read(tmp_path)
     assert part.alive is False
+
+
+def test_another_process_with_the_same_number_is_not_the_part(tmp_path: Path) -> None:
+    """In a container every job's first process has the same number."""
+    PartReporter(tmp_path, "bridge")("working")
+    report = orjson.loads((tmp_path / "bridge.json").read_bytes())
+    report["since"] = psutil.Process().create_time() - 60
+    (tmp_path / "bridge.json").write_bytes(orjson.dumps(report))
+    [part] = read(tmp_path)
+    assert part.alive is False
+
+
+def test_the_error_that_a_part_ends_with(tmp_path: Path) -> None:
+    report = PartReporter(tmp_path, "bridge")
+    with pytest.raises(DataError), report.until_end():
+        report("working")
+        raise DataError("part-0, line 3: it is cut", remedy="Restore it.")
+    [part] = read(tmp_path)
+    assert part.doing == "failed with exit code 3: part-0, line 3: it is cut"
 
 
 def test_a_folder_that_cannot_be_made_stops_nothing(tmp_path: Path) -> None:
