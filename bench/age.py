@@ -160,7 +160,7 @@ class Aged:
 
     def list_(self) -> None:
         with (
-            patch("sys.argv", ["streamtrain", "checkpoints", "list", "-m", str(self.config.path)]),
+            patch("sys.argv", ["streamtrain", "checkpoints", "list", "--json", "-m", str(self.config.path)]),
             contextlib.redirect_stdout(io.StringIO()),
             contextlib.suppress(SystemExit),
         ):

@@ -158,7 +158,7 @@ class Bridge:
             ledger = Ledger(self._config.schedule, history)
             for entry in entries:
                 ledger.add(entry.marker, entry.timestamp)
-                history.append(entry)
+                history.append(entry, commit=False)
         history.commit()
         return ledger
 

@@ -17,8 +17,7 @@ from typing import Any, Final
 
 import orjson
 
-from streamtrain.contracts.codec import DecodeError
-from streamtrain.contracts.marker import SCHEMA, Marker
+from streamtrain.contracts.marker import SCHEMA, Marker, Range, SourceFile
 from streamtrain.errors import RetentionPassed
 from streamtrain.kafka.marker_log import LogEntry, MarkerLog
 from streamtrain.schedule import Schedule
@@ -156,12 +155,13 @@ class MarkerHistory:
         if _digest(self._key, row[:-1]) != row[-1]:
             raise HistoryBroken(f"marker {row[0]} is damaged")
         try:
-            return LogEntry(row[1], Marker.decode(row[9]), row[2])
-        except DecodeError as error:
+            return LogEntry(row[1], _decoded(row[9]), row[2])
+        except (ValueError, TypeError, KeyError) as error:
             raise HistoryBroken(f"marker {row[0]}: {error}") from error
 
-    def append(self, entry: LogEntry) -> None:
-        """The next entry of the log. Entries reach the disk together, seconds later: commit() does it at once.
+    def append(self, entry: LogEntry, *, commit: bool = True) -> None:
+        """The next entry of the log. Entries reach the disk together, seconds later, or at commit(); commit: only then
+        when it is False.
 
         Raises HistoryBroken for a full disk, or when another process writes to the file.
         """
@@ -171,7 +171,7 @@ class MarkerHistory:
             self._insert(entry, self.totals)
         except sqlite3.Error as error:
             raise HistoryBroken(str(error)) from error
-        if time.monotonic() - self._committed > COMMIT_S:
+        if commit and time.monotonic() - self._committed > COMMIT_S:
             self.commit()
 
     def keep_newest(self, entry: LogEntry, totals: Totals) -> None:
@@ -186,7 +186,7 @@ class MarkerHistory:
         marker = entry.marker
         row = (
             totals.markers, entry.offset, entry.timestamp, marker.sequence, marker.revision, totals.splits,
-            totals.rows, totals.rejected, totals.newest, marker.encode(),
+            totals.rows, totals.rejected, totals.newest, orjson.dumps(marker),
         )  # fmt: skip
         self._database.execute(_INSERT, (*row, _digest(self._key, row)))
 
@@ -271,8 +271,17 @@ def _confirms(log: MarkerLog, entries: Iterator[LogEntry], last: LogEntry) -> bo
     return found is not None and (found.offset, found.marker) == (last.offset, last.marker)
 
 
+def _decoded(text: bytes) -> Marker:
+    """The inverse of orjson.dumps, which is ten times as fast as the encoding of the log."""
+    values = orjson.loads(text)
+    values["ranges"] = tuple(Range(**r) for r in values["ranges"])
+    values["files"] = tuple(SourceFile(**f) for f in values["files"])
+    return Marker(**values)
+
+
 def _digest(key: str, row: tuple[Any, ...]) -> bytes:
     """Of the row and of what the history is of: a row of another job's file is none of this one."""
     digest = hashlib.sha256(key.encode())
-    digest.update(repr(row).encode())
+    digest.update(repr(row[:-1]).encode())
+    digest.update(row[-1])
     return digest.digest()

@@ -146,7 +146,7 @@ def _totals(config: JobConfig, properties: Mapping[str, str], topics: Mapping[st
         contextlib.closing(MarkerHistory(file_of(config.state_dir, names.job), key, read_only=True)) as of_bridge,
         contextlib.closing(MarkerHistory(file_of(config.state_dir, names.job, "status"), key)) as own,
     ):
-        history = max(of_bridge, own, key=lambda h: h.totals.markers)
+        history = max(own, of_bridge, key=lambda h: h.totals.markers)
         with read_on(history, properties, names.splits, f"{names.job}.status") as entries:
             totals, newest = history.totals, None
             for entry in entries:
