@@ -125,7 +125,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=steps, data=st.data())
 def test_a_start_with_the_file_knows_what_the_whole_log_says(
     steps: list[str], data: st.DataObject, topic: Callable[[Topic], None], tmp_path: Path

@@ -56,7 +56,7 @@ def write_checkpoint(config: JobConfig, records: list[PassRecord]) -> None:
     (folder / "manifest.json").write_bytes(manifest.encode())
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     passes=st.lists(st.tuples(st.integers(0, 50), st.booleans()), max_size=12),
     saved=st.sets(st.integers(0, 11)), unrecorded=st.booleans(),
