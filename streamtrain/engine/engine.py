@@ -285,7 +285,9 @@ class Engine:
         with timings("paddle_dense"), without_false_alarm(tables.DENSE):
             runtime._save_one_table(tables.DENSE, raw, 0)
         with timings("paddle_sparse"):
-            dense = tables.DenseCheck(Path(raw) / f"{tables.DENSE:03d}") if directory is not None else None
+            dense = (
+                tables.DenseCheck(Path(raw) / f"{tables.DENSE:03d}", self.servers) if directory is not None else None
+            )
             runtime._save_one_table(tables.SPARSE, raw, 4)
         with timings("paddle_values"):
             if directory is not None:
