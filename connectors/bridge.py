@@ -1,7 +1,8 @@
 """The bridge: mirrors the tree of logs into Kafka, split by split, in schedule order.
 
-The marker log is its only memory. On any doubt about what was committed the producer is dropped, a new one is created
-(which completes or aborts an open transaction), and the marker log is read again.
+The marker log is its only memory; a file in stream.state_dir, which may vanish, has what was read of it. On any doubt
+about what was committed the producer is dropped, a new one is created (which completes or aborts an open transaction),
+and the marker log is read again.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from streamtrain.errors import (
 )
 from streamtrain.kafka import topics
 from streamtrain.kafka.clients import admin
+from streamtrain.kafka.marker_history import HistoryBroken, MarkerHistory, file_of, key_of, read_on
 from streamtrain.kafka.marker_log import MarkerLog
 from streamtrain.kafka.waiting import Patience, Unreached, report_waiting, wait_for_cluster
 from streamtrain.schedule import Split
@@ -93,6 +95,7 @@ class Bridge:
         self._failed_looks = 0
         self._overrun: int | None = None
         self._ledger: Ledger | None = None
+        self._history: MarkerHistory | None = None
 
     def run(self) -> Ledger:
         """Returns when every split of the schedule is bridged, or at `stop`.
@@ -119,6 +122,9 @@ class Bridge:
             raise KafkaError(
                 f"the bridge could not settle its transaction: {doubt}", remedy="Check the broker's log."
             ) from doubt
+        finally:
+            if self._history is not None:
+                self._history.close()
 
     def _session(self) -> Ledger:
         """From the marker log to the end, with one producer. Raises _Doubt to be called again."""
@@ -135,13 +141,17 @@ class Bridge:
                 )
             ids = self._ids = watch.call(topics.ensure_topics, client, self._names, self._config.stream.partitions)
             watch.call(topics.refuse_missing_rights, client, self._names)
-            self._refuse_if_replaced()
+            history = self._history or MarkerHistory(
+                file_of(self._config.state_dir, self._names.job), key_of(ids.splits, self._config.schedule)
+            )
+            self._history = history
+            self._refuse_if_replaced(history)
             publisher = Publisher(
                 self._properties, self._names, self._config.stream.partitions,
                 watch.call(topics.message_limits, client, self._names), on_rows=self._report_rows, stop=self._stop,
                 on_wait=self._on_state,
             )  # fmt: skip
-            ledger = self._ledger = self._read_log()
+            ledger = self._ledger = self._read_log(history)
             self._known = len(ledger)
             log.info("bridged so far: %d splits", ledger.next_sequence)
             while not self._stop.is_set():
@@ -153,27 +163,37 @@ class Bridge:
             return ledger
         except (BrokerUnavailable, DeliveryFailed) as error:
             raise _Doubt(str(error)) from error
+        except HistoryBroken as error:
+            if self._history is not None:
+                self._history.discard(in_memory=True)
+            raise _Doubt(f"what was read of the marker log before cannot be read again ({error})") from error
         except (Fenced, TopicMismatch, NotAllowed, Unreached):
             raise
         except KafkaError as error:
             raise _Doubt(str(error)) from error
 
-    def _read_log(self) -> Ledger:
-        """Raises Stopped."""
+    def _read_log(self, history: MarkerHistory) -> Ledger:
+        """Raises Stopped, HistoryBroken."""
         patience = Patience(self._properties, self._stop, self._on_state, log)
-        with MarkerLog(self._properties, self._names.splits, f"{self._config.stream.job}.bridge") as markers:
 
-            def look() -> None:
-                if markers.away:
-                    patience.late(f"reading {self._names.splits}")
-                StopWatch(self._stop).check()
+        def look(markers: MarkerLog) -> None:
+            if markers.away:
+                patience.late(f"reading {self._names.splits}")
+            StopWatch(self._stop).check()
 
-            return Ledger.replay(self._config.schedule, markers.to_end(look))
+        group = f"{self._names.job}.bridge"
+        with read_on(history, self._properties, self._names.splits, group, look) as entries:
+            ledger = Ledger(self._config.schedule, history)
+            for entry in entries:
+                ledger.add(entry.marker, entry.timestamp)
+                history.append(entry, commit=False)
+        history.commit()
+        return ledger
 
-    def _refuse_if_replaced(self) -> None:
+    def _refuse_if_replaced(self, history: MarkerHistory) -> None:
         """Before a new producer fences the others. After a doubt at most one marker is new, the one in doubt; more of
         them are those of another bridge, which has taken over. Raises Fenced then."""
-        if self._known is not None and len(self._read_log()) > self._known + 1:
+        if self._known is not None and len(self._read_log(history)) > self._known + 1:
             raise Fenced(
                 f"another bridge has published to {self._names.splits} since this one lost its connection",
                 remedy="The other one continues; this one has changed nothing.",
@@ -241,7 +261,7 @@ class Bridge:
             whole_lines=stream.changed_split == "append",
         )  # fmt: skip
         try:
-            marker = publisher.publish(self._tree, work, self._parse)
+            entry = publisher.publish(self._tree, work, self._parse)
         except Overrun as error:
             again = self._overrun == split.sequence and error.cause == "still"
             if error.cause == "work" or again:
@@ -253,9 +273,11 @@ class Bridge:
             self._overrun = split.sequence
             raise _Doubt(str(error)) from error
         self._overrun = None
-        ledger.add(marker, time.time())
+        ledger.add(entry.marker, time.time())
         self._known = len(ledger)
-        self._on_split(marker, time.monotonic() - begin)
+        if self._history is not None:
+            self._history.append(entry)
+        self._on_split(entry.marker, time.monotonic() - begin)
 
     def _wait_until_ready(self, split: Split, meanwhile: Callable[[], None]) -> Listing | Literal["skipped"] | None:
         """The split's files once it is complete; None when stopped. Looks at it every data_sleep_second.
@@ -277,6 +299,8 @@ class Bridge:
                 return "skipped"
             self._on_wait(split, reason, now - begin)
             meanwhile()
+            if self._history is not None:
+                self._history.commit()
             self._stop.wait(self._config.runner.data_sleep_second)
         return None
 

@@ -46,6 +46,8 @@ class Ranges:
 
     def __init__(self) -> None:
         self.ranges: dict[int, Range] = {}
+        #: Offset and time, seconds since 1970, of the newest other message, by its topic.
+        self.newest: dict[str, tuple[int, float]] = {}
         self.failed: Any = None
         self.failed_message: Any = None
 
@@ -66,6 +68,8 @@ class Ranges:
         """The first failure counts, and before it one that no retry fixes: it makes others fail."""
         if error is not None and (self.failed is None or error.code() in _TOO_LARGE):
             self.failed, self.failed_message = error, message
+        elif error is None:
+            self.newest[message.topic()] = message.offset(), message.timestamp()[1] / 1000
 
 
 class Delivery:

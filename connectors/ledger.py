@@ -1,9 +1,13 @@
-"""What has been bridged, replayed from the marker log. Pure."""
+"""What has been bridged, replayed from the marker log. Pure.
+
+A ledger that resumes a history of the log reads a split's markers from there when it is asked for the split, so neither
+its start nor its memory grows with the job's age.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import InitVar, dataclass, field
 from typing import Protocol, TypeVar
 
 from streamtrain.contracts.marker import Marker, SourceFile
@@ -20,6 +24,23 @@ class Entry(Protocol):
     def timestamp(self) -> float: ...
 
 
+class Totals(Protocol):
+    """Of a history: its markers, and the splits that they are of."""
+
+    @property
+    def markers(self) -> int: ...
+    @property
+    def splits(self) -> int: ...
+
+
+class History(Protocol):
+    """The marker log as it was read before: each split's markers in their order, revisions too."""
+
+    @property
+    def totals(self) -> Totals: ...
+    def of_split(self, sequence: int) -> Sequence[Entry]: ...
+
+
 class Listed(Protocol):
     """A file of the tree as it is now."""
 
@@ -30,6 +51,9 @@ class Listed(Protocol):
     @property
     def modified(self) -> float: ...
 
+
+#: Splits of a history that are kept in memory: more than a round looks at.
+KEPT = 2000
 
 L = TypeVar("L", bound=Listed)
 
@@ -52,14 +76,72 @@ class Bridged:
         self.looked[file.path] = (file.bytes, file.modified)
 
 
+class Splits(dict[int, Bridged]):
+    """Bridged splits by their sequence: of a history's the ones that were asked for last, the others when asked for."""
+
+    def __init__(self, history: History | None) -> None:
+        super().__init__()
+        self._history = history
+        self._known = history.totals.splits if history is not None else 0
+        self._looked: dict[int, dict[str, tuple[int, float]]] = {}
+
+    def __missing__(self, sequence: int) -> Bridged:
+        if self._history is None or not 0 <= sequence < self._known:
+            raise KeyError(sequence)
+        bridged: Bridged | None = None
+        for entry in self._history.of_split(sequence):
+            bridged = _with(bridged, entry.marker, entry.timestamp)
+        if bridged is None:
+            raise KeyError(sequence)
+        bridged.looked = self._looked.pop(sequence, {})
+        self.keep(sequence, bridged)
+        return bridged
+
+    def find(self, sequence: int) -> Bridged | None:
+        try:
+            return self[sequence]
+        except KeyError:
+            return None
+
+    def keep(self, sequence: int, bridged: Bridged) -> None:
+        """The split's newest state. With a history the ones asked for long ago are read again when they are needed."""
+        self.pop(sequence, None)
+        self[sequence] = bridged
+        if self._history is None:
+            return
+        self._known = max(self._known, sequence + 1)
+        while len(self) > KEPT:
+            oldest = next(iter(self))
+            if looked := self.pop(oldest).looked:
+                self._looked[oldest] = looked
+
+
+def _with(known: Bridged | None, marker: Marker, timestamp: float) -> Bridged:
+    """The split's state after its next marker."""
+    files = {f.path: f for f in marker.files}
+    if known is None:
+        return Bridged(0, files, timestamp, marker.files)
+    history = (*known.history, *marker.files)
+    return Bridged(marker.revision, {**known.files, **files}, timestamp, history, known.looked)
+
+
 @dataclass
 class Ledger:
-    """The bridge's memory: rebuilt from the marker log at every start, then kept up by add()."""
+    """The bridge's memory: rebuilt from the marker log at every start, then kept up by add().
+
+    history: of the log so far; each later marker must be in it once it was added.
+    """
 
     schedule: Schedule
+    history: InitVar[History | None] = None
     next_sequence: int = 0
-    splits: dict[int, Bridged] = field(default_factory=dict)
+    splits: Splits = field(init=False)
     markers: int = 0
+
+    def __post_init__(self, history: History | None) -> None:
+        self.splits = Splits(history)
+        if history is not None:
+            self.next_sequence, self.markers = history.totals.splits, history.totals.markers
 
     @classmethod
     def replay(cls, schedule: Schedule, entries: Iterable[Entry]) -> Ledger:
@@ -77,16 +159,12 @@ class Ledger:
                 f"config's schedule has {expected.path}",
                 remedy="split_interval and start_day of a job must not change: restore them, or use a new stream.job.",
             )
-        files = {f.path: f for f in marker.files}
-        known = self.splits.get(marker.sequence)
+        known = self.splits.find(marker.sequence)
         if known is None and marker.revision == 0 and marker.sequence == self.next_sequence:
-            self.splits[marker.sequence] = Bridged(0, files, timestamp, marker.files)
+            self.splits.keep(marker.sequence, _with(None, marker, timestamp))
             self.next_sequence += 1
         elif known is not None and marker.revision == known.revision + 1:
-            history = (*known.history, *marker.files)
-            self.splits[marker.sequence] = Bridged(
-                marker.revision, {**known.files, **files}, timestamp, history, known.looked
-            )
+            self.splits.keep(marker.sequence, _with(known, marker, timestamp))
         else:
             raise DataError(
                 f"the marker log is out of order: {marker.day}/{marker.time} revision {marker.revision} "

@@ -16,6 +16,7 @@ from streamtrain.contracts.marker import HEADERS, Marker, SourceFile
 from streamtrain.contracts.sample import SCHEMA, SampleDecoder, encode_sample
 from streamtrain.errors import DataError, Fenced
 from streamtrain.failpoints import failpoint
+from streamtrain.kafka.marker_log import LogEntry
 from streamtrain.kafka.topics import TopicNames
 from streamtrain.masking import printable
 from streamtrain.schedule import Split
@@ -86,8 +87,8 @@ class Publisher:
         self._reported = 0.0
         self._delivery = Delivery(properties, names, limits, stop=stop, on_wait=on_wait)
 
-    def publish(self, tree: Tree, work: Work, parse: LineParser) -> Marker:
-        """Publishes the rows and the marker; on any error the transaction is aborted.
+    def publish(self, tree: Tree, work: Work, parse: LineParser) -> LogEntry:
+        """Publishes the rows and the marker, and returns this; on any error the transaction is aborted.
 
         Raises DataError (a file, too many rejects), Unreadable, Overrun, Fenced, BrokerUnavailable, KafkaError; Stopped
         when it does not end soon after a stop.
@@ -97,7 +98,7 @@ class Publisher:
         self._reported = 0.0
         failpoint("bridge.begin")
         try:
-            marker = self._send(tree, work, parse)
+            entry = self._send(tree, work, parse)
             failpoint("bridge.marked")
             delivery.commit()
             failpoint("bridge.committed")
@@ -112,9 +113,9 @@ class Publisher:
         except BaseException:
             delivery.abort()
             raise
-        return marker
+        return entry
 
-    def _send(self, tree: Tree, work: Work, parse: LineParser) -> Marker:
+    def _send(self, tree: Tree, work: Work, parse: LineParser) -> LogEntry:
         split = work.split
         sink = Ranges()
         tally = _Tally()
@@ -141,7 +142,8 @@ class Publisher:
         self._refuse_large_marker(work, value)
         self._delivery.produce(self._names.splits, 0, value, sink, HEADERS)
         self._delivery.flush(sink)
-        return marker
+        offset, written = sink.newest[self._names.splits]
+        return LogEntry(offset, marker, written)
 
     def _send_file(
         self, tree: Tree, work: Work, parse: LineParser, index: int, tally: _Tally, sink: Ranges

@@ -13,6 +13,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 import argparse
+import contextlib
 import faulthandler
 import logging
 import os
@@ -35,7 +36,7 @@ from streamtrain.failpoints import failpoint
 from streamtrain.masking import MaskingFormatter
 from streamtrain.processes import die_with_parent
 from streamtrain.runtime import child_state, handover
-from streamtrain.runtime.part_state import PartReporter
+from streamtrain.runtime.part_state import PartReporter, reporting_end
 
 log = logging.getLogger("streamtrain")
 
@@ -119,17 +120,18 @@ def _run(config: JobConfig, kind: str, index: int) -> bool:
         if index == 0:
             report(phase)
 
-    on_phase(phases.STARTING)
-    owner = os.environ.get(child_state.OWNER, "nobody")
-    if child_state.SINCE in os.environ:
-        Run(config.model_save_path).check_owner(owner, int(os.environ[child_state.SINCE]))
-    log.info("the model is built, joining the servers")
-    engine.connect()
-    log.info("joined the servers")
-    trainer = Trainer(config, properties_of(config), engine, stop, owner=owner, on_phase=on_phase)
-    trainer.run()
-    on_phase(phases.STOPPED if trainer.stopped else phases.DONE)
-    log.info("stopped" if trainer.stopped else "all done")
+    with reporting_end(report) if index == 0 else contextlib.nullcontext():
+        on_phase(phases.STARTING)
+        owner = os.environ.get(child_state.OWNER, "nobody")
+        if child_state.SINCE in os.environ:
+            Run(config.model_save_path).check_owner(owner, int(os.environ[child_state.SINCE]))
+        log.info("the model is built, joining the servers")
+        engine.connect()
+        log.info("joined the servers")
+        trainer = Trainer(config, properties_of(config), engine, stop, owner=owner, on_phase=on_phase)
+        trainer.run()
+        on_phase(phases.STOPPED if trainer.stopped else phases.DONE)
+        log.info("stopped" if trainer.stopped else "all done")
     if not trainer.gave_up:
         engine.stop()  # with several workers it waits for the others
     return trainer.stopped

@@ -155,7 +155,7 @@ class IdentityCheck:
         checkpoint, or its identity, is not to be judged by this version.
         """
         store = CheckpointStore(self.config.model_save_path)
-        for pass_id in reversed(store.ids()):
+        for pass_id in store.ids_newest_first():
             checkpoint = store.read(pass_id)
             if checkpoint.manifest is not None:
                 try:

@@ -4,9 +4,10 @@ of passes that it trains again. A line's format is 1 where it has no key `format
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from itertools import takewhile
 from pathlib import Path
@@ -138,6 +139,21 @@ class Journal:
         """The records of later passes, in their order; all for None."""
         later = takewhile(lambda r: pass_id is None or r.id > pass_id, self.backwards())
         return list(later)[::-1]
+
+    def rows_of(self, passes: Collection[PassId]) -> int:
+        """Rows of passes that were not trained: no other line is decoded. 0 for a pass without a line."""
+        missing, rows = set(passes), 0
+        for _, line in lines_backwards(self._path):
+            if not missing:
+                break
+            if b"false" not in line:  # of the key `trained`
+                continue
+            with contextlib.suppress(ValueError):
+                record = decode(line)
+                if record.id in missing:
+                    missing.discard(record.id)
+                    rows += record.rows
+        return rows
 
     def identity(self) -> int | None:
         """Another number after each roll_back(); None while there is no file."""

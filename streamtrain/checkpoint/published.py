@@ -18,7 +18,7 @@ from streamtrain.contracts.json_codec import UnknownFormatError
 from streamtrain.contracts.manifest import NAME, ModelChain, ModelRef, digest
 from streamtrain.errors import CheckpointError, UnknownFormat, Unreadable
 from streamtrain.failpoints import failpoint
-from streamtrain.files import read_bytes
+from streamtrain.files import lines_backwards, read_bytes
 from streamtrain.schedule import PassId
 
 log = logging.getLogger("streamtrain.checkpoint")
@@ -34,8 +34,6 @@ class PublishedModels:
     def __init__(self, root: Path, run: Run | None = None) -> None:
         self.root = root
         self.run = run or Run(root)
-        #: The donefiles as last read, since reading a line costs more than comparing it.
-        self._read: dict[inference_models.Kind, tuple[bytes, list[DoneLine]]] = {}
 
     def path(self, model: ModelRef) -> Path:
         return self.root / model.day / inference_models.directory_name(model.pass_id)
@@ -68,23 +66,16 @@ class PublishedModels:
             data = read_bytes(path)
         except OSError:
             return []
-        known = self._read.get(kind)
-        if known is not None and known[0] == data:
-            return known[1]
-        try:
-            lines = inference_models.decode_valid_donefile(data)
-        except UnknownFormatError as error:
-            raise UnknownFormat(
-                f"{path}, {error}",
-                remedy="Start the version of streamtrain that wrote it, or a newer one; nothing was touched.",
-            ) from error
-        except ValueError as error:
-            raise CheckpointError(
-                f"{path} cannot be read: {error}",
-                remedy="Restore it, or remove it: then the next inference model is full, and listed.",
-            ) from error
-        self._read[kind] = (data, lines)
-        return lines
+        return list(_lines_of(path, data))
+
+    def newest(self) -> DoneLine | None:
+        """The newest line of both donefiles; the older ones are not read. Raises as read_donefile()."""
+        found: list[DoneLine] = []
+        for name in inference_models.DONEFILES.values():
+            text = next((line for _, line in lines_backwards(self.root / name) if line.strip()), b"")
+            valid, bad = inference_models.decode_donefile(text)
+            found += valid if not bad else self.lines()  # which raises, naming the line
+        return max(found, key=lambda line: line.published, default=None)
 
     def lines(self) -> list[DoneLine]:
         """Of both donefiles, the full ones first, each in its order. Raises CheckpointError."""
@@ -169,3 +160,36 @@ class PublishedModels:
         """Deletes the model's directory `path` below the root."""
         if not self.run.remove(self.root / path):
             log.warning("%s is gone already", self.root / path)
+
+
+#: The donefiles as last read by this process: reading a line costs more than comparing it, and most are read again.
+_READ: dict[Path, tuple[bytes, list[DoneLine]]] = {}
+
+
+def _lines_of(path: Path, data: bytes) -> list[DoneLine]:
+    """Raises as _decoded()."""
+    before, lines = _READ.get(path, (b"", []))
+    if before != data:
+        added: list[DoneLine] = []
+        bad: object = True
+        if before.endswith(b"\n") and data.startswith(before):
+            added, bad = inference_models.decode_donefile(data[len(before) :])
+        lines = _decoded(path, data) if bad else [*lines, *added]
+        _READ[path] = data, lines
+    return lines
+
+
+def _decoded(path: Path, data: bytes) -> list[DoneLine]:
+    """Lines of a donefile. Raises UnknownFormat, CheckpointError naming the file."""
+    try:
+        return inference_models.decode_valid_donefile(data)
+    except UnknownFormatError as error:
+        raise UnknownFormat(
+            f"{path}, {error}",
+            remedy="Start the version of streamtrain that wrote it, or a newer one; nothing was touched.",
+        ) from error
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path} cannot be read: {error}",
+            remedy="Restore it, or remove it: then the next inference model is full, and listed.",
+        ) from error

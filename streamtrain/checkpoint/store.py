@@ -86,12 +86,14 @@ class CheckpointStore:
 
         Raises Unreadable.
         """
-        ids = []
-        for day in names(self.root):
+        return [*self.ids_newest_first()][::-1]
+
+    def ids_newest_first(self) -> Iterator[PassId]:
+        """The same, from the newest on: a day is listed once the newer ones are through. Raises Unreadable."""
+        for day in reversed(names(self.root)):
             if re.fullmatch(r"[0-9]{8}", day):
                 numbers = map(number_of, names(self.root / day))
-                ids += [PassId(day, number) for number in numbers if number]
-        return sorted(ids)
+                yield from sorted((PassId(day, number) for number in numbers if number), reverse=True)
 
     def list(self) -> builtins.list[Checkpoint]:
         """All checkpoints, oldest first; the manifest of each is read, its files are not. Raises Unreadable when the
@@ -100,7 +102,7 @@ class CheckpointStore:
 
     def newest(self) -> Checkpoint | None:
         """The newest one whose manifest can be read. Raises Unreadable."""
-        checkpoints = (self.read(pass_id) for pass_id in reversed(self.ids()))
+        checkpoints = map(self.read, self.ids_newest_first())
         return next((c for c in checkpoints if c.manifest is not None), None)
 
     def read(self, pass_id: PassId) -> Checkpoint:
@@ -143,7 +145,7 @@ class CheckpointStore:
 
     def newest_first(self) -> Iterator[tuple[Checkpoint, Problem | None]]:
         """Each with what verify() says of it, newest first. Raises Unreadable."""
-        for pass_id in reversed(self.ids()):
+        for pass_id in self.ids_newest_first():
             checkpoint = self.read(pass_id)
             yield checkpoint, self.verify(checkpoint)
 

@@ -12,7 +12,7 @@ from streamtrain.cli.options import ConfigOption, JsonOption, print_json
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from streamtrain.checkpoint.store import Checkpoint, CheckpointStore
+    from streamtrain.checkpoint.store import Checkpoint, CheckpointStore, Problem
     from streamtrain.config import JobConfig
     from streamtrain.schedule import PassId
 
@@ -20,34 +20,31 @@ log = logging.getLogger("streamtrain.checkpoints")
 app = typer.Typer(help="Checkpoints on disk.", no_args_is_help=True)
 
 
-def _rows(config: ConfigOption, *, verify: bool) -> list[dict[str, Any]]:
-    from streamtrain.checkpoint.store import CheckpointStore
-    from streamtrain.config import load_config
+#: Checkpoints, or models, that are listed unless all are asked for: a list must not take longer the older a job is.
+NEWEST = 100
 
-    store = CheckpointStore(load_config(config).model_save_path)
-    rows = []
-    for checkpoint in store.list():
-        manifest = checkpoint.manifest
-        problem = store.verify(checkpoint) if verify else checkpoint.problem
-        rows.append(
-            {
-                "day": checkpoint.id.day,
-                "pass_id": checkpoint.id.pass_id,
-                "path": str(checkpoint.path),
-                "rows": manifest.rows if manifest else None,
-                "keys": manifest.keys if manifest else None,
-                "bytes": sum(f.bytes for f in manifest.files) if manifest else None,
-                "created": manifest.created if manifest else None,
-                "digest": checkpoint.digest,
-                "problem": str(problem or ""),
-            }
-        )
-    return rows
+AllOption = Annotated[bool, typer.Option("--all", help=f"All of them, not the newest {NEWEST} alone.")]
 
 
-def _print(rows: list[dict[str, Any]], *, json: bool) -> None:
+def _row(checkpoint: Checkpoint, problem: Problem | None) -> dict[str, Any]:
+    manifest = checkpoint.manifest
+    return {
+        "day": checkpoint.id.day,
+        "pass_id": checkpoint.id.pass_id,
+        "path": str(checkpoint.path),
+        "rows": manifest.rows if manifest else None,
+        "keys": manifest.keys if manifest else None,
+        "bytes": sum(f.bytes for f in manifest.files) if manifest else None,
+        "created": manifest.created if manifest else None,
+        "digest": checkpoint.digest,
+        "problem": str(problem or ""),
+    }
+
+
+def _print(rows: list[dict[str, Any]], *, json: bool, older: int = 0) -> None:
+    """older: how many checkpoints were left out."""
     if json:
-        print_json({"checkpoints": rows})
+        print_json({"checkpoints": rows, "older": older})
         return
     from rich.console import Console
     from rich.table import Table
@@ -62,20 +59,32 @@ def _print(rows: list[dict[str, Any]], *, json: bool) -> None:
             r["problem"] or "ok",
         )
     Console().print(table if rows else "no checkpoints")
+    if older:
+        typer.echo(f"{older:,} older ones are not listed: --all lists them")
 
 
 @app.command("list")
-def list_(config: ConfigOption, json: JsonOption = False) -> None:
-    """What is on disk; only the manifests are read."""
-    _print(_rows(config, verify=False), json=json)
+def list_(config: ConfigOption, every: AllOption = False, json: JsonOption = False) -> None:
+    """What is on disk, the newest 100; only the manifests are read."""
+    from streamtrain.checkpoint.store import CheckpointStore
+    from streamtrain.config import load_config
+
+    store = CheckpointStore(load_config(config).model_save_path)
+    ids = store.ids()
+    older = 0 if every else max(0, len(ids) - NEWEST)
+    found = [store.read(pass_id) for pass_id in ids[older:]]
+    _print([_row(checkpoint, checkpoint.problem) for checkpoint in found], json=json, older=older)
 
 
 @app.command("verify")
 def verify(config: ConfigOption, json: JsonOption = False) -> None:
-    """Compare every file with its manifest; exit code 5 if one is not what it says."""
+    """Compare every file of every checkpoint with its manifest; exit code 5 if one is not what it says."""
+    from streamtrain.checkpoint.store import CheckpointStore
+    from streamtrain.config import load_config
     from streamtrain.errors import CheckpointError
 
-    rows = _rows(config, verify=True)
+    store = CheckpointStore(load_config(config).model_save_path)
+    rows = [_row(checkpoint, store.verify(checkpoint)) for checkpoint in store.list()]
     _print(rows, json=json)
     if any(r["problem"] for r in rows):
         raise typer.Exit(CheckpointError.exit_code)
@@ -223,16 +232,17 @@ def _pass_id(option: str, text: str) -> PassId:
 
 
 @app.command("models")
-def models(config: ConfigOption, json: JsonOption = False) -> None:
-    """The inference models that the donefiles list, in the order in which they were published."""
+def models(config: ConfigOption, every: AllOption = False, json: JsonOption = False) -> None:
+    """The inference models that the donefiles list, the newest 100, in the order in which they were published."""
     from streamtrain.checkpoint.published import PublishedModels
     from streamtrain.config import load_config
 
     store = PublishedModels(load_config(config).model_save_path)
-    lines = store.lines()
-    rows = [{**x.values, "there": (store.root / x.path).is_dir()} for x in sorted(lines, key=lambda x: x.published)]
+    lines = sorted(store.lines(), key=lambda x: x.published)
+    older = 0 if every else max(0, len(lines) - NEWEST)
+    rows = [{**x.values, "there": (store.root / x.path).is_dir()} for x in lines[older:]]
     if json:
-        print_json({"models": rows})
+        print_json({"models": rows, "older": older})
         return
     table = _table("model", "kind", "keys", "deleted", "rows", "event time", "patches", "directory")
     for r in rows:
@@ -249,6 +259,8 @@ def models(config: ConfigOption, json: JsonOption = False) -> None:
         _print_table(table)
     else:
         typer.echo("no inference models")
+    if older:
+        typer.echo(f"{older:,} older ones are not listed: --all lists them")
 
 
 def _table(*names: str) -> Table:

@@ -14,7 +14,7 @@ def command(config: ConfigOption) -> None:
     from streamtrain.config import load_config
     from streamtrain.contracts import phases
     from streamtrain.runtime import preflight
-    from streamtrain.runtime.part_state import beginning
+    from streamtrain.runtime.part_state import PartReporter, beginning, reporting_end
     from streamtrain.runtime.pipeline import Pipeline
 
     job = load_config(config)
@@ -27,12 +27,15 @@ def command(config: ConfigOption) -> None:
             "(Paddle counts rows wrongly with more); stream.workers gives more speed",
             style="dim",
         )
-    with beginning(job.state_dir, "trainer"):
+    with beginning(job.state_dir, "run"):
         preflight.refuse(job, bridge=True, stop=stop)
     printer = PassPrinter(job, console)
     pipeline = Pipeline(job, stop=stop, on_restart=printer.restarted, tick=printer.tick)
+    report = PartReporter(job.state_dir, "run")
     if not stop.is_set():
-        with printer:
+        with printer, reporting_end(report):
+            report("running")
             pipeline.run()
+            report(phases.STOPPED if stop.is_set() else phases.DONE)
     if stop.is_set():
         console.print(phases.STOPPED)

@@ -13,6 +13,8 @@ from streamtrain.cli.options import ConfigOption, JsonOption, number, print_json
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from streamtrain.config import JobConfig
+    from streamtrain.kafka.open_transactions import OpenTransaction
     from streamtrain.runtime.part_state import PartState
     from streamtrain.runtime.status import JobStatus
 
@@ -27,20 +29,13 @@ def command(config: ConfigOption, json: JsonOption = False) -> None:
 
     from streamtrain.config import load_config
     from streamtrain.errors import KafkaError
-    from streamtrain.kafka.connect import properties_of
-    from streamtrain.kafka.waiting import report_waiting, wait_for_cluster
-    from streamtrain.runtime.status import held_back, job_status, parts_status
-    from streamtrain.stopping import StopWatch
+    from streamtrain.runtime.status import parts_status
 
     job = load_config(config)
     parts = parts_status(job)
     parts_json = {part.part: part.to_json() for part in parts}
     try:
-        properties = properties_of(job)
-        wait_for_cluster(properties, 10, report_waiting(log, lambda _sentence: None))
-        watch = StopWatch()  # a call in a thread: Ctrl-C ends the wait for it
-        status = watch.call(job_status, job, properties)
-        transactions = watch.call(held_back, job, properties)
+        status, transactions = _ask(job, parts)
     except KafkaError as error:
         if json:
             print_json({"job": job.stream.job, "error": str(error), "parts": parts_json})
@@ -49,10 +44,14 @@ def command(config: ConfigOption, json: JsonOption = False) -> None:
         raise
     if json:
         open_transactions = [asdict(t) for t in transactions]
-        print_json({**status.to_json(), "open_transactions": open_transactions, "parts": parts_json})
+        values = {**status.to_json(), "summary": summary(status, parts)}
+        print_json({**values, "open_transactions": open_transactions, "parts": parts_json})
         return
-    Console().print(_job_table(status))
-    Console().print(_parts_table(parts))
+    typer.echo(summary(status, parts))
+    if status.started:
+        Console().print(_job_table(status))
+    if parts:
+        Console().print(_parts_table(parts))
     for t in transactions:
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(t.since or t.last_write))
         typer.echo(
@@ -62,17 +61,73 @@ def command(config: ConfigOption, json: JsonOption = False) -> None:
         )
 
 
+def _ask(job: JobConfig, parts: list[PartState]) -> tuple[JobStatus, list[OpenTransaction]]:
+    """Of Kafka; of the disk alone when the embedded broker has ended with the job. Raises KafkaError when the job's
+    parts run and Kafka does not answer."""
+    from streamtrain.kafka.connect import properties_of
+    from streamtrain.kafka.embedded import find_process
+    from streamtrain.kafka.waiting import report_waiting, wait_for_cluster
+    from streamtrain.runtime.status import held_back, job_status, status_on_disk
+    from streamtrain.stopping import StopWatch
+
+    if job.embedded and find_process(job.broker_dir) is None and not any(part.alive for part in parts):
+        return status_on_disk(job, f"the embedded Kafka in {job.broker_dir} is not running"), []
+    properties = properties_of(job)
+    wait_for_cluster(properties, 10, report_waiting(log, lambda _sentence: None))
+    watch = StopWatch()  # a call in a thread: Ctrl-C ends the wait for it
+    return watch.call(job_status, job, properties), watch.call(held_back, job, properties)
+
+
+def summary(status: JobStatus, parts: list[PartState]) -> str:
+    """How the job is, in a sentence or two."""
+    trained = status.trained
+    if not status.started and not parts:
+        where = status.without_kafka or "Kafka has none of its topics"
+        return (
+            f"job {status.job}: nothing was started yet: {where}, and there is no checkpoint. "
+            "`streamtrain run`, or `streamtrain bridge`, starts it."
+        )
+    if not status.started:
+        how = f"nothing was bridged or trained yet; {_how(parts)}"
+    elif trained.passes >= trained.of_passes:
+        how = f"done: all {trained.of_passes} passes are trained"
+    else:
+        how = _how(parts)
+    kafka = f". What follows is what is on disk: {status.without_kafka}." if status.without_kafka is not None else ""
+    return f"job {status.job}: {how}{kafka}"
+
+
+def _how(parts: list[PartState]) -> str:
+    """Whether a part runs, else how the last one ended."""
+    from streamtrain.contracts import phases
+
+    if any(part.alive for part in parts):
+        return "running"
+    if any(part.alive is None for part in parts):
+        return "it runs on another machine, or has ended there"
+    last = max(parts, key=lambda part: part.since, default=None)
+    if last is None:
+        return "nothing of it runs on this machine"
+    if last.doing in (phases.DONE, phases.STOPPED) or last.doing.startswith(phases.FAILED):
+        return f"ended; {last.part}: {last.doing}"
+    return f"ended without a word, killed perhaps; {last.part} was last: {last.doing}"
+
+
 def _job_table(status: JobStatus) -> Table:
     from rich.table import Table
 
     bridged, trained, lag, newest = status.bridged, status.trained, status.lag, status.checkpoint
     table = Table(show_header=False, title=f"job {status.job}")
-    table.add_row("bridged", f"{bridged.split or 'nothing'} ({bridged.splits} of {bridged.of_splits} splits)")
-    table.add_row("", f"{bridged.rows:,} rows, {bridged.rejected:,} lines rejected")
+    if bridged is not None:
+        table.add_row("bridged", f"{bridged.split or 'nothing'} ({bridged.splits} of {bridged.of_splits} splits)")
+        table.add_row("", f"{bridged.rows:,} rows, {bridged.rejected:,} lines rejected")
+    else:
+        table.add_row("bridged", "not known")
     table.add_row("trained", f"{trained.pass_id or 'nothing'} ({trained.passes} of {trained.of_passes} passes)")
     table.add_row("", f"{trained.rows:,} rows")
     table.add_row("last AUC", f"predict {number(trained.predict_auc)}, train {number(trained.train_auc)}")
-    table.add_row("lag", f"{lag.splits} splits, {lag.passes} passes, {lag.rows:,} rows")
+    if lag is not None:
+        table.add_row("lag", f"{lag.splits} splits, {lag.passes} passes, {lag.rows:,} rows")
     table.add_row("checkpoint", f"{newest.pass_id}, {newest.rows:,} rows, {newest.keys:,} keys" if newest else "none")
     if model := status.inference_model:
         table.add_row("inference model", f"{model['path']}, {model['kind']}, {model['keys']:,} keys")

@@ -6,8 +6,10 @@ does not know are ignored in a manifest, and kept in a donefile when its lines a
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -218,14 +220,27 @@ def decode_donefile(data: bytes) -> tuple[list[DoneLine], list[BadLine]]:
     """The lines of a donefile in their order, and those that are not valid."""
     lines: list[DoneLine] = []
     bad: list[BadLine] = []
-    for number, text in enumerate(data.splitlines(), 1):
-        if not text.strip():
-            continue
-        try:
-            lines.append(DoneLine.decode(text))
-        except ValueError as error:
-            bad.append(BadLine(number, str(error), isinstance(error, UnknownFormatError)))
+    with _without_collector():
+        for number, text in enumerate(data.splitlines(), 1):
+            if not text.strip():
+                continue
+            try:
+                lines.append(DoneLine.decode(text))
+            except ValueError as error:
+                bad.append(BadLine(number, str(error), isinstance(error, UnknownFormatError)))
     return lines, bad
+
+
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    """The garbage collector would look at all lines again and again while they come: a third of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def decode_valid_donefile(data: bytes) -> list[DoneLine]:

@@ -16,3 +16,8 @@ FAILED = "failed"
 
 #: In these phases the roles use processor time all along; when no role does, they hang.
 BUSY = frozenset({STARTING, LOADING, READING, PREDICTING, TRAINING})
+
+
+def failed(exit_code: int, error: str) -> str:
+    """How a part ended, in the words that the terminal has too."""
+    return f"{FAILED} with exit code {exit_code}: {error}"

@@ -29,6 +29,7 @@ with importing_paddle():
 from streamtrain.contracts.tensors import read_tensor
 from streamtrain.dumps import Dump
 from streamtrain.engine import failures, soundness, tables
+from streamtrain.engine.false_alarms import without_false_alarm
 from streamtrain.engine.model import DottedConfig, check_names, create_optimizer, flatten, load_model, no_table
 from streamtrain.engine.serving_network import ServingNetwork, cut_out
 from streamtrain.engine.stats import PassStats
@@ -234,12 +235,12 @@ class Engine:
         Raises CheckpointError.
         """
         files = {p.name: p for p in values.iterdir() if p.is_file()}
-        network.write(directory, files, self._executor)
+        network.write(directory, files)
 
     def write_first_network(self, network: ServingNetwork, directory: Path) -> None:
         """The same for the parameters as the servers have them now, before any save. Worker 0 calls it."""
         self._pull_dense()
-        network.write(directory, {}, self._executor)
+        network.write(directory, {})
 
     def shrink(self, scratch: Path | None) -> int:
         """A day's end, as PaddleRec has it: decays show and click, deletes keys below the accessor's thresholds, then
@@ -285,10 +286,12 @@ class Engine:
         keys = 0
         timings = Timings()
         raw = str(directory / ".raw") if directory is not None else ""
-        with timings("paddle_dense"):
+        with timings("paddle_dense"), without_false_alarm(tables.DENSE):
             runtime._save_one_table(tables.DENSE, raw, 0)
         with timings("paddle_sparse"):
-            dense = tables.DenseCheck(Path(raw) / f"{tables.DENSE:03d}") if directory is not None else None
+            dense = (
+                tables.DenseCheck(Path(raw) / f"{tables.DENSE:03d}", self.servers) if directory is not None else None
+            )
             runtime._save_one_table(tables.SPARSE, raw, 4)
         with timings("paddle_values"):
             if directory is not None:

@@ -7,6 +7,7 @@ dense/__params__     all of them in one file, in the order of their names: paddl
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ class ServingNetwork:
     variables: tuple[str, ...]
     parameters: tuple[str, ...]
 
-    def write(self, directory: Path, values: Mapping[str, Path], executor: Any) -> None:
+    def write(self, directory: Path, values: Mapping[str, Path]) -> None:
         """model/ and dense/ below `directory`. values: the checkpoint's files by variable, to be linked.
 
         The parameters in this process's scope must be those of the servers. Raises CheckpointError.
@@ -51,9 +52,11 @@ class ServingNetwork:
                     link(values[name], dense / name)
                 else:  # a parameter that the optimizer does not change is in no table
                     paddle.save(block.var(name).get_value(), str(dense / name), use_binary_format=True)
-            paddle.static.save_vars(
-                executor, str(dense), self.program, vars=[block.var(n) for n in self.parameters], filename=params.name
-            )
+            # what paddle.static.save_vars writes, which makes a program each time that is never released
+            with params.open("wb") as out:
+                for name in self.parameters:
+                    with (dense / name).open("rb") as file:
+                        shutil.copyfileobj(file, out, 1 << 20)
         except (OSError, RuntimeError) as error:
             raise CheckpointError(
                 f"{directory} cannot be written: {error}", remedy="Is the disk of runner.model_save_path full?"

@@ -104,13 +104,13 @@ class DenseCheck:
     """Reads the dense table's gzip files to their ends, in processes beside the save of the sparse one: Paddle's
     calls keep the interpreter's lock."""
 
-    def __init__(self, raw: Path) -> None:
-        """Raises CheckpointError when there is no file."""
+    def __init__(self, raw: Path, servers: int) -> None:
+        """servers: each saves a file. Raises CheckpointError when one is missing."""
         self._raw = raw
         parts = sorted(p for p in raw.iterdir() if p.is_file()) if raw.is_dir() else []
-        if not parts:
+        if len(parts) != servers:
             raise CheckpointError(
-                "Paddle saved no dense table",
+                f"Paddle saved {len(parts)} files of the dense table, there are {servers} servers",
                 remedy="Is the disk of runner.model_save_path full? Or a server failed: read log/serverlog.*.",
             )
         self._checks = {

@@ -15,6 +15,7 @@ from streamtrain.contracts.codec import DecodeError, UnknownSchema
 from streamtrain.contracts.marker import Marker
 from streamtrain.errors import DataError, RetentionPassed, TopicReplaced, UnknownFormat
 from streamtrain.kafka.clients import UNKNOWN_CODES, is_away, is_gone, reader, translate
+from streamtrain.kafka.topics import watermarks
 
 #: Seconds between two questions whether the broker answers, while nothing comes.
 ASK_S = 4.0
@@ -74,6 +75,10 @@ class MarkerLog:
 
     def close(self) -> None:
         self._consumer.close()
+
+    def first_offset(self) -> int:
+        """The first offset that the log still has: 0 while nothing was deleted. Raises KafkaError."""
+        return watermarks(self._consumer, self._topic, [0])[0][0]
 
     def poll(self, timeout_s: float) -> LogEntry | Literal[_End.END] | None:
         """The next marker; None when the time is over; END when the end of the log was reached.

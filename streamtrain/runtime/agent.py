@@ -77,7 +77,7 @@ class Agent:
         exposure.warn_of_servers(self._addresses.hosts)
         code, message = asyncio.run(self._round())
         if code:
-            self._report(f"{phases.FAILED}: {message}")
+            self._report(phases.failed(code, message))
         else:
             log.info("the round is over: %s", message)
         if code == PeerLost.exit_code:

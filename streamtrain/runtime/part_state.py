@@ -24,6 +24,8 @@ from streamtrain.stopping import Stopped
 
 #: Seconds between two signs of life, at least.
 BEAT_S = 1.0
+#: Seconds by which the times of a process and of its report may differ.
+CLOCK_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,9 @@ class PartState:
         if self.host != socket.gethostname():
             return None
         try:
-            return bool(psutil.Process(self.pid).status() != psutil.STATUS_ZOMBIE)
+            process = psutil.Process(self.pid)
+            another = process.create_time() > self.since + CLOCK_S  # which has got the number since
+            return not another and bool(process.status() != psutil.STATUS_ZOMBIE)
         except psutil.NoSuchProcess:
             return False
 
@@ -87,7 +91,7 @@ def reporting_end(*reports: Callable[[str], None]) -> Iterator[None]:
         yield
     except (Stopped, StreamtrainError) as error:
         for report in reports:
-            report(phases.STOPPED if isinstance(error, Stopped) else f"{phases.FAILED}: {error}")
+            report(phases.STOPPED if isinstance(error, Stopped) else phases.failed(error.exit_code, str(error)))
         raise
 
 

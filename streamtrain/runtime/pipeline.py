@@ -282,6 +282,7 @@ class Pipeline:
             return False
         self._drained_checked = time.monotonic()
         try:
-            return job_status(self._config, self._properties).lag.passes == 0
+            lag = job_status(self._config, self._properties).lag
         except StreamtrainError:
             return False
+        return lag is not None and lag.passes == 0

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from streamtrain.checkpoint.journal import Journal
+from streamtrain.checkpoint.journal import Journal, PassRecord
 from streamtrain.checkpoint.published import PublishedModels
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import JobConfig
 from streamtrain.contracts import reports
+from streamtrain.contracts.manifest import Manifest
+from streamtrain.errors import TopicReplaced
 from streamtrain.kafka.clients import admin
-from streamtrain.kafka.marker_log import MarkerLog
+from streamtrain.kafka.marker_history import MarkerHistory, Totals, file_of, key_of, last_noted, read_on
 from streamtrain.kafka.open_transactions import OpenTransaction, open_transactions
-from streamtrain.kafka.topics import TopicNames, find
+from streamtrain.kafka.topics import TopicInfo, TopicNames, find
 from streamtrain.runtime import part_state
 from streamtrain.runtime.part_state import PartState
+from streamtrain.schedule import PassId
 
 
 @dataclass(frozen=True)
@@ -63,13 +67,18 @@ class Saved:
 
 @dataclass(frozen=True)
 class JobStatus:
-    """inference_model: the newest donefile line; consistency, upload: see contracts.reports; None where there is
+    """started: whether the job has topics, or anything of it is on disk. without_kafka: why Kafka was not asked, None
+    when it was: bridged and lag are then what the bridge last noted on this disk, None when it noted nothing.
+
+    inference_model: the newest donefile line; consistency, upload: see contracts.reports; None where there is
     none."""
 
     job: str
-    bridged: Bridged
+    started: bool
+    without_kafka: str | None
+    bridged: Bridged | None
     trained: Trained
-    lag: Lag
+    lag: Lag | None
     checkpoint: Saved | None
     inference_model: dict[str, Any] | None
     consistency: dict[str, Any] | None
@@ -95,45 +104,110 @@ def held_back(config: JobConfig, properties: Mapping[str, str]) -> list[OpenTran
 
 
 def job_status(config: JobConfig, properties: Mapping[str, str]) -> JobStatus:
-    """Reads the marker log to its end, the journal and model_save_path. Raises KafkaError or a subclass, and
-    CheckpointError for a donefile that cannot be read."""
-    schedule = config.schedule
+    """What is new in the marker log, the journal's end and model_save_path. Raises KafkaError or a subclass, and
+    CheckpointError for a donefile that cannot be read.
+
+    It costs the same at every age of the job, but for the first time on a machine where no bridge runs.
+    """
+    topics = find(admin(properties), TopicNames(config.stream.job))
+    if not topics and not was_started(config):
+        return _status(config, Totals(), started=False)
+    return _status(config, _totals(config, properties, topics))
+
+
+def status_on_disk(config: JobConfig, reason: str) -> JobStatus:
+    """Without Kafka, which cannot be asked for the reason given: what the files say. Raises CheckpointError."""
+    path = file_of(config.state_dir, config.stream.job)
+    totals = last_noted(path, config.schedule) if path.exists() else None
+    return _status(config, totals, started=was_started(config), without_kafka=reason)
+
+
+def was_started(config: JobConfig) -> bool:
+    """Whether anything on this disk says that the job has bridged or trained something."""
     root = config.model_save_path
-    records = Journal(root).read()
-    last = records[-1] if records else None
-    trained_splits = schedule.last_sequence(last.id) + 1 if last else 0
-    with MarkerLog(properties, TopicNames(config.stream.job).splits, f"{config.stream.job}.status") as log:
-        markers = [entry.marker for entry in log.to_end()]
-    splits = [m for m in markers if m.revision == 0]
-    rows = sum(m.rows for m in markers)
-    trained_rows = sum(r.rows for r in records)
+    return (
+        file_of(config.state_dir, config.stream.job).exists()
+        or Journal(root).newest() is not None
+        or any(True for _ in CheckpointStore(root).ids_newest_first())
+        or PublishedModels(root).newest() is not None
+    )
+
+
+def _totals(config: JobConfig, properties: Mapping[str, str], topics: Mapping[str, TopicInfo]) -> Totals:
+    """Of the marker log: the new markers are added to what the bridge, or an earlier call, has noted."""
+    names = TopicNames(config.stream.job)
+    if names.splits not in topics:
+        raise TopicReplaced(
+            f"topic {names.splits} does not exist",
+            remedy="It was deleted: restore it, or start a new job (stream.job).",
+        )
+    key = key_of(topics[names.splits].topic_id, config.schedule)
+    with (
+        contextlib.closing(MarkerHistory(file_of(config.state_dir, names.job), key, read_only=True)) as of_bridge,
+        contextlib.closing(MarkerHistory(file_of(config.state_dir, names.job, "status"), key)) as own,
+    ):
+        history = max(own, of_bridge, key=lambda h: h.totals.markers)
+        with read_on(history, properties, names.splits, f"{names.job}.status") as entries:
+            totals, newest = history.totals, None
+            for entry in entries:
+                totals, newest = totals.plus(entry.marker), entry
+        if newest is not None:
+            history.keep_newest(newest, totals)
+    return totals
+
+
+def _status(
+    config: JobConfig, totals: Totals | None, *, started: bool = True, without_kafka: str | None = None
+) -> JobStatus:
+    schedule, root = config.schedule, config.model_save_path
     checkpoint = CheckpointStore(root).newest()
     newest = checkpoint.manifest if checkpoint is not None else None
-    models = sorted(PublishedModels(root).lines(), key=lambda line: line.published)
+    trained = _trained(config, newest)
+    model = PublishedModels(root).newest()
     return JobStatus(
         job=config.stream.job,
+        started=started,
+        without_kafka=without_kafka,
         bridged=Bridged(
-            split=f"{splits[-1].day}/{splits[-1].time}" if splits else None,
-            splits=len(splits),
-            rows=rows,
-            rejected=sum(m.rejected for m in markers),
-            of_splits=schedule.total_splits,
-        ),
-        trained=Trained(
-            pass_id=str(last.id) if last else None,
-            passes=len(records),
-            rows=trained_rows,
-            of_passes=schedule.total_passes,
-            predict_auc=last.predict_auc if last else None,
-            train_auc=last.train_auc if last else None,
-        ),
+            totals.newest or None, totals.splits, totals.rows, totals.rejected, schedule.total_splits
+        ) if totals is not None else None,
+        trained=trained,
         lag=Lag(
-            splits=max(0, len(splits) - trained_splits),
-            passes=max(0, len(splits) // schedule.split_per_pass - len(records)),
-            rows=max(0, rows - trained_rows),
-        ),
+            splits=max(0, totals.splits - trained.passes * schedule.split_per_pass),
+            passes=max(0, totals.splits // schedule.split_per_pass - trained.passes),
+            rows=max(0, totals.rows - trained.rows),
+        ) if totals is not None else None,
         checkpoint=Saved(str(newest.id), newest.rows, newest.keys, newest.created) if newest else None,
-        inference_model=models[-1].values if models else None,
+        inference_model=model.values if model else None,
         consistency=reports.read(root, reports.CONSISTENCY),
         upload=reports.read(root, reports.UPLOAD) if config.models_url is not None else None,
+    )  # fmt: skip
+
+
+def _trained(config: JobConfig, newest: Manifest | None) -> Trained:
+    """By the newest checkpoint's manifest, and the journal after it.
+
+    Passes are trained in order from the first one, so the newest one tells how many there were.
+    """
+    journal = Journal(config.model_save_path)
+    later = journal.after(newest.id if newest is not None else None)
+    rows = sum(record.rows for record in later)
+    last = later[-1] if later else journal.newest()
+    if newest is not None:
+        rows += newest.rows + journal.rows_of([_pass_id(text) for text in newest.untrained])
+        if last is None or last.id < newest.id:
+            last = PassRecord.of_manifest(newest)
+    last_id = last.id if last is not None else newest.id if newest is not None else None
+    return Trained(
+        pass_id=str(last_id) if last_id else None,
+        passes=config.schedule.pass_index(last_id) + 1 if last_id else 0,
+        rows=rows,
+        of_passes=config.schedule.total_passes,
+        predict_auc=last.predict_auc if last else None,
+        train_auc=last.train_auc if last else None,
     )
+
+
+def _pass_id(text: str) -> PassId:
+    day, _, number = text.partition("/")
+    return PassId(day, int(number))

@@ -186,8 +186,9 @@ def test_a_bad_model_ends_run_and_train_before_anything(tmp_path: Path, kafka: d
         assert done.returncode == 2 and f"{tmp_path / 'net' / 'net.py'}, line 33: SyntaxError" in done.stderr
         assert not (tmp_path / "model").exists() and not (tmp_path / "log").exists()
         assert not [name for name in AdminClient(kafka).list_topics(timeout=10).topics if name.startswith(job)]
-        (part,) = part_state.read(config.state_dir)
-        assert f"error: {part.doing.removeprefix('failed: ')}\n" in done.stderr
+        parts = {part.part: part for part in part_state.read(config.state_dir)}
+        part = parts["run" if command == "run" else "trainer"]
+        assert f"error: {part.doing.removeprefix('failed with exit code 2: ')}\n" in done.stderr
 
 
 @pytest.mark.kafka

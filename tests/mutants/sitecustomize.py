@@ -55,7 +55,7 @@ elif MUTANT == "swap-two-revisions":
 
     def add_swapped(self: Ledger, marker: Any, timestamp: float) -> None:
         """Revision 1 is forgotten as soon as it is there: the next one is built on revision 0."""
-        before = self.splits.get(marker.sequence)
+        before = self.splits.find(marker.sequence)
         add(self, marker, timestamp)
         if marker.revision and before is not None:
             self.splits[marker.sequence].files = before.files

@@ -6,13 +6,16 @@ from typing import Any
 
 import pytest
 
+from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.checkpoint.table_files import find_keys
+from streamtrain.cli import checkpoints
 from streamtrain.config import JobConfig
 from streamtrain.contracts.inference_models import DoneLine
 from streamtrain.contracts.manifest import ModelRef
 from streamtrain.contracts.table_text import parse_line
 from streamtrain.engine.tables import TableFormat
 from streamtrain.errors import CheckpointError
+from streamtrain.schedule import PassId
 from tests.support.cli import run_here as run
 from tests.support.jobs import write_config
 
@@ -111,3 +114,34 @@ def test_models(config: JobConfig) -> None:
     assert "91,234" in text and "gone" in text and "there" in text and "20240102/2" in text
     (root / "patch_donefile.txt").write_text("{}\n")
     assert run(*command).returncode == 5
+
+
+def test_a_list_reads_the_newest_alone(config: JobConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a job of a year it must not take minutes."""
+    monkeypatch.setattr(checkpoints, "NEWEST", 3)
+    for pass_id in range(1, 11):
+        write_table(config, f"20240101/{pass_id}", [[], []])
+    read: list[PassId] = []
+    real = CheckpointStore.read
+    monkeypatch.setattr(CheckpointStore, "read", lambda self, pass_id: read.append(pass_id) or real(self, pass_id))
+    command = ("checkpoints", "list", "-m", str(config.path))
+    found = json.loads(run(*command, "--json").stdout)
+    assert [c["pass_id"] for c in found["checkpoints"]] == [8, 9, 10] and found["older"] == 7
+    assert len(read) == 3
+    assert "7 older ones are not listed: --all lists them" in run(*command).stdout
+    found = json.loads(run(*command, "--json", "--all").stdout)
+    assert [c["pass_id"] for c in found["checkpoints"]] == list(range(1, 11)) and found["older"] == 0
+
+
+def test_models_lists_the_newest(config: JobConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "NEWEST", 2)
+    lines = [
+        DoneLine(path=f"20240101/inference_model_{n}", digest="d", published=n, day="20240101", pass_id=n, kind="full")
+        for n in range(1, 6)
+    ]
+    config.model_save_path.mkdir()
+    (config.model_save_path / "base_donefile.txt").write_bytes(b"".join(line.encode() for line in lines))
+    command = ("checkpoints", "models", "-m", str(config.path), "--json")
+    found = json.loads(run(*command).stdout)
+    assert [m["pass_id"] for m in found["models"]] == [4, 5] and found["older"] == 3
+    assert len(json.loads(run(*command, "--all").stdout)["models"]) == 5

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import orjson
+import psutil
 import pytest
 
 from streamtrain.errors import DataError
@@ -31,6 +33,16 @@ def test_a_process_that_has_ended_is_not_alive(tmp_path: Path) -> None:
     assert part.alive is False
 
 
+def test_another_process_with_the_same_number_is_not_the_part(tmp_path: Path) -> None:
+    """In a container every job's first process has the same number."""
+    PartReporter(tmp_path, "bridge")("working")
+    report = orjson.loads((tmp_path / "bridge.json").read_bytes())
+    report["since"] = psutil.Process().create_time() - 60
+    (tmp_path / "bridge.json").write_bytes(orjson.dumps(report))
+    [part] = read(tmp_path)
+    assert part.alive is False
+
+
 def test_a_folder_that_cannot_be_made_stops_nothing(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("in the way")
     PartReporter(tmp_path / "state", "bridge")("working")
@@ -45,7 +57,10 @@ def test_what_is_not_a_report_is_left_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("error", "last"),
-    [(Stopped(), "stopped by a signal"), (DataError("a bad row", remedy="Correct it."), "failed: a bad row. Correct it.")],
+    [
+        (Stopped(), "stopped by a signal"),
+        (DataError("a bad row", remedy="Correct it."), "failed with exit code 3: a bad row. Correct it."),
+    ],
 )
 def test_the_end_is_what_a_part_was_doing_last(tmp_path: Path, error: Exception, last: str) -> None:
     report = PartReporter(tmp_path, "bridge")

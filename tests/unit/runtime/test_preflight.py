@@ -126,7 +126,7 @@ def test_status_says_how_a_trainer_failed(tmp_path: Path) -> None:
     with pytest.raises(ConfigError), beginning(config.state_dir, "trainer"):
         raise error
     (state,) = part_state.read(config.state_dir)
-    assert (state.part, state.doing) == ("trainer", f"failed: {error}")
+    assert (state.part, state.doing) == ("trainer", f"failed with exit code 2: {error}")
 
 
 def test_a_running_trainer_is_not_overwritten(tmp_path: Path) -> None:
