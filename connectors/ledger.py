@@ -6,6 +6,7 @@ its start nor its memory grows with the job's age.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import InitVar, dataclass, field
 from typing import Protocol, TypeVar
@@ -76,7 +77,7 @@ class Bridged:
         self.looked[file.path] = (file.bytes, file.modified)
 
 
-class Splits(dict[int, Bridged]):
+class Splits(OrderedDict[int, Bridged]):
     """Bridged splits by their sequence: of a history's the ones that were asked for last, the others when asked for."""
 
     def __init__(self, history: History | None) -> None:
@@ -111,9 +112,9 @@ class Splits(dict[int, Bridged]):
             return
         self._known = max(self._known, sequence + 1)
         while len(self) > KEPT:
-            oldest = next(iter(self))
-            if looked := self.pop(oldest).looked:
-                self._looked[oldest] = looked
+            oldest, forgotten = self.popitem(last=False)
+            if forgotten.looked:
+                self._looked[oldest] = forgotten.looked
 
 
 def _with(known: Bridged | None, marker: Marker, timestamp: float) -> Bridged:

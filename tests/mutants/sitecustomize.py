@@ -49,18 +49,18 @@ elif MUTANT == "drop-a-part-file":
 
     tables.arrange_sparse = arrange
 elif MUTANT == "swap-two-revisions":
-    from streamtrain.connectors.ledger import Ledger
+    from streamtrain.connectors import ledger
 
-    add = Ledger.add
+    state_with = ledger._with
 
-    def add_swapped(self: Ledger, marker: Any, timestamp: float) -> None:
+    def without_files(known: Any, marker: Any, timestamp: float) -> Any:
         """Revision 1 is forgotten as soon as it is there: the next one is built on revision 0."""
-        before = self.splits.find(marker.sequence)
-        add(self, marker, timestamp)
-        if marker.revision and before is not None:
-            self.splits[marker.sequence].files = before.files
+        state = state_with(known, marker, timestamp)
+        if known is not None:
+            state.files = known.files
+        return state
 
-    Ledger.add = add_swapped  # type: ignore[method-assign]
+    ledger._with = without_files
 elif MUTANT == "export-wrong-weights":
     from streamtrain.contracts import table_text
 
