@@ -117,7 +117,6 @@ class Bridge:
                     remedy="Restore it, or start a new stream.job with a new runner.model_save_path.",
                 )
             ids = self._ids = topics.ensure_topics(client, self._names, self._config.stream.partitions)
-            topics.refuse_missing_rights(client, self._names)
             self._refuse_if_replaced()
             publisher = Publisher(
                 self._properties, self._names, self._config.stream.partitions,

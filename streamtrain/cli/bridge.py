@@ -31,7 +31,7 @@ def _bridge(config: Path) -> bool:
     from streamtrain.contracts.marker import Marker
     from streamtrain.kafka.clients import admin, report_waiting, wait_for_cluster
     from streamtrain.kafka.connect import properties_of
-    from streamtrain.kafka.topics import TopicNames, find
+    from streamtrain.kafka.topics import TopicNames, bridge_rights, find
     from streamtrain.runtime.part_state import PartReporter
     from streamtrain.schedule import Split
 
@@ -57,7 +57,8 @@ def _bridge(config: Path) -> bool:
     report = PartReporter(job.state_dir, "bridge")
     wait_for_cluster(properties, None, report_waiting(log, report))
     names = TopicNames(job.stream.job)
-    refuse_lost_topics(CheckpointStore(job.model_save_path), find(admin(properties), names), names)
+    existing = find(admin(properties), names, bridge_rights(names))
+    refuse_lost_topics(CheckpointStore(job.model_save_path), existing, names)
     bridge = Bridge(job, properties, stop=stop, on_split=on_split, on_wait=on_wait, on_state=report)
     ledger = bridge.run()
     stopped = ledger.next_sequence < job.schedule.total_splits

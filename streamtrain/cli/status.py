@@ -35,19 +35,27 @@ def command(config: ConfigOption, json: JsonOption = False) -> None:
         properties = properties_of(job)
         wait_for_cluster(properties, 10, lambda _seconds: None)
         status = job_status(job, properties)
-        transactions = held_back(job, properties)
     except KafkaError as error:
         if json:
             print_json({"job": job.stream.job, "error": str(error), "parts": parts_json})
         else:
             Console().print(_parts_table(parts))
         raise
+    problem, transactions = "", []
+    try:
+        transactions = held_back(job, properties)
+    except KafkaError as error:  # it needs more rights than the rest
+        problem = str(error)
     if json:
-        open_transactions = [asdict(t) for t in transactions]
-        print_json({**status.to_json(), "open_transactions": open_transactions, "parts": parts_json})
+        values: dict[str, Any] = {"open_transactions": [asdict(t) for t in transactions]}
+        if problem:
+            values = {"open_transactions": None, "open_transactions_error": problem}
+        print_json({**status.to_json(), **values, "parts": parts_json})
         return
     Console().print(_job_table(status))
     Console().print(_parts_table(parts))
+    if problem:
+        typer.echo(problem)
     for t in transactions:
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(t.since or t.last_write))
         typer.echo(

@@ -19,7 +19,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_never, wait_exponen
 
 from streamtrain.errors import BrokerUnavailable, Fenced
 from streamtrain.kafka import topics as kafka_topics
-from streamtrain.kafka.clients import FENCED_CODES, committed, producer, reader, translate
+from streamtrain.kafka.clients import FENCED_CODES, admin, committed, producer, reader, translate
 from streamtrain.kafka.topics import JobTopics, Place
 
 log = logging.getLogger("streamtrain.kafka")
@@ -60,17 +60,23 @@ class KafkaOffsetLog:
         self._group.close()
 
     def take_over(self) -> None:
-        """Fences the trainer before this one. Waits for the broker."""
+        """Fences the trainer before this one. Waits for the broker. Raises NotAllowed, with nothing fenced, when the
+        user may not use the group or the transactional id."""
+        self._repeat(lambda: kafka_topics.refuse_missing_group_right(admin(self._properties), self._topics.names.job))
         self._producer = producer(self._properties, self._id)
         self._repeat(lambda: self._producer.init_transactions(CALL_S))
 
     def witness(self) -> tuple[int, str | None]:
         """The committed marker-log offset, -1 when there is none, and its metadata.
 
-        Raises BrokerUnavailable, KafkaError.
+        Waits for the broker, also for a group's coordinator that a new cluster is just making. Raises KafkaError.
         """
         place = (self._topics.names.splits, 0)
-        return committed(self._group, [place]).get(place, (-1, None))
+        found: list[tuple[int, str | None]] = []
+        self._repeat(
+            lambda: found.append(committed(self._group, [place], self._topics.names.job).get(place, (-1, None)))
+        )
+        return found[0]
 
     def watermarks(self) -> dict[Place, tuple[int, int]]:
         """(first, next) offset of each partition of the samples topic, and of the marker log.
@@ -155,7 +161,8 @@ class KafkaOffsetLog:
                         raise _Aborted(str(problem)) from error
                     if problem.retriable():
                         raise BrokerUnavailable(f"{self._what}: {problem.str()}") from error
-                raise translate(error, self._what) from error
+                group = self._topics.names.job
+                raise translate(error, self._what, transactional_id=self._id, group=group) from error
 
         def report(_state: Any) -> None:
             log.warning("%s: waiting for Kafka, %.0f s so far", self._what, time.monotonic() - begin)

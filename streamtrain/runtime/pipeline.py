@@ -39,7 +39,7 @@ from streamtrain.kafka.embedded import (
     find_process,
     find_running,
 )
-from streamtrain.kafka.topics import TopicNames, ensure_topics, find
+from streamtrain.kafka.topics import TopicNames, bridge_rights, ensure_topics, find
 from streamtrain.processes import end
 from streamtrain.runtime import child_state, launch
 from streamtrain.runtime.hang_detector import STOPPED_S
@@ -190,7 +190,8 @@ class Pipeline:
             wait_for_cluster(properties, None, tend)
             try:
                 client = admin(properties)
-                refuse_lost_topics(CheckpointStore(self._config.model_save_path), find(client, names), names)
+                existing = find(client, names, bridge_rights(names))
+                refuse_lost_topics(CheckpointStore(self._config.model_save_path), existing, names)
                 ensure_topics(client, names, self._config.stream.partitions)
                 return
             except BrokerUnavailable as error:

@@ -14,7 +14,7 @@ from streamtrain.contracts import reports
 from streamtrain.kafka.clients import admin
 from streamtrain.kafka.marker_log import MarkerLog
 from streamtrain.kafka.open_transactions import OpenTransaction, open_transactions
-from streamtrain.kafka.topics import TopicNames, find
+from streamtrain.kafka.topics import TopicNames, find, reader_rights
 from streamtrain.runtime import part_state
 from streamtrain.runtime.part_state import PartState
 
@@ -91,7 +91,8 @@ def parts_status(config: JobConfig) -> list[PartState]:
 
 def held_back(config: JobConfig, properties: Mapping[str, str]) -> list[OpenTransaction]:
     """Open transactions in the job's topics, with what they hold back. Raises KafkaError or a subclass."""
-    return open_transactions(properties, find(admin(properties), TopicNames(config.stream.job)))
+    names = TopicNames(config.stream.job)
+    return open_transactions(properties, find(admin(properties), names, reader_rights(names)))
 
 
 def job_status(config: JobConfig, properties: Mapping[str, str]) -> JobStatus:
