@@ -131,7 +131,7 @@ class PublishedModels:
         members: list[ModelRef] = [chain.previous]
         while members[-1] != chain.base:
             line = listed.get(members[-1].digest)
-            if line is None or line.previous is None:
+            if line is None or line.previous is None or line.previous in members:  # lines may name each other
                 return False
             members.append(line.previous)
         try:

@@ -52,6 +52,8 @@ def newest(root: Path) -> Newest:
     day, pass_id, folder = max(manifests)
     path = folder / "manifest.json"
     try:
+        if not path.is_file():  # a pipe would be waited for without end
+            raise CheckpointError(f"{path} is not a file", remedy="Use an older checkpoint.")
         values = json.loads(path.read_bytes())
         if values.get("format", _FORMAT) != _FORMAT:
             raise UnknownFormat(

@@ -11,12 +11,14 @@ import socket
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
 import psutil
+from pydantic import Field, TypeAdapter
 
-from streamtrain.files import atomic_write
+from streamtrain.errors import Unreadable
+from streamtrain.files import atomic_write, read_bytes
 
 #: Seconds between two signs of life, at least.
 BEAT_S = 1.0
@@ -31,20 +33,25 @@ class PartState:
     doing: str
     since: float
     host: str
-    pid: int
+    pid: Annotated[int, Field(gt=0, lt=1 << 31)]
 
     @property
     def alive(self) -> bool | None:
-        """None when it ran on another machine."""
+        """None when it ran on another machine, or is not to be seen."""
         if self.host != socket.gethostname():
             return None
         try:
             return bool(psutil.Process(self.pid).status() != psutil.STATUS_ZOMBIE)
         except psutil.NoSuchProcess:
             return False
+        except psutil.Error:
+            return None
 
     def to_json(self) -> dict[str, Any]:
         return {"doing": self.doing, "since": self.since, "pid": self.pid, "host": self.host, "alive": self.alive}
+
+
+_STATE = TypeAdapter(PartState)
 
 
 class PartReporter:
@@ -80,6 +87,6 @@ def read(folder: Path) -> list[PartState]:
     """All parts that have reported something."""
     parts = []
     for path in sorted(folder.glob("*.json")):
-        with contextlib.suppress(OSError, ValueError, TypeError):
-            parts.append(PartState(**orjson.loads(path.read_bytes())))
+        with contextlib.suppress(OSError, ValueError, Unreadable):  # somebody else's
+            parts.append(_STATE.validate_json(read_bytes(path)))
     return parts

@@ -28,6 +28,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from streamtrain.errors import FINAL, ConfigError, PeerLost
 from streamtrain.runtime import channel
 from streamtrain.runtime.channel import Channel, Refused
@@ -96,6 +98,9 @@ class Addresses:
 def _resolve(entry: str) -> str:
     host, _, port = entry.rpartition(":")
     return f"{socket.gethostbyname(host)}:{port}"
+
+
+_SAMPLE = TypeAdapter(RoleSample)
 
 
 @dataclass
@@ -268,7 +273,7 @@ class Rendezvous:
         """Raises PeerLost for a message that this version does not know."""
         try:
             self._act_on(role, message)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise PeerLost(f"it sent a {message['kind']} that this version does not know: {error}") from error
 
     def _act_on(self, role: str, message: dict[str, Any]) -> None:
@@ -283,7 +288,7 @@ class Rendezvous:
         elif kind == "beat" and self._begun:
             self._samples.pop(role, None)
             if message.get("sample"):
-                self._samples[role] = RoleSample(role, **message["sample"])
+                self._samples[role] = _SAMPLE.validate_python({**message["sample"], "role": role})
 
     def _lost(self, role: str, reason: str) -> None:
         member = self._members.pop(role, None)
