@@ -41,6 +41,7 @@ RECORD = b'{"day":"20240101","pass_id":1,"rows":3,"predict_auc":0.5,"train_auc":
          b'"predict_seconds":1,"train_seconds":1}'  # fmt: skip
 COLUMNS = TableColumns(2)
 LINE = b"5 2 0 1.5 3 1 0.25 0.1 0.5 0.5 0.1\n"
+WITNESS = b'{"day":"20240101","pass_id":1,"digest":"a"}'
 REQUEST = b'{"rows": ["7:2 12:3", "8:2"]}'
 PART = part_state.PartState("bridge", "waiting", 1.5, "host", 7)
 CHILD = child_state.ChildState("worker", 0, 7, "running")
@@ -90,7 +91,7 @@ DECODERS: dict[str, tuple[Callable[[bytes, Path], Any], bytes]] = {
     "row": (only(lambda data: SampleDecoder().decode([data], places=True)), ROW),
     "row's schema": (only(lambda data: samples_of(data.decode())), SCHEMA.text.encode()),
     "identity": (only(JobIdentity.decode), JobIdentity(fixed={"a": 1}, config={}).encode()),
-    "witness": (only(lambda data: Witness.decode(data.decode("latin-1"))), b'{"day":"20240101","pass_id":1,"digest":"a"}'),
+    "witness": (only(lambda data: Witness.decode(data.decode("latin-1"))), WITNESS),
     "rewind": (only(rewind.Intent.decode), rewind.Intent(rewind.Target("20240101", 1), ".set-aside/x").encode()),
     "rewind, file": (in_file("rewind.json", rewind.interrupted), rewind.Intent(None, ".set-aside/x").encode()),
     "journal": (only(journal.decode), RECORD),
@@ -114,7 +115,9 @@ DECODERS: dict[str, tuple[Callable[[bytes, Path], Any], bytes]] = {
     "features": (only(lambda data: feature_text.parse_lines([data])), b"7:2 12:3"),
     "request": (only(lambda data: read_rows(data, Limits())), REQUEST),
     "request's header": (only(lambda data: check_headers({"content-length": data.decode("latin-1")}, Limits())), b"12"),
-    "request's type": (only(lambda data: check_headers({"content-type": data.decode("latin-1")}, Limits())), b"text/json"),
+    "request's type": (
+        only(lambda data: check_headers({"content-type": data.decode("latin-1")}, Limits())), b"application/x+json",
+    ),
     "part's state": (in_file("bridge.json", part_states), orjson.dumps(asdict(PART))),
     "child's state": (in_file("worker-0.json", child_state.read), orjson.dumps(asdict(CHILD))),
 }  # fmt: skip

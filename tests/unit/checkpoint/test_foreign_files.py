@@ -61,7 +61,7 @@ def to_device(file: Path) -> None:
 
 
 def to_huge(file: Path) -> None:
-    os.truncate(file, 1 << 50)
+    os.truncate(file, 1 << 40)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def to_huge(file: Path) -> None:
         (to_linked_folder, "embedding.shard is a symbolic link, not a directory"),
         (to_pipe, "part-0.txt is a named pipe, not a file"),
         (to_device, "part-0.txt is a symbolic link, not a file"),
-        (to_huge, f"has {1 << 50} bytes, the manifest says {len(SECRET)}"),
+        (to_huge, f"has {1 << 40} bytes, the manifest says {len(SECRET)}"),
     ],
 )
 def test_a_checkpoints_files_are_its_own(tmp_path: Path, change: Callable[[Path], None], reason: str) -> None:
@@ -82,7 +82,7 @@ def test_a_checkpoints_files_are_its_own(tmp_path: Path, change: Callable[[Path]
     problem = store.verify(store.list()[0])
     assert problem is not None and problem.kind == "damaged" and reason in problem.text
     if change is not to_huge:
-        with pytest.raises(CheckpointError, match="not a (file|directory)"):
+        with pytest.raises(CheckpointError, match=r"not a (file|directory)"):
             find_keys(folder, [5])
 
 
@@ -122,4 +122,4 @@ def test_donefile_lines_that_name_each_other(tmp_path: Path) -> None:
     ]
     (tmp_path / "patch_donefile.txt").write_bytes(encode_donefile(lines, "incremental"))
     chain = ModelChain(base=ModelRef("20240101", 0, "c" * 64), previous=two)
-    assert not PublishedModels(tmp_path).can_be_patched(chain)
+    assert len(PublishedModels(tmp_path).lines()) == 2 and not PublishedModels(tmp_path).can_be_patched(chain)
