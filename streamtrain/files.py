@@ -115,6 +115,8 @@ def lines_backwards(path: Path, block: int = _BLOCK) -> Iterator[tuple[int, byte
     the last one may lack. A file that does not exist has none. Raises Unreadable.
     """
     try:
+        if kind := kind_of(look(path, path.stat).st_mode):
+            raise Unreadable(f"{path} is {kind}, not a file", remedy="Remove it, or restore the file.")
         file = look(path, lambda: path.open("rb"))
     except OSError:
         return

@@ -96,7 +96,7 @@ class PublishedModels:
             path = self.root / name
             data = inference_models.encode_donefile(lines, kind)
             with self.run.guard(path, "cannot be read"):
-                current = path.read_bytes() if path.exists() else b""
+                current = read_bytes(path) if path.exists() else b""
             if current != data:
                 self.run.replace(path, data)
 

@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from streamtrain import files
+from streamtrain.checkpoint import rewind
+from streamtrain.checkpoint.journal import Journal
 from streamtrain.checkpoint.published import PublishedModels
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.checkpoint.table_files import MAX_LINE, blocks, find_keys
+from streamtrain.contracts import reports
 from streamtrain.contracts.inference_models import DoneLine, encode_donefile
 from streamtrain.contracts.manifest import NAME, Manifest, ModelChain, ModelRef
 from streamtrain.contracts.table_text import SHARD
@@ -99,12 +102,31 @@ def test_a_manifest_that_does_not_end(tmp_path: Path, change: Callable[[Path], N
         Files(folder).find(NAME)
 
 
-@pytest.mark.parametrize("change", [to_pipe, to_device])
-def test_a_part_file_that_does_not_end_in_the_recount(tmp_path: Path, change: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize("change", [to_pipe, to_device, to_link, to_linked_folder])
+def test_a_part_file_that_is_not_the_checkpoints_in_the_recount(tmp_path: Path, change: Callable[[Path], None]) -> None:
     folder = checkpoint(tmp_path)
     change(folder / SHARD / "part-0.txt")
-    with pytest.raises(Unreadable, match=r"part-0\.txt is not a file"):
+    with pytest.raises((Unreadable, CheckpointError), match=r"is not a file|is a symbolic link"):
         proof_newest.table(folder / SHARD)
+
+
+def test_a_journal_and_reports_that_do_not_end(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path)
+    root = tmp_path / "model"
+    for name in ("passes.jsonl", reports.CONSISTENCY, "donefile.txt", "patch_donefile.txt", "rewind.json"):
+        os.mkfifo(root / name)
+    assert proof_newest.rows_by_pass(root, proof_newest.newest(root)) is not None
+    assert reports.read(root, reports.CONSISTENCY) is None
+    reading: list[Callable[[], object]] = [
+        Journal(root).read,
+        CheckpointStore(root)._donefile,
+        PublishedModels(root).lines,
+        lambda: rewind.interrupted(root),
+    ]
+    for read in reading:
+        with pytest.raises(Unreadable, match="is a named pipe, not a file"):
+            read()
+    assert folder.is_dir()
 
 
 def test_a_part_file_without_line_ends(tmp_path: Path) -> None:
