@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types layers unit jobs upgrade faults soak wheel-demo compose-demo format bench bench-recovery bench-exports bench-serving clean
+.PHONY: help install demo test lint types layers unit jobs upgrade faults audit soak wheel-demo compose-demo format bench bench-recovery bench-exports bench-serving clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,12 @@ upgrade: $(STAMP)  ## One job by this version and the one before it in turns, fo
 
 faults: $(STAMP)  ## Every fault of docs/reliability.md, with 1x1 and 2x2; a table in build/ (half an hour and more)
 	$(BIN)/python -m tests.faults.sweep
+
+audit: $(STAMP)  ## The lock against what is installed, its licences, and known vulnerabilities (needs a network)
+	$(BIN)/python -m tests.audit
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "$$(sed -n 's/^pip_audit==/pip-audit==/p' constraints.txt)"
+	build/audit/bin/pip-audit --vulnerability-service osv --disable-pip --no-deps -r constraints.txt
 
 MINUTES ?= 30
 soak: $(STAMP)  ## Random kills for MINUTES=30, then a recount

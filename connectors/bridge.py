@@ -140,7 +140,6 @@ class Bridge:
                     remedy="Restore it, or start a new stream.job with a new runner.model_save_path.",
                 )
             ids = self._ids = watch.call(topics.ensure_topics, client, self._names, self._config.stream.partitions)
-            watch.call(topics.refuse_missing_rights, client, self._names)
             history = self._history or MarkerHistory(
                 file_of(self._config.state_dir, self._names.job), key_of(ids.splits, self._config.schedule)
             )

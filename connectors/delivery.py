@@ -104,13 +104,13 @@ class Delivery:
         try:
             self._repeated(self._producer.init_transactions, ANSWER_S)
         except ck.KafkaException as error:
-            what = f"starting the bridge's transactions (transactional id {names.job}.bridge)"
+            what = "starting the bridge's transactions"
             if error.args[0].code() == ck.KafkaError.INVALID_TRANSACTION_TIMEOUT:
                 raise ConfigError(
                     f"{what}: the broker does not allow kafka.transaction.timeout.ms = {self._timeout_s * 1000:.0f}",
                     remedy="Set it to the broker's transaction.max.timeout.ms, or less.",
                 ) from error
-            raise translate(error, what) from error
+            raise translate(error, what, transactional_id=f"{names.job}.bridge") from error
 
     def begin(self) -> None:
         self._call(self._producer.begin_transaction)

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TypeVar
@@ -21,6 +22,17 @@ _BLOCK = 1 << 20
 _ABSENT = (errno.ENOENT, errno.ENOTDIR)
 #: Tries to read a file that the file system refuses to show; 1.4 s in all.
 READ_TRIES = 4
+#: Bytes of the largest document: manifests, donefiles, intents.
+MAX_DOCUMENT = 256 << 20
+_FOLDER = "a directory"
+_KINDS = (
+    (stat.S_ISDIR, _FOLDER),
+    (stat.S_ISLNK, "a symbolic link"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
 
 
 def is_absent(error: BaseException) -> bool:
@@ -51,9 +63,43 @@ def look(path: Path, read: Callable[[], T]) -> T:
         ) from error
 
 
-def read_bytes(path: Path) -> bytes:
-    """The file's content. Raises FileNotFoundError, Unreadable; see look()."""
-    return look(path, path.read_bytes)
+def read_bytes(path: Path, limit: int | None = MAX_DOCUMENT) -> bytes:
+    """The file's content. limit: bytes that it may have at most.
+
+    Raises FileNotFoundError, Unreadable, see look(); Unreadable at once for a pipe, a device and the like, which would
+    not end, and for a larger file.
+    """
+
+    def read() -> bytes:
+        found = path.stat()
+        if kind := kind_of(found.st_mode):
+            raise Unreadable(f"{path} is {kind}, not a file", remedy="Remove it, or restore the file.")
+        if limit is not None and found.st_size > limit:
+            raise Unreadable(
+                f"{path} has {found.st_size} bytes, a file of its kind has at most {limit}", remedy="Restore the file."
+            )
+        return path.read_bytes()
+
+    return look(path, read)
+
+
+def kind_of(mode: int) -> str:
+    """What a directory's entry is by its mode, in words; "" for a file."""
+    return "" if stat.S_ISREG(mode) else next((words for is_it, words in _KINDS if is_it(mode)), "something else")
+
+
+def not_plain(root: Path, name: str) -> str:
+    """Why the file `name` below `root` (parts separated by /) is not a file of that directory alone, in words: a link
+    on the way can lead anywhere, a pipe does not end. "" when it is one. Raises OSError, Unreadable; see look().
+    """
+    path = root
+    parts = name.split("/")
+    for number, part in enumerate(parts, 1):
+        path = path / part
+        kind, wanted = kind_of(look(path, path.lstat).st_mode), "" if number == len(parts) else _FOLDER
+        if kind != wanted:
+            return f"{path} is {kind or 'a file'}, not {wanted or 'a file'}"
+    return ""
 
 
 def names(directory: Path) -> list[str]:
@@ -69,6 +115,8 @@ def lines_backwards(path: Path, block: int = _BLOCK) -> Iterator[tuple[int, byte
     the last one may lack. A file that does not exist has none. Raises Unreadable.
     """
     try:
+        if kind := kind_of(look(path, path.stat).st_mode):
+            raise Unreadable(f"{path} is {kind}, not a file", remedy="Remove it, or restore the file.")
         file = look(path, lambda: path.open("rb"))
     except OSError:
         return

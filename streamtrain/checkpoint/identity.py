@@ -274,7 +274,7 @@ def _meta(checkpoint: Checkpoint, name: str) -> PartMeta:
 
 def _shape(checkpoint: Checkpoint, name: str) -> tuple[int, ...]:
     try:
-        return tuple(read_tensor(read_bytes(checkpoint.path / name)).shape)
+        return tuple(read_tensor(read_bytes(checkpoint.path / name, limit=None)).shape)
     except (OSError, ValueError) as error:
         raise _damaged(checkpoint.path / name, error) from error
 

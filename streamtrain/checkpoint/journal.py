@@ -28,6 +28,8 @@ from streamtrain.schedule import PassId
 
 NAME = "passes.jsonl"
 FORMAT = 1
+#: Bytes of two unpacked histograms; those of Paddle's AUC have 4096 buckets, a model may ask for millions.
+_MAX_HISTOGRAM = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,15 @@ def pack(pos: npt.NDArray[np.int64], neg: npt.NDArray[np.int64]) -> str:
 
 
 def unpack(text: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The inverse of pack."""
-    pos, neg = np.frombuffer(zlib.decompress(base64.b64decode(text)), "<i8").reshape(2, -1)
+    """The inverse of pack. Raises ValueError for text that pack() did not write."""
+    try:
+        unpacker = zlib.decompressobj()
+        data = unpacker.decompress(base64.b64decode(text), _MAX_HISTOGRAM + 1)
+        if len(data) > _MAX_HISTOGRAM or not unpacker.eof:
+            raise ValueError(f"its histogram is cut, or has more than {_MAX_HISTOGRAM} bytes")
+        pos, neg = np.frombuffer(data, "<i8").reshape(2, -1)
+    except zlib.error as error:
+        raise ValueError(f"its histogram does not unpack: {error}") from error
     return pos, neg
 
 

@@ -87,7 +87,7 @@ class PublishedModels:
             path = self.root / name
             data = inference_models.encode_donefile(lines, kind)
             with self.run.guard(path, "cannot be read"):
-                current = path.read_bytes() if path.exists() else b""
+                current = read_bytes(path) if path.exists() else b""
             if current != data:
                 self.run.replace(path, data)
 
@@ -122,7 +122,7 @@ class PublishedModels:
         members: list[ModelRef] = [chain.previous]
         while members[-1] != chain.base:
             line = listed.get(members[-1].digest)
-            if line is None or line.previous is None:
+            if line is None or line.previous is None or line.previous in members:  # lines may name each other
                 return False
             members.append(line.previous)
         try:

@@ -23,7 +23,7 @@ from streamtrain.contracts.manifest import NAME, FileEntry, Manifest, digest
 from streamtrain.contracts.paths import number_of, plain_path
 from streamtrain.errors import CheckpointError, StreamtrainError, UnknownFormat, Unreadable
 from streamtrain.failpoints import failpoint
-from streamtrain.files import look, names, read_bytes, sha256
+from streamtrain.files import look, names, not_plain, read_bytes, sha256
 from streamtrain.schedule import PassId
 
 DONEFILE = "donefile.txt"
@@ -132,13 +132,16 @@ class CheckpointStore:
         for entry in checkpoint.manifest.files:
             file = checkpoint.path / entry.path
             try:
-                size, actual = look(file, lambda file=file: (file.stat().st_size, sha256(file)))  # type: ignore[misc]
+                if why := not_plain(checkpoint.path, entry.path):
+                    return Problem("damaged", why)
+                size = look(file, lambda file=file: file.stat().st_size)  # type: ignore[misc]
+                if size != entry.bytes:
+                    return Problem("damaged", f"{file} has {size} bytes, the manifest says {entry.bytes}")
+                actual = look(file, lambda file=file: sha256(file))  # type: ignore[misc]
             except Unreadable as error:
                 return Problem("unreadable", error.message)
             except OSError as error:
                 return Problem("damaged", f"{file}: {error.strerror}")
-            if size != entry.bytes:
-                return Problem("damaged", f"{file} has {size} bytes, the manifest says {entry.bytes}")
             if actual != entry.sha256:
                 return Problem("damaged", f"{file} is damaged: its SHA-256 is not the manifest's")
         return None

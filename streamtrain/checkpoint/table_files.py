@@ -10,21 +10,27 @@ import numpy.typing as npt
 
 from streamtrain.contracts import table_text
 from streamtrain.contracts.table_text import SHARD, KeyState, PartMeta, TableColumns, Thresholds
-from streamtrain.errors import CheckpointError
+from streamtrain.errors import CheckpointError, Unreadable
+from streamtrain.files import not_plain, read_bytes
 
 #: Bytes of text that are processed at once.
 BLOCK = 16 << 20
+#: Bytes of the longest line: 65,536 numbers of up to 24 characters fit.
+MAX_LINE = 16 << 20
 _VERIFY = "`streamtrain checkpoints verify` reports what is damaged."
 
 
 def blocks(path: Path) -> Iterator[bytes]:
-    """The file's lines, in blocks of complete ones. Raises CheckpointError when its last line is cut."""
+    """The file's lines, in blocks of complete ones. Raises CheckpointError when its last line is cut, or one is too
+    long."""
     rest = b""
     with path.open("rb") as file:
         while data := file.read(BLOCK):
             end = data.rfind(b"\n") + 1
             if not end:
                 rest += data
+                if len(rest) > MAX_LINE:
+                    raise CheckpointError(f"{path} has a line of more than {MAX_LINE} bytes", remedy=_VERIFY)
                 continue
             yield rest + data[:end]
             rest = data[end:]
@@ -99,6 +105,8 @@ def find_keys(checkpoint: Path, keys: Collection[int], files: Collection[str] | 
         raise CheckpointError(f"{checkpoint / SHARD} has no part file", remedy="Name another checkpoint with --pass.")
     states: dict[int, KeyState] = {}
     for part in parts:
+        if why := not_plain(checkpoint, f"{SHARD}/{part.name}"):
+            raise CheckpointError(why, remedy=_VERIFY)
         for state in _states(part, wanted):
             states[state.key] = state
             if len(states) == len(wanted):
@@ -110,7 +118,7 @@ def _states(part: Path, wanted: Collection[bytes]) -> Iterator[KeyState]:
     columns = _read_columns(part.with_suffix(".meta"))
     try:
         with part.open("rb") as file:
-            for number, line in enumerate(file, 1):
+            for number, line in enumerate(iter(lambda: file.readline(MAX_LINE), b""), 1):
                 if line[: line.find(b" ")] not in wanted:
                     continue
                 try:
@@ -125,6 +133,6 @@ def _states(part: Path, wanted: Collection[bytes]) -> Iterator[KeyState]:
 def _read_columns(meta: Path) -> tuple[str, ...]:
     """The names of the columns of the part file beside it, in order. Raises CheckpointError."""
     try:
-        return PartMeta.decode(meta.read_bytes()).names
-    except (OSError, ValueError) as error:
+        return PartMeta.decode(read_bytes(meta)).names
+    except (OSError, Unreadable, ValueError) as error:
         raise CheckpointError(f"{meta} cannot be read: {error}", remedy=_VERIFY) from error

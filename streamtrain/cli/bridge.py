@@ -33,7 +33,7 @@ def _bridge(config: Path, stop: threading.Event) -> bool:
     from streamtrain.contracts.marker import Marker
     from streamtrain.kafka.clients import admin
     from streamtrain.kafka.connect import properties_of
-    from streamtrain.kafka.topics import TopicNames, find
+    from streamtrain.kafka.topics import TopicNames, bridge_rights, find
     from streamtrain.kafka.waiting import report_waiting, wait_for_cluster
     from streamtrain.runtime.part_state import PartReporter, reporting_end
     from streamtrain.schedule import Split
@@ -61,7 +61,7 @@ def _bridge(config: Path, stop: threading.Event) -> bool:
     with reporting_end(report):
         wait_for_cluster(properties, None, report_waiting(log, report), stop)
         names = TopicNames(job.stream.job)
-        existing = StopWatch(stop).call(find, admin(properties), names)
+        existing = StopWatch(stop).call(find, admin(properties), names, bridge_rights(names))
         refuse_lost_topics(CheckpointStore(job.model_save_path), existing, names)
         bridge = Bridge(job, properties, stop=stop, on_split=on_split, on_wait=on_wait, on_state=report)
         ledger = bridge.run()

@@ -198,14 +198,15 @@ def _rewind(job: JobConfig, target: PassId | None) -> None:
     from streamtrain.errors import TopicReplaced
     from streamtrain.kafka import clients
     from streamtrain.kafka.connect import connected
-    from streamtrain.kafka.topics import TopicNames, find, wait_for_topics
+    from streamtrain.kafka.topics import TopicNames, find, trainer_rights, wait_for_topics
     from streamtrain.kafka.transactions import KafkaOffsetLog
     from streamtrain.kafka.waiting import report_waiting, wait_for_cluster
 
     names = TopicNames(job.stream.job)
     with connected(job) as properties:
         wait_for_cluster(properties, 30, report_waiting(log, lambda _sentence: None))
-        if missing := {names.samples, names.splits} - set(find(clients.admin(properties), names)):
+        existing = find(clients.admin(properties), names, trainer_rights(names))
+        if missing := {names.samples, names.splits} - set(existing):
             raise TopicReplaced(
                 f"topic {min(missing)} does not exist", remedy="Restore it, or start a new job (stream.job)."
             )

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from streamtrain.config import JobConfig
-    from streamtrain.kafka.open_transactions import OpenTransaction
     from streamtrain.runtime.part_state import PartState
     from streamtrain.runtime.status import JobStatus
 
@@ -29,29 +28,39 @@ def command(config: ConfigOption, json: JsonOption = False) -> None:
 
     from streamtrain.config import load_config
     from streamtrain.errors import KafkaError
-    from streamtrain.runtime.status import parts_status
+    from streamtrain.runtime.status import held_back, parts_status
+    from streamtrain.stopping import StopWatch
 
     job = load_config(config)
     parts = parts_status(job)
     parts_json = {part.part: part.to_json() for part in parts}
     try:
-        status, transactions = _ask(job, parts)
+        status, properties = _ask(job, parts)
     except KafkaError as error:
         if json:
             print_json({"job": job.stream.job, "error": str(error), "parts": parts_json})
         else:
             Console().print(_parts_table(parts))
         raise
+    problem, transactions = "", []
+    try:
+        if properties is not None:
+            transactions = StopWatch().call(held_back, job, properties)
+    except KafkaError as error:  # it needs more rights than the rest
+        problem = str(error)
     if json:
-        open_transactions = [asdict(t) for t in transactions]
-        values = {**status.to_json(), "summary": summary(status, parts)}
-        print_json({**values, "open_transactions": open_transactions, "parts": parts_json})
+        values: dict[str, Any] = {"open_transactions": [asdict(t) for t in transactions]}
+        if problem:
+            values = {"open_transactions": None, "open_transactions_error": problem}
+        print_json({**status.to_json(), "summary": summary(status, parts), **values, "parts": parts_json})
         return
     typer.echo(summary(status, parts))
     if status.started:
         Console().print(_job_table(status))
     if parts:
         Console().print(_parts_table(parts))
+    if problem:
+        typer.echo(problem)
     for t in transactions:
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(t.since or t.last_write))
         typer.echo(
@@ -61,21 +70,20 @@ def command(config: ConfigOption, json: JsonOption = False) -> None:
         )
 
 
-def _ask(job: JobConfig, parts: list[PartState]) -> tuple[JobStatus, list[OpenTransaction]]:
-    """Of Kafka; of the disk alone when the embedded broker has ended with the job. Raises KafkaError when the job's
-    parts run and Kafka does not answer."""
+def _ask(job: JobConfig, parts: list[PartState]) -> tuple[JobStatus, dict[str, str] | None]:
+    """Of Kafka, whose properties it returns; of the disk alone, and None, when the embedded broker has ended with the
+    job. Raises KafkaError when the job's parts run and Kafka does not answer."""
     from streamtrain.kafka.connect import properties_of
     from streamtrain.kafka.embedded import find_process
     from streamtrain.kafka.waiting import report_waiting, wait_for_cluster
-    from streamtrain.runtime.status import held_back, job_status, status_on_disk
+    from streamtrain.runtime.status import job_status, status_on_disk
     from streamtrain.stopping import StopWatch
 
     if job.embedded and find_process(job.broker_dir) is None and not any(part.alive for part in parts):
-        return status_on_disk(job, f"the embedded Kafka in {job.broker_dir} is not running"), []
+        return status_on_disk(job, f"the embedded Kafka in {job.broker_dir} is not running"), None
     properties = properties_of(job)
     wait_for_cluster(properties, 10, report_waiting(log, lambda _sentence: None))
-    watch = StopWatch()  # a call in a thread: Ctrl-C ends the wait for it
-    return watch.call(job_status, job, properties), watch.call(held_back, job, properties)
+    return StopWatch().call(job_status, job, properties), properties  # in a thread: Ctrl-C ends the wait for it
 
 
 def summary(status: JobStatus, parts: list[PartState]) -> str:

@@ -38,6 +38,7 @@ class Schema:
                 raise SchemaError("it is not a record")
             self.text = json.dumps(document, separators=(",", ":"))
             self.parsed: Any = fastavro.parse_schema(document)
+            _least_bytes(self.parsed, {}, ())
         except SchemaError:
             raise
         except Exception as error:  # fastavro raises what its own code stumbles over
@@ -51,6 +52,42 @@ class Schema:
     def named(cls, name: str) -> Schema:
         """The schema of that name beside this module."""
         return cls(files("streamtrain.contracts").joinpath(f"{name}.avsc").read_text("utf-8"))
+
+
+_SCALARS = {"null": 0, "boolean": 1, "int": 1, "long": 1, "float": 4, "double": 8, "bytes": 1, "string": 1}
+
+
+def _least_bytes(schema: Any, named: dict[str, int], above: tuple[str, ...]) -> int:
+    """Bytes that a value of the schema has at least; the items of an array must have some: a few bytes could stand for
+    billions of them. Raises SchemaError, also for a type that contains itself: values could be nested without end.
+
+    named: those of the named types so far. above: the names of the types around this one.
+    """
+    if isinstance(schema, list):
+        return 1 + min((_least_bytes(option, named, above) for option in schema), default=0)
+    if isinstance(schema, str):
+        if schema in above:
+            raise SchemaError(f"its type {schema[:80]!r} contains itself")
+        return _SCALARS[schema] if schema in _SCALARS else named[schema]
+    kind = schema["type"]
+    if kind in ("record", "error"):
+        inside = (*above, schema["name"])
+        least = sum(_least_bytes(field["type"], named, inside) for field in schema["fields"])
+    elif kind == "array":
+        if not _least_bytes(schema["items"], named, above):
+            raise SchemaError("it has an array of values without bytes")
+        return 1
+    elif kind == "map":
+        _least_bytes(schema["values"], named, above)
+        return 1
+    elif kind == "enum":
+        least = 1
+    elif kind == "fixed":
+        least = int(schema["size"])
+    else:
+        return _least_bytes(kind, named, above)
+    named[schema["name"]] = least
+    return least
 
 
 def fingerprint_of(message: bytes) -> bytes:
@@ -84,10 +121,10 @@ def decode(message: bytes, writers: dict[bytes, Schema], reader: Schema) -> dict
         )
     except fastavro.schema.SchemaParseException as error:
         raise UnknownSchema(f"its schema cannot be read as this version's: {error}") from error
-    except (EOFError, IndexError, ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
-        raise DecodeError(f"it does not decode: {error!r}") from error
     except fastavro.read.SchemaResolutionError as error:
         raise UnknownSchema(f"its schema lacks what this version needs: {error}") from error
+    except Exception as error:  # fastavro raises what its own code stumbles over
+        raise DecodeError(f"it does not decode: {error!r}") from error
     if body.tell() != len(message):
         raise DecodeError("it has bytes after its end")
     return record

@@ -6,6 +6,7 @@ add some; a change of a key's meaning raises the document's `format`, and an unk
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -54,9 +55,29 @@ def decode(adapter: TypeAdapter[T], data: bytes, what: str, *, format: int | Non
             raise ValueError(f"it is not {what}: it has no key format")
         check_format(document["format"], format)
     try:
+        if problem := _given_twice(data):
+            raise ValueError(f"it is not {what}: {problem}")
         return adapter.validate_json(data)
     except ValidationError as error:
         raise ValueError(f"it is not {what}: {first_problem(error)}") from error
+
+
+def _given_twice(data: bytes) -> str:
+    """What is wrong with a document that gives a key twice: its readers take one value each, and not the same one."""
+    twice: list[str] = []
+
+    def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
+        document = dict(found)
+        if len(document) < len(found) and not twice:
+            keys = [key for key, _ in found]
+            twice.append(next(key for key in keys if keys.count(key) > 1))
+        return document
+
+    try:
+        json.loads(data, object_pairs_hook=pairs)
+    except (ValueError, RecursionError):
+        return ""  # pydantic says what is wrong
+    return f"the key {twice[0][:80]!r} is given twice" if twice else ""
 
 
 def decode_object(data: bytes, what: str) -> dict[str, Any]:

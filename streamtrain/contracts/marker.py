@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from streamtrain.contracts.codec import (
     DecodeError,
@@ -19,7 +19,7 @@ from streamtrain.contracts.codec import (
     encode,
     fingerprint_of,
 )
-from streamtrain.contracts.paths import check_day, check_time, source_path
+from streamtrain.contracts.paths import check_day, check_time, quoted, source_path
 
 SCHEMA = Schema.named("SplitDone")
 FORMAT = b"1"
@@ -88,9 +88,32 @@ class Marker:
             check_time(record["time"])
             for file in record["files"]:
                 source_path(file.path)
+            _check_numbers(record)
         except ValueError as error:
             raise DecodeError(str(error)) from error
         return cls(**record)
+
+
+def _check_numbers(record: dict[str, Any]) -> None:
+    """Raises ValueError for a marker whose numbers contradict each other: a reader would wait for rows without end, or
+    read others."""
+    for key in ("sequence", "revision", "rows", "rejected"):
+        if record[key] < 0:
+            raise ValueError(f"its {key} is {record[key]}")
+    for file in record["files"]:
+        if file.bytes < 0 or file.rows < 0:
+            raise ValueError(f"its file {quoted(file.path)} has {file.bytes} bytes and {file.rows} rows")
+    ranges = record["ranges"]
+    for r in ranges:
+        if r.partition < 0 or r.start_offset < 0 or not 0 < r.rows <= r.end_offset - r.start_offset:
+            raise ValueError(
+                f"its range of partition {r.partition} has {r.rows} rows at the offsets {r.start_offset} to "
+                f"{r.end_offset}"
+            )
+    if len({r.partition for r in ranges}) != len(ranges):
+        raise ValueError("it has two ranges of one partition")
+    if sum(r.rows for r in ranges) != record["rows"]:
+        raise ValueError(f"its ranges have {sum(r.rows for r in ranges)} rows, it says {record['rows']}")
 
 
 def _named_by(text: bytes, fingerprint: bytes) -> Schema:

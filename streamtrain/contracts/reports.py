@@ -13,6 +13,9 @@ from typing import Any
 
 import orjson
 
+from streamtrain.errors import Unreadable
+from streamtrain.files import read_bytes
+
 CONSISTENCY = "consistency.json"
 UPLOAD = "upload.json"
 
@@ -33,6 +36,6 @@ def decode(data: bytes | None) -> dict[str, Any] | None:
 def read(root: Path, name: str) -> dict[str, Any] | None:
     """The newest report of that name below `root`; None when there is none, or it cannot be read."""
     try:
-        return decode((root / name).read_bytes())
-    except OSError:
+        return decode(read_bytes(root / name))
+    except (OSError, Unreadable):
         return None

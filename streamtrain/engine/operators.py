@@ -57,6 +57,9 @@ ALLOWED = frozenset(
 _REMOTE = ("remote_prefetch", "is_distributed", "epmap", "endpoints", "table_names")
 
 
+_BLOCKS = (framework_pb2.BLOCK, framework_pb2.BLOCKS)
+
+
 class NotAllowedOperator(ValueError):
     """A network has an operator that is not on the list, or one that would leave the process."""
 
@@ -69,6 +72,8 @@ def check(blocks: Iterable[Any]) -> None:
             if op.type not in ALLOWED:
                 raise NotAllowedOperator(f"{where} {op.type[:80]!r}, which a network that is served may not have")
             for attribute in op.attrs:
+                if attribute.type in _BLOCKS:
+                    raise NotAllowedOperator(f"{where} {op.type!r}, which runs another block of the program")
                 if attribute.name in _REMOTE and _is_set(attribute):
                     raise NotAllowedOperator(
                         f"{where} {op.type!r} with the attribute {attribute.name}, which asks another machine"
@@ -77,4 +82,4 @@ def check(blocks: Iterable[Any]) -> None:
 
 def _is_set(attribute: Any) -> bool:
     values = (attribute.b, attribute.i, attribute.l, attribute.s, *attribute.strings, *attribute.ints)
-    return any(values) or attribute.type == framework_pb2.BLOCK
+    return any(values)

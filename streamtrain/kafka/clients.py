@@ -39,6 +39,12 @@ UNKNOWN_CODES = {
     ck.KafkaError._UNKNOWN_TOPIC,
     ck.KafkaError._UNKNOWN_PARTITION,
 }
+#: Codes for a coordinator that is being made or moved.
+COORDINATOR_CODES = {
+    ck.KafkaError.COORDINATOR_NOT_AVAILABLE,
+    ck.KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    ck.KafkaError.NOT_COORDINATOR,
+}
 _AWAY = {
     ck.KafkaError._TRANSPORT,
     ck.KafkaError._ALL_BROKERS_DOWN,
@@ -46,9 +52,7 @@ _AWAY = {
     ck.KafkaError._MSG_TIMED_OUT,
     ck.KafkaError._RESOLVE,
     ck.KafkaError.REQUEST_TIMED_OUT,
-    ck.KafkaError.COORDINATOR_NOT_AVAILABLE,
-    ck.KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-    ck.KafkaError.NOT_COORDINATOR,
+    *COORDINATOR_CODES,
     ck.KafkaError.BROKER_NOT_AVAILABLE,
     ck.KafkaError.LEADER_NOT_AVAILABLE,
     ck.KafkaError.NETWORK_EXCEPTION,
@@ -67,7 +71,7 @@ _UNREACHABLE = {
 _RIGHTS = {
     ck.KafkaError.TOPIC_AUTHORIZATION_FAILED: "Describe, DescribeConfigs, Create, Read or Write on the topic",
     ck.KafkaError.GROUP_AUTHORIZATION_FAILED: "Read on the group",
-    ck.KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "Write and Describe on the transactional id",
+    ck.KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "Write on the transactional id",
     ck.KafkaError.CLUSTER_AUTHORIZATION_FAILED: "IdempotentWrite, Create or Describe on the cluster",
 }
 
@@ -88,10 +92,12 @@ class ClusterInfo:
     brokers: int
 
 
-def translate(error: Any, what: str, right: str = "") -> StreamtrainError:
+def translate(
+    error: Any, what: str, right: str = "", *, transactional_id: str = "", group: str = ""
+) -> StreamtrainError:
     """A confluent_kafka KafkaError or KafkaException as one of ours; `what` was being done.
 
-    right: the right that it needs on a topic, such as "Write on topic x".
+    right: the right that it needs on a topic, such as "Write on topic x". transactional_id, group: those that it uses.
     """
     if isinstance(error, ck.KafkaException):
         error = error.args[0]
@@ -100,7 +106,13 @@ def translate(error: Any, what: str, right: str = "") -> StreamtrainError:
     if code in FENCED_CODES:
         return Fenced(text, remedy="A newer instance of this job has taken over; this one has changed nothing.")
     if code in _RIGHTS:
-        missing = right if right and code == ck.KafkaError.TOPIC_AUTHORIZATION_FAILED else _RIGHTS[code]
+        named = {
+            ck.KafkaError.TOPIC_AUTHORIZATION_FAILED: right,
+            ck.KafkaError.GROUP_AUTHORIZATION_FAILED: group and f"Read on group {group}",
+            ck.KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: transactional_id
+            and f"Write on transactional id {transactional_id}",
+        }
+        missing = named.get(code) or _RIGHTS[code]
         return NotAllowed(
             f"{text}: the user of kafka: lacks the right {missing}",
             remedy="Grant it (kafka-acls.sh), then start again.",
@@ -250,17 +262,21 @@ def is_gone(consumer: Any, topic: str, error: Any) -> bool:
     return True
 
 
-def committed(group: Any, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, str | None]]:
-    """(offset, metadata) the group has committed, a (topic, partition); those without are left out.
+def committed(
+    group: Any, places: Sequence[tuple[str, int]], name: str
+) -> dict[tuple[str, int], tuple[int, str | None]]:
+    """(offset, metadata) the group has committed, a (topic, partition); those without are left out. group: a consumer
+    of the group of that name.
 
     Raises BrokerUnavailable, KafkaError.
     """
-    what = "reading the group's committed offsets"
+    what = f"reading the committed offsets of group {name}"
     try:
         partitions = group.committed([ck.TopicPartition(t, p) for t, p in places], timeout=30)
     except ck.KafkaException as error:
-        raise translate(error, what) from error
+        raise translate(error, what, group=name) from error
     for place in partitions:
         if place.error is not None:  # an error does not mean "nothing committed"
-            raise translate(place.error, f"{what} of topic {place.topic}, partition {place.partition}")
+            of = f"{what} of topic {place.topic}, partition {place.partition}"
+            raise translate(place.error, of, f"Read on topic {place.topic}", group=name)
     return {(p.topic, p.partition): (p.offset, p.metadata) for p in partitions if p.offset >= 0}

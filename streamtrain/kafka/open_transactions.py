@@ -13,7 +13,7 @@ from typing import Any
 import confluent_kafka as ck
 from confluent_kafka.admin import OffsetSpec
 
-from streamtrain.errors import KafkaError
+from streamtrain.errors import KafkaError, NotAllowed
 from streamtrain.kafka.clients import admin, translate
 from streamtrain.kafka.topics import TopicInfo
 
@@ -52,7 +52,8 @@ class OpenTransaction:
 
 
 def open_transactions(properties: Mapping[str, str], topics: Mapping[str, TopicInfo]) -> list[OpenTransaction]:
-    """Those in the given topics. Raises BrokerUnavailable, KafkaError."""
+    """Those in the given topics. Raises BrokerUnavailable, KafkaError; NotAllowed without Read on the topics, and
+    Describe on the transactional ids of all that are open."""
     behind = _behind(properties, topics)
     if not behind:
         return []
@@ -82,6 +83,13 @@ def open_transactions(properties: Mapping[str, str], topics: Mapping[str, TopicI
                 )  # fmt: skip
         return result
     except Exception as error:
+        if "Authorization" in type(error).__name__:
+            raise NotAllowed(
+                f"the open transactions in {', '.join(sorted({t for t, _ in behind}))} cannot be listed: "
+                f"{type(error).__name__}",
+                remedy="Grant the user of kafka: the right Read on these topics, and Describe on their transactional "
+                "ids.",
+            ) from error
         raise KafkaError(f"the open transactions cannot be listed: {error}") from error
     finally:
         client.close()

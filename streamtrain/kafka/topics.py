@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -23,6 +23,9 @@ log = logging.getLogger("streamtrain.kafka")
 
 #: (topic, partition)
 Place: TypeAlias = tuple[str, int]
+#: Operations that a part does, by topic. In a transaction Kafka only says that it cannot go on, and readers wait: so
+#: they are asked for before.
+Rights: TypeAlias = Mapping[str, Set[AclOperation]]
 
 TIMEOUT_S = 30.0
 #: Seconds until half of a job counts as just that.
@@ -81,19 +84,76 @@ def _settings(names: TopicNames) -> dict[str, dict[str, str]]:
     }
 
 
-def find(client: Any, names: TopicNames) -> dict[str, TopicInfo]:
-    """Those of the job's topics that exist. Raises BrokerUnavailable, KafkaError."""
-    existing = {}
-    wanted = [names.samples, names.splits, names.rejects]
-    for name, future in client.describe_topics(ck.TopicCollection(wanted), request_timeout=TIMEOUT_S).items():
+def bridge_rights(names: TopicNames) -> Rights:
+    """Those of a bridge on the topics that exist."""
+    write = AclOperation.WRITE
+    return {names.samples: {write}, names.splits: {write, AclOperation.READ}, names.rejects: {write}}
+
+
+def trainer_rights(names: TopicNames) -> Rights:
+    """Those of a trainer on the topics: it has nothing to do with the rejects."""
+    return {names.samples: {AclOperation.READ}, names.splits: {AclOperation.READ}}
+
+
+def reader_rights(names: TopicNames) -> Rights:
+    """Those of what looks on, `status`."""
+    describe = {AclOperation.DESCRIBE}
+    return {names.samples: describe, names.splits: {AclOperation.READ}, names.rejects: describe}
+
+
+def find(client: Any, names: TopicNames, needed: Rights | None = None) -> dict[str, TopicInfo]:
+    """Those of the job's topics that exist.
+
+    needed: the topics that are asked for, and the rights that the caller needs on them; by default all three, with
+    Describe. Raises NotAllowed naming all rights that are missing, BrokerUnavailable, KafkaError.
+    """
+    if needed is None:
+        needed = {name: {AclOperation.DESCRIBE} for name in (names.samples, names.splits, names.rejects)}
+    existing, missing = {}, []
+    wanted = ck.TopicCollection(list(needed))
+    futures = client.describe_topics(wanted, include_authorized_operations=True, request_timeout=TIMEOUT_S)
+    for name, future in futures.items():
         try:
             description = future.result()
         except ck.KafkaException as error:
-            if error.args[0].code() == ck.KafkaError.UNKNOWN_TOPIC_OR_PART:
-                continue
-            raise translate(error, f"describing topic {name}", f"Describe on topic {name}") from error
+            code = error.args[0].code()
+            if code == ck.KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                missing += _named(needed[name], name)  # not even Describe, which each of them includes
+            elif code != ck.KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise translate(error, f"describing topic {name}") from error
+            continue
         existing[name] = TopicInfo(name, str(description.topic_id), len(description.partitions))
+        if allowed := description.authorized_operations:  # an old broker does not say
+            missing += _named(needed[name] - set(allowed), name)
+    if missing:
+        raise NotAllowed(
+            f"the user of kafka: lacks the right {', '.join(missing)}",
+            remedy="Grant it (kafka-acls.sh), then start again; nothing was touched.",
+        )
     return existing
+
+
+def refuse_missing_group_right(client: Any, group: str) -> None:
+    """Of a trainer on the job's group. Reading its offsets would wait for a coordinator that nobody tells.
+
+    Raises NotAllowed, BrokerUnavailable, KafkaError.
+    """
+    futures = client.describe_consumer_groups([group], include_authorized_operations=True, request_timeout=TIMEOUT_S)
+    try:
+        allowed = futures[group].result().authorized_operations
+    except ck.KafkaException as error:
+        if error.args[0].code() in (ck.KafkaError.GROUP_ID_NOT_FOUND, *clients.COORDINATOR_CODES):
+            return  # it does not exist yet, which says that one may ask for it
+        raise translate(error, f"describing group {group}", group=group) from error
+    if allowed and AclOperation.READ not in allowed:
+        raise NotAllowed(
+            f"the user of kafka: lacks the right Read on group {group}",
+            remedy="Grant it (kafka-acls.sh), then start again; nothing was touched.",
+        )
+
+
+def _named(operations: Set[AclOperation], topic: str) -> list[str]:
+    return [f"{operation} on topic {topic}" for operation in sorted(o.name.capitalize() for o in operations)]
 
 
 def wait_for_topics(
@@ -104,13 +164,15 @@ def wait_for_topics(
 ) -> JobTopics:
     """Waits for the cluster and for the job's topics, which the bridge creates.
 
-    on_wait(what) again and again while it waits. Raises Stopped, and KafkaError when the cluster refuses us.
+    on_wait(what) again and again while it waits. Raises Stopped; NotAllowed naming the rights that a trainer lacks on
+    them; KafkaError when the cluster refuses us.
     """
     cluster = wait_for_cluster(properties, None, report_waiting(log, on_wait), stop)
     client = clients.admin(properties)
     watch = StopWatch(stop)
     logged = False
-    while not {names.samples, names.splits} <= set(existing := watch.call(find, client, names)):
+    needed = trainer_rights(names)
+    while not {names.samples, names.splits} <= set(existing := watch.call(find, client, names, needed)):
         if not logged:
             log.info("waiting for the bridge to create the topics %s and %s", names.samples, names.splits)
             logged = True
@@ -124,10 +186,10 @@ def wait_for_topics(
 def ensure_topics(client: Any, names: TopicNames, partitions: int, replication: int | None = None) -> TopicIds:
     """Creates the job's topics, or checks those that exist; safe to call from several processes at once.
 
-    Raises TopicMismatch naming the topic, the setting, what was expected and found; NotAllowed when one of them may not
-    be created: then none is.
+    Raises TopicMismatch naming the topic, the setting, what was expected and found; NotAllowed naming the rights that a
+    bridge lacks: when a topic may not be created, none is.
     """
-    before = find(client, names)
+    before = find(client, names, bridge_rights(names))
     pair = {names.samples, names.splits}
     if len(pair & set(before)) == 1:
         gone = (pair - set(before)).pop()
@@ -189,7 +251,7 @@ def _find_until(client: Any, names: TopicNames, wanted: set[str], seconds: float
         stop=stop_after_delay(seconds),
         retry_error_callback=lambda state: state.outcome.result() if state.outcome else {},
     )
-    existing: dict[str, TopicInfo] = retrying(find, client, names)
+    existing: dict[str, TopicInfo] = retrying(find, client, names, bridge_rights(names))
     return existing
 
 
@@ -215,31 +277,6 @@ def _check(client: Any, names: TopicNames, existing: dict[str, TopicInfo], count
                     f"topic {resource.name}: {key} is {actual}, {expected} was expected",
                     remedy="Alter the topic's setting, or use a new stream.job.",
                 )
-
-
-def refuse_missing_rights(client: Any, names: TopicNames) -> None:
-    """Of a bridge on its topics. In a transaction Kafka only says that it cannot go on: so they are asked for before.
-
-    Raises NotAllowed naming all that are missing, BrokerUnavailable, KafkaError.
-    """
-    write = AclOperation.WRITE
-    needed = {names.samples: {write}, names.splits: {write, AclOperation.READ}, names.rejects: {write}}
-    wanted = ck.TopicCollection(list(needed))
-    missing = []
-    futures = client.describe_topics(wanted, include_authorized_operations=True, request_timeout=TIMEOUT_S)
-    for name, future in futures.items():
-        try:
-            allowed = future.result().authorized_operations
-        except ck.KafkaException as error:
-            raise translate(error, f"describing topic {name}", f"Describe on topic {name}") from error
-        if allowed:  # an old broker does not say
-            lacking = sorted(operation.name.capitalize() for operation in needed[name] - set(allowed))
-            missing += [f"{right} on topic {name}" for right in lacking]
-    if missing:
-        raise NotAllowed(
-            f"the user of kafka: lacks the right {', '.join(missing)}",
-            remedy="Grant it (kafka-acls.sh), then start again; nothing was published.",
-        )
 
 
 def message_limits(client: Any, names: TopicNames) -> dict[str, int]:

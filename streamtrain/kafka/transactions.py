@@ -16,7 +16,7 @@ import confluent_kafka as ck
 
 from streamtrain.errors import BrokerUnavailable, Fenced
 from streamtrain.kafka import topics as kafka_topics
-from streamtrain.kafka.clients import FENCED_CODES, committed, producer, reader, translate
+from streamtrain.kafka.clients import FENCED_CODES, admin, committed, producer, reader, translate
 from streamtrain.kafka.topics import JobTopics, Place
 from streamtrain.kafka.waiting import Patience
 from streamtrain.stopping import SLICE_S, StopWatch
@@ -62,17 +62,26 @@ class KafkaOffsetLog:
         self._group.close()
 
     def take_over(self) -> None:
-        """Fences the trainer before this one. Waits for the broker."""
+        """Fences the trainer before this one. Waits for the broker. Raises NotAllowed, with nothing fenced, when the
+        user may not use the group or the transactional id."""
+        self._repeat(lambda: kafka_topics.refuse_missing_group_right(admin(self._properties), self._topics.names.job))
         self._producer = producer(self._properties, self._id)
         self._repeat(lambda: self._producer.init_transactions(SLICE_S))
 
     def witness(self) -> tuple[int, str | None]:
         """The committed marker-log offset, -1 when there is none, and its metadata.
 
-        Raises BrokerUnavailable, KafkaError.
+        Waits for the broker, also for a group's coordinator that a new cluster is just making. Raises KafkaError.
         """
         place = (self._topics.names.splits, 0)
-        return StopWatch(self._stop).call(committed, self._group, [place]).get(place, (-1, None))
+        found: list[tuple[int, str | None]] = []
+
+        def ask() -> None:
+            offsets = StopWatch(self._stop).call(committed, self._group, [place], self._topics.names.job)
+            found.append(offsets.get(place, (-1, None)))
+
+        self._repeat(ask)
+        return found[0]
 
     def watermarks(self) -> dict[Place, tuple[int, int]]:
         """(first, next) offset of each partition of the samples topic, and of the marker log.
@@ -146,17 +155,20 @@ class KafkaOffsetLog:
         while True:
             try:
                 call()
+            except BrokerUnavailable:
+                pass
             except ck.KafkaException as error:
                 problem = error.args[0]
                 if problem.code() not in FENCED_CODES and not problem.fatal() and problem.txn_requires_abort():
                     raise _Aborted(str(problem)) from error
                 if not _may_be_repeated(problem):
-                    raise translate(error, self._what) from error
-                self._patience.late(self._what)
-                time.sleep(PAUSE_S)
+                    group = self._topics.names.job
+                    raise translate(error, self._what, transactional_id=self._id, group=group) from error
             else:
                 self._patience.answered()
                 return
+            self._patience.late(self._what)
+            time.sleep(PAUSE_S)
 
 
 def _may_be_repeated(problem: Any) -> bool:

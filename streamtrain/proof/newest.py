@@ -52,6 +52,8 @@ def newest(root: Path) -> Newest:
     day, pass_id, folder = max(manifests)
     path = folder / "manifest.json"
     try:
+        if not path.is_file():  # a pipe would be waited for without end
+            raise CheckpointError(f"{path} is not a file", remedy="Use an older checkpoint.")
         values = json.loads(path.read_bytes())
         if values.get("format", _FORMAT) != _FORMAT:
             raise UnknownFormat(
@@ -82,8 +84,9 @@ def rows_by_pass(root: Path, of: Newest) -> dict[str, int]:
     or cannot be read is left out."""
     found: dict[str, int] = {}
     records: list[bytes] = []
+    journal = root / "passes.jsonl"
     with contextlib.suppress(OSError):
-        records = (root / "passes.jsonl").read_bytes().splitlines()
+        records = journal.read_bytes().splitlines() if journal.is_file() else []
     for record in (*records, json.dumps(of.metrics, default=str).encode()):
         try:
             values = json.loads(record)
@@ -99,6 +102,11 @@ def table(shard: Path) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float64],
     """key, show and click, sorted by key: columns 1, 5 and 6 of the part files. Raises CheckpointError, Unreadable."""
     keys, shows, clicks = array("Q"), array("d"), array("d")
     for part in sorted(shard.glob("part-*.txt*")):
+        if part.is_symlink() or shard.is_symlink():  # it may lead outside
+            raise CheckpointError(
+                f"{part if part.is_symlink() else shard} is a symbolic link, not the checkpoint's own",
+                remedy="Restore the checkpoint, or use an older one.",
+            )
         for number, line in enumerate(lines(part), 1):
             if line.text == b"":
                 continue

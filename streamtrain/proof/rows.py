@@ -11,6 +11,7 @@ import hashlib
 import io
 import os
 import re
+import stat
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
@@ -172,6 +173,8 @@ def digests(path: Path, sizes: Iterable[int], *, inside: bool = False) -> dict[i
 
 def _open(path: Path) -> Any:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for without end
+            raise Unreadable(f"{path} is not a file", remedy="Remove it, or restore the file.")
         return path.open("rb", buffering=0)
     except OSError as error:
         raise _unreadable(path, error) from error

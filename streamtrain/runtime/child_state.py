@@ -27,8 +27,10 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import orjson
+from pydantic import TypeAdapter, ValidationError
 
-from streamtrain.errors import ChildFailed, StreamtrainError
+from streamtrain.contracts import json_codec
+from streamtrain.errors import ChildFailed, StreamtrainError, TrainingError
 from streamtrain.files import atomic_write
 from streamtrain.masking import mask_text, printable
 from streamtrain.stopping import Stopped
@@ -63,6 +65,9 @@ class ChildState:
         return f"{self.kind} {self.index}"
 
 
+_STATE = TypeAdapter(ChildState)
+
+
 @dataclass
 class Ending:
     """For a child that ends well to set. stopped: see ChildState."""
@@ -85,8 +90,18 @@ def write(kind: str, index: int, state: Stage, **more: object) -> None:
 
 
 def read(folder: Path) -> list[ChildState]:
-    """All children that have written a state."""
-    return [ChildState(**orjson.loads(p.read_bytes())) for p in sorted(folder.glob("*.json"))]
+    """All children that have written a state. Raises TrainingError for a file that is none: the run's folder is ours
+    alone, so something else has changed it."""
+    states = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            states.append(_STATE.validate_json(path.read_bytes()))
+        except ValidationError as error:
+            raise TrainingError(
+                f"{path} is not the state of a child: {json_codec.first_problem(error)}",
+                remedy="Something else writes into the run's folder below TMPDIR: start the job again.",
+            ) from error
+    return states
 
 
 @contextlib.contextmanager

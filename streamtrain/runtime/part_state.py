@@ -10,16 +10,17 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
 import psutil
+from pydantic import Field, TypeAdapter
 
 from streamtrain.contracts import phases
-from streamtrain.errors import StreamtrainError
-from streamtrain.files import atomic_write
+from streamtrain.errors import StreamtrainError, Unreadable
+from streamtrain.files import atomic_write, read_bytes
 from streamtrain.stopping import Stopped
 
 #: Seconds between two signs of life, at least.
@@ -37,11 +38,11 @@ class PartState:
     doing: str
     since: float
     host: str
-    pid: int
+    pid: Annotated[int, Field(gt=0, lt=1 << 31)]
 
     @property
     def alive(self) -> bool | None:
-        """None when it ran on another machine."""
+        """None when it ran on another machine, or is not to be seen."""
         if self.host != socket.gethostname():
             return None
         try:
@@ -50,9 +51,14 @@ class PartState:
             return not another and bool(process.status() != psutil.STATUS_ZOMBIE)
         except psutil.NoSuchProcess:
             return False
+        except psutil.Error:
+            return None
 
     def to_json(self) -> dict[str, Any]:
         return {"doing": self.doing, "since": self.since, "pid": self.pid, "host": self.host, "alive": self.alive}
+
+
+_STATE = TypeAdapter(PartState)
 
 
 class PartReporter:
@@ -109,9 +115,7 @@ def read(folder: Path) -> list[PartState]:
     """All parts that have reported something. Keys that this version does not know are ignored: a part on another
     machine may be of a newer one."""
     parts = []
-    known = {f.name for f in fields(PartState)}
     for path in sorted(folder.glob("*.json")):
-        with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
-            report = orjson.loads(path.read_bytes())
-            parts.append(PartState(**{key: value for key, value in report.items() if key in known}))
+        with contextlib.suppress(OSError, ValueError, Unreadable):  # somebody else's
+            parts.append(_STATE.validate_json(read_bytes(path)))
     return parts

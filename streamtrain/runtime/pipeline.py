@@ -41,7 +41,7 @@ from streamtrain.kafka.embedded import (
     find_process,
     find_running,
 )
-from streamtrain.kafka.topics import TopicNames, ensure_topics, find
+from streamtrain.kafka.topics import TopicNames, bridge_rights, ensure_topics, find
 from streamtrain.kafka.waiting import report_waiting, wait_for_cluster
 from streamtrain.processes import end
 from streamtrain.runtime import child_state, launch
@@ -212,7 +212,7 @@ class Pipeline:
         wait_for_cluster(properties, None, report, self._stop)
         try:
             client = admin(properties)
-            existing = watch.call(find, client, names)
+            existing = watch.call(find, client, names, bridge_rights(names))
             refuse_lost_topics(CheckpointStore(self._config.model_save_path), existing, names)
             watch.call(ensure_topics, client, names, self._config.stream.partitions)
         except BrokerUnavailable as error:

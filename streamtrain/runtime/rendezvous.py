@@ -29,6 +29,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from streamtrain.contracts.phases import STARTING, STOPPED
 from streamtrain.errors import FINAL, ConfigError, PeerLost
 from streamtrain.runtime import channel
@@ -99,6 +101,9 @@ class Addresses:
 def _resolve(entry: str) -> str:
     host, _, port = entry.rpartition(":")
     return f"{socket.gethostbyname(host)}:{port}"
+
+
+_SAMPLE = TypeAdapter(RoleSample)
 
 
 @dataclass
@@ -274,7 +279,7 @@ class Rendezvous:
         """Raises PeerLost for a message that this version does not know."""
         try:
             self._act_on(role, message)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise PeerLost(f"it sent a {message['kind']} that this version does not know: {error}") from error
 
     def _act_on(self, role: str, message: dict[str, Any]) -> None:
@@ -290,7 +295,7 @@ class Rendezvous:
             self._stopping = self._stopping or (role.startswith("worker") and bool(message.get("stopping")))
             self._samples.pop(role, None)
             if message.get("sample"):
-                self._samples[role] = RoleSample(role, **message["sample"])
+                self._samples[role] = _SAMPLE.validate_python({**message["sample"], "role": role})
                 if self._samples[role].phase not in ("", STARTING):
                     self._working.add(role)
 

@@ -17,7 +17,7 @@ from streamtrain.errors import TopicReplaced
 from streamtrain.kafka.clients import admin
 from streamtrain.kafka.marker_history import MarkerHistory, Totals, file_of, key_of, last_noted, read_on
 from streamtrain.kafka.open_transactions import OpenTransaction, open_transactions
-from streamtrain.kafka.topics import TopicInfo, TopicNames, find
+from streamtrain.kafka.topics import TopicInfo, TopicNames, find, reader_rights
 from streamtrain.runtime import part_state
 from streamtrain.runtime.part_state import PartState
 from streamtrain.schedule import PassId
@@ -100,7 +100,8 @@ def parts_status(config: JobConfig) -> list[PartState]:
 
 def held_back(config: JobConfig, properties: Mapping[str, str]) -> list[OpenTransaction]:
     """Open transactions in the job's topics, with what they hold back. Raises KafkaError or a subclass."""
-    return open_transactions(properties, find(admin(properties), TopicNames(config.stream.job)))
+    names = TopicNames(config.stream.job)
+    return open_transactions(properties, find(admin(properties), names, reader_rights(names)))
 
 
 def job_status(config: JobConfig, properties: Mapping[str, str]) -> JobStatus:
@@ -109,7 +110,9 @@ def job_status(config: JobConfig, properties: Mapping[str, str]) -> JobStatus:
 
     It costs the same at every age of the job, but for the first time on a machine where no bridge runs.
     """
-    topics = find(admin(properties), TopicNames(config.stream.job))
+    names = TopicNames(config.stream.job)
+    needed = {name: rights for name, rights in reader_rights(names).items() if name == names.splits}
+    topics = find(admin(properties), names, needed)
     if not topics and not was_started(config):
         return _status(config, Totals(), started=False)
     return _status(config, _totals(config, properties, topics))

@@ -81,7 +81,7 @@ def open_bundle(files: Files, path: str, digest: str | None = None) -> Bundle:
 
 
 def _read(files: Files, path: str, entry: FileEntry) -> bytes:
-    data = files.read(_join(path, entry.path))
+    data = files.read(_join(path, entry.path), max(entry.bytes, 0))
     if len(data) != entry.bytes:
         _damaged(files, path, entry.path, f"has {len(data)} bytes, the manifest says {entry.bytes}")
     if hashlib.sha256(data).hexdigest() != entry.sha256:

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from streamtrain.errors import CheckpointError, ConfigError
+from streamtrain.files import MAX_DOCUMENT, kind_of
 
 #: What shows that a directory's files have changed: (path, size, time or etag) of each.
 Stamp: TypeAlias = tuple[tuple[str, int, str], ...]
@@ -28,20 +30,31 @@ class Files:
         """The file's URL, for messages."""
         return f"{self.url.rstrip('/')}/{path}"
 
-    def read(self, path: str) -> bytes:
+    def read(self, path: str, limit: int = MAX_DOCUMENT) -> bytes:
         """Raises CheckpointError naming the file when it does not exist or cannot be read."""
-        data = self.find(path)
+        data = self.find(path, limit)
         if data is None:
             raise CheckpointError(f"{self.name(path)} does not exist")
         return data
 
-    def find(self, path: str) -> bytes | None:
-        """None when it does not exist. Raises CheckpointError when it cannot be read."""
+    def find(self, path: str, limit: int = MAX_DOCUMENT) -> bytes | None:
+        """None when it does not exist. limit: bytes that a local file may have at most.
+
+        Raises CheckpointError when it cannot be read, is larger, or is a pipe, a device and the like.
+        """
         try:
+            if isinstance(self._fs, LocalFileSystem):
+                found = Path(f"{self._root}/{path}").stat()
+                if kind := kind_of(found.st_mode):
+                    raise CheckpointError(f"{self.name(path)} is {kind}, not a file")
+                if found.st_size > limit:
+                    raise CheckpointError(f"{self.name(path)} has {found.st_size} bytes, at most {limit} were expected")
             data: bytes = self._fs.cat_file(f"{self._root}/{path}")
             return data
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except CheckpointError:
+            raise
         except Exception as error:  # each file system has errors of its own
             raise CheckpointError(f"{self.name(path)} cannot be read: {type(error).__name__}: {error}") from error
 

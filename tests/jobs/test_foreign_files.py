@@ -124,6 +124,34 @@ def test_an_operator_in_another_block_and_one_that_asks_another_machine(networks
     check(pb.ProgramDesc.FromString(networks[0].program).blocks)
 
 
+ACTING = ("py_func", "save", "load_combine", "print", "run_program", "pylayer", "while", "conditional_block", "send",
+          "my_custom_op", "read_file", "")  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ACTING)
+@pytest.mark.parametrize("depth", [0, 1, 3])
+def test_an_operator_that_acts_at_any_depth(kind: str, depth: int, networks: list[Network]) -> None:
+    def change(description: Any) -> None:
+        for index in range(1, depth + 1):
+            description.blocks.add(idx=index, parent_idx=index - 1)
+        description.blocks[depth].ops.add(type=kind)
+
+    with pytest.raises(NotAllowedOperator, match=f"the operator '{kind}', which a network"):
+        parse(with_operator(networks[0].program, change))
+
+
+@pytest.mark.parametrize("kind", ["BLOCK", "BLOCKS"])
+def test_an_allowed_operator_that_runs_a_block(kind: str, networks: list[Network]) -> None:
+    pb = framework()
+
+    def change(description: Any) -> None:
+        op = description.blocks[0].ops.add(type="relu")
+        op.attrs.add(name="sub_block", type=getattr(pb, kind), block_idx=0)
+
+    with pytest.raises(NotAllowedOperator, match="'relu', which runs another block"):
+        parse(with_operator(networks[0].program, change))
+
+
 class Touching:
     """Makes a file when it is unpickled."""
 
