@@ -2,6 +2,7 @@
 
 import gzip
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,8 @@ def test_topics_with_wrong_settings_are_refused(kafka: dict[str, str], job: str)
     with pytest.raises(TopicMismatch, match=r"samples has 2 partitions, 3 were expected"):
         topics.ensure_topics(client, names, 3)
     client.delete_topics([names.samples])[names.samples].result()
+    while names.samples in topics.find(client, names):  # the controller knows before the broker does
+        time.sleep(0.05)
     with pytest.raises(TopicMismatch, match=r"samples does not exist, though"):
         topics.ensure_topics(client, names, 2)
 
