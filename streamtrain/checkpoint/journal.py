@@ -29,7 +29,7 @@ from streamtrain.schedule import PassId
 NAME = "passes.jsonl"
 FORMAT = 1
 #: Bytes of two unpacked histograms; those of Paddle's AUC have 4096 buckets, a model may ask for millions.
-_MAX_HISTOGRAM = 32 << 20
+_MAX_HISTOGRAM = 16 << 20
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ import pytest
 from streamtrain.config import JobConfig
 from streamtrain.connectors.bridge import Bridge
 from streamtrain.contracts.marker import Marker
-from streamtrain.errors import KafkaError, NotAllowed
+from streamtrain.errors import BrokerUnavailable, KafkaError, NotAllowed
 from streamtrain.feed.ranges import RangeReader
-from streamtrain.kafka import clients, topics
+from streamtrain.kafka import clients, topics, waiting
 from streamtrain.kafka.marker_log import MarkerLog
 from streamtrain.kafka.transactions import KafkaOffsetLog
 from streamtrain.runtime.status import held_back, job_status
@@ -177,24 +177,29 @@ def test_describing_the_group_is_not_enough(tmp_path: Path, secured: SecuredBrok
 def test_a_wrong_password_is_named(secured: SecuredBroker, listener: str, mechanism: str, reason: str) -> None:
     access = secured.access(listener, mechanism) | {"sasl.password": "wrong-one"}
     with pytest.raises(NotAllowed, match=rf"{reason}.*Check .*sasl\.password under kafka:") as refused:
-        clients.wait_for_cluster(access, 60)
+        waiting.wait_for_cluster(access, 60)
     assert access["bootstrap.servers"] in str(refused.value) and "wrong-one" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("listener", "changes"),
+    ("listener", "changes", "error", "reason"),
     [
-        ("EXPIRED", {}),
-        ("OTHERHOST", {}),
-        ("TLS", {"ssl.ca.location": "other-ca.pem"}),
-        ("MTLS", {"ssl.certificate.location": "", "ssl.key.location": ""}),
-        ("MTLS", {"ssl.certificate.location": "stranger.pem", "ssl.key.location": "stranger.key"}),
+        ("EXPIRED", {}, BrokerUnavailable, "certificate has expired"),
+        ("OTHERHOST", {}, BrokerUnavailable, "host name mismatch"),
+        ("TLS", {"ssl.ca.location": "other-ca.pem"}, BrokerUnavailable, "unknown CA"),
+        ("MTLS", {"ssl.certificate.location": "", "ssl.key.location": ""}, NotAllowed, "wants a client certificate"),
+        (
+            "MTLS", {"ssl.certificate.location": "stranger.pem", "ssl.key.location": "stranger.key"},
+            NotAllowed, "refuses the client certificate",
+        ),
     ],
-)
-def test_certificates_are_checked(secured: SecuredBroker, listener: str, changes: dict[str, str]) -> None:
+)  # fmt: skip
+def test_certificates_are_checked(
+    secured: SecuredBroker, listener: str, changes: dict[str, str], error: type[KafkaError], reason: str
+) -> None:
     access = secured.access(listener) | {k: name and str(secured.folder / name) for k, name in changes.items()}
-    with pytest.raises(KafkaError, match="certificate") as refused:
-        clients.wait_for_cluster({k: v for k, v in access.items() if v}, 3)
+    with pytest.raises(error, match=reason) as refused:
+        waiting.wait_for_cluster({k: v for k, v in access.items() if v}, 10)
     assert access["bootstrap.servers"] in str(refused.value)
 
 
