@@ -133,7 +133,8 @@ class Bridge:
             watch = StopWatch(self._stop)
             self._on_state("reading the marker log")
             client = admin(self._properties)
-            found = topics.ids_of(watch.call(topics.find, client, self._names), self._names)
+            rights = topics.bridge_rights(self._names)
+            found = topics.ids_of(watch.call(topics.find, client, self._names, rights), self._names)
             if self._ids is not None and self._ids != found:
                 raise TopicReplaced(
                     f"topic {self._names.samples} or {self._names.splits} was deleted while this bridge wrote to it",

@@ -190,7 +190,7 @@ def test_a_wrong_password_is_named(secured: SecuredBroker, listener: str, mechan
         ("MTLS", {"ssl.certificate.location": "", "ssl.key.location": ""}, NotAllowed, "wants a client certificate"),
         (
             "MTLS", {"ssl.certificate.location": "stranger.pem", "ssl.key.location": "stranger.key"},
-            NotAllowed, "refuses the client certificate",
+            NotAllowed, "a client certificate that it knows",
         ),
     ],
 )  # fmt: skip
