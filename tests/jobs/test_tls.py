@@ -199,7 +199,7 @@ def test_certificates_are_checked(
 ) -> None:
     access = secured.access(listener) | {k: name and str(secured.folder / name) for k, name in changes.items()}
     with pytest.raises(error, match=reason) as refused:
-        waiting.wait_for_cluster({k: v for k, v in access.items() if v}, 10)
+        waiting.wait_for_cluster({k: v for k, v in access.items() if v}, 4)
     assert access["bootstrap.servers"] in str(refused.value)
 
 
