@@ -188,14 +188,23 @@ class CheckpointStore:
         """A line `day, base key, path, pass_id, 0` in donefile.txt, by atomic replace; once a checkpoint.
 
         Lines of later passes (of a history that a restart has discarded) are dropped, lines of another form are kept.
+        Lines are in the order of their passes, so what is before an earlier pass's line need not be read.
         """
-        kept = []
-        for line in self._donefile():
-            listed = _pass_of(line)
-            if listed is None or listed < pass_id:
-                kept.append(line if line.endswith(b"\n") else line + b"\n")
-        kept.append(f"{pass_id.day}\t{base_key}\t{self.path(pass_id)}\t{pass_id.pass_id}\t0\n".encode())
-        self.run.replace(self.root / DONEFILE, b"".join(kept))
+        try:
+            data = read_bytes(self.root / DONEFILE)
+        except OSError:
+            data = b""
+        newest = data.rstrip(b"\r\n").rpartition(b"\n")[2]
+        last = _pass_of(newest)
+        if last == pass_id and newest.split(b"\t")[2] == str(self.path(pass_id)).encode() and data.endswith(b"\n"):
+            return
+        if last is None or last >= pass_id:
+            listed = [(line, _pass_of(line)) for line in data.splitlines(keepends=True)]
+            data = b"".join(line for line, of in listed if of is None or of < pass_id)
+        if data and not data.endswith(b"\n"):
+            data += b"\n"
+        data += f"{pass_id.day}\t{base_key}\t{self.path(pass_id)}\t{pass_id.pass_id}\t0\n".encode()
+        self.run.replace(self.root / DONEFILE, data)
 
     def cut_donefile(self, newest: PassId | None) -> None:
         """Takes the lines of passes after `newest` out of donefile.txt; all lines when it is None."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import trustme
 from confluent_kafka.admin import (
     AclBinding,
+    AclBindingFilter,
     AclOperation,
     AclPermissionType,
     AdminClient,
@@ -107,6 +108,12 @@ class SecuredBroker(EmbeddedBroker):
         root = self.root()
         for future in root.create_acls(list(bindings)).values():
             future.result()
+
+    def revoke(self, binding: AclBinding) -> None:
+        names = ("restype", "name", "resource_pattern_type", "principal", "host", "operation", "permission_type")
+        root = self.root()  # what it is asked for ends with it
+        for future in root.delete_acls([AclBindingFilter(*(getattr(binding, n) for n in names))]).values():
+            assert future.result()
 
     def _write_properties(self) -> None:
         super()._write_properties()

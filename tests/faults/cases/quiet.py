@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from typing import Any
 
 import orjson
@@ -12,6 +14,7 @@ from streamtrain.checkpoint import rewind
 from tests.faults.cases.refusals import refused, stopped_half_way
 from tests.faults.ground import Ground, Outcome, case
 from tests.support.scene import SPLITS, Scene
+from tests.support.tls import SecuredBroker, rights
 
 POINTS = ("rewind.begun", "rewind.unlisted", "rewind.moved", "rewind.settled")
 
@@ -84,3 +87,58 @@ def none_usable(ground: Ground) -> Outcome:
     assert rewound(scene, "nothing") == 0
     assert scene.settle().ok
     return Outcome("refused with code 17; begun anew after `checkpoints rewind --to nothing`")
+
+
+@case("23", "a learning rate that makes no model")
+def bad_model(ground: Ground) -> Outcome:
+    scene = ground.scene()
+    scene.hold(SPLITS[3])
+    run = scene.run_to_pass(3)
+    run.signal(signal.SIGTERM)
+    run.finish()
+    scene.release(SPLITS[3])
+    before = scene.snapshot()
+    config = scene.config.path.read_text()
+    changed(scene, "hyper_parameters", "optimizer", {"class": "Adam", "learning_rate": 1e38, "strategy": "async"})
+    run = scene.start("run", name="refused")
+    assert run.end() == errors.BadModel.exit_code and "has a value of" in run.output, run.output[-2000:]
+    after = scene.snapshot()
+    assert {k for k in {*before, *after} if before.get(k) != after.get(k)} <= {"passes.jsonl"}
+    scene.config.path.write_text(config)
+    assert scene.settle().ok
+    return Outcome("ended with code 19 without a restart, nothing saved; resumed with the old one")
+
+
+@case("23", "strace: the newest manifest cannot be read (EIO)", topologies=1, needs="strace")
+def unreadable(ground: Ground) -> Outcome:
+    scene = stopped_half_way(ground)
+    file = scene.config.model_save_path / scene.checkpoints()[-1] / "manifest.json"
+    before = scene.snapshot()
+    for command in ("run", "train", "bridge"):
+        refuse = ["-P", str(file), "-e", "trace=openat", "-e", "inject=openat:error=EIO"]
+        streamtrain = [sys.executable, "-m", "streamtrain.cli.main", "-v", command, "-m", str(scene.config.path)]
+        process = scene.spawn(["strace", "-f", "-q", "-o", "/dev/null", *refuse, *streamtrain], name="refused")
+        assert process.end() == errors.Unreadable.exit_code, process.output[-2000:]
+        assert f"{file} cannot be read: Input/output error" in process.output
+    assert scene.snapshot() == before
+    assert scene.settle().ok
+    return Outcome("refused with code 16 by run, train and bridge, nothing touched; resumed once it could be read")
+
+
+@case("23", "Kafka takes a right away while the job runs")
+def right_taken_away(ground: Ground) -> Outcome:
+    with SecuredBroker(ground.folder / "secured") as broker:
+        scene = ground.scene(kafka=broker.access("USERS"))
+        needed = rights("bridge", scene.job) | rights("trainer", scene.job)
+        broker.grant(needed.values())
+        scene.hold(SPLITS[3])
+        run = scene.run_to_pass(3)
+        lost = f"Write on topic {scene.job}.samples"
+        broker.revoke(needed[lost])
+        before = scene.checkpoints()
+        scene.release(SPLITS[3])
+        assert run.end() == errors.NotAllowed.exit_code, run.output[-2000:]
+        assert f"topic {scene.job}.samples" in run.output and scene.checkpoints() == before
+        broker.grant([needed[lost]])
+        assert scene.settle().ok
+    return Outcome("ended with code 20, naming the topic; resumed once the right was back")

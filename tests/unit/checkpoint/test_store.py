@@ -105,6 +105,22 @@ def test_a_pass_trained_again_replaces_what_came_after(tmp_path: Path) -> None:
     assert store.verify(store.list()[1]) is None
 
 
+def test_a_restart_leaves_the_line_of_its_checkpoint(tmp_path: Path) -> None:
+    """Its time is when the checkpoint was made."""
+    store = taken_over(tmp_path)
+    store.append_donefile(PassId("20240101", 1), 100)
+    store.append_donefile(PassId("20240101", 1), 200)
+    [line] = (tmp_path / "donefile.txt").read_text().splitlines()
+    assert line.split("\t")[1] == "100"
+    (tmp_path / "donefile.txt").write_text("20240101\t100\t/old/20240101/1\t1\t0\n# by hand")  # the root was moved
+    store.append_donefile(PassId("20240101", 1), 200)
+    store.append_donefile(PassId("20240101", 2), 300)
+    lines = (tmp_path / "donefile.txt").read_text().splitlines()
+    assert lines[0] == "# by hand" and [x.split("\t")[1:3] for x in lines[1:]] == [
+        ["200", str(tmp_path / "20240101" / "1")], ["300", str(tmp_path / "20240101" / "2")],
+    ]  # fmt: skip
+
+
 def test_manifest_and_witness_come_back(tmp_path: Path) -> None:
     pass_id = PassId("20240101", 1)
     store = taken_over(tmp_path)
