@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 #: Seconds that one call into a C library may take.
-SLICE_S = 1.0
+SLICE_S = 0.5
 #: Seconds that work in progress (a transaction, a commit) has to end by itself after a stop.
 GRACE_S = 1.5
 

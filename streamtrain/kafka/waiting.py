@@ -15,7 +15,7 @@ from streamtrain.errors import BrokerUnavailable, KafkaError, NotAllowed
 from streamtrain.kafka import causes, handshake
 from streamtrain.kafka.causes import Cause
 from streamtrain.kafka.clients import ClusterInfo, asking_client, translate
-from streamtrain.stopping import GRACE_S, SLICE_S, Stopped, StopWatch
+from streamtrain.stopping import GRACE_S, Stopped, StopWatch
 
 log = logging.getLogger("streamtrain.kafka")
 
@@ -81,9 +81,9 @@ class Waiting:
         return Unreached(f"{what}: {self.reason()}, for {causes.LIMIT_S:.0f} s", remedy=found[0].remedy)
 
     def answers(self) -> bool:
-        """Whether the cluster answers within SLICE_S."""
+        """Whether the cluster answers within a second."""
         try:
-            self.client.list_topics(timeout=SLICE_S)
+            self.client.list_topics(timeout=1.0)
         except ck.KafkaException:
             return False
         return True

@@ -101,8 +101,9 @@ def has_begun(running: Sequence[str], expected: int) -> bool:
 
 
 def is_quiet(phase: str, *, done: bool) -> bool:
-    """Of worker 0, which alone commits: whether it works on nothing. The others may wait for it without end then."""
-    return done or phase.startswith(phases.WAITING)
+    """Of worker 0, which alone commits: whether it has ended, or can do nothing. The others may wait for it without end
+    then. While it waits for a split it saves what is done, as soon as it hears of the stop."""
+    return done or phase.startswith(f"{phases.WAITING} Kafka")
 
 
 def pause_before_restart(fruitless: int) -> float:

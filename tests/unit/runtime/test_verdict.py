@@ -118,7 +118,14 @@ def test_a_stop_while_a_worker_imports_paddle_ends_all_at_once() -> None:
 
 def test_worker_0_alone_tells_whether_anything_is_worked_on() -> None:
     assert is_quiet(f"{phases.WAITING} Kafka at h:1", done=False) and is_quiet(phases.SAVING, done=True)
-    for phase in (phases.STARTING, phases.LOADING, phases.TRAINING, phases.SAVING, ""):
+    for phase in (
+        phases.STARTING,
+        phases.LOADING,
+        phases.TRAINING,
+        phases.SAVING,
+        "",
+        f"{phases.WAITING} pass 1's splits",
+    ):
         assert not is_quiet(phase, done=False)
 
 
