@@ -198,7 +198,9 @@ class Engine:
         """Of the parameters that the optimizer changes, without the sparse table, by name."""
         program = self._model.feeds[0].block.program
         block = program.global_block()
-        sparse = {op.input("W")[0] for op in block.ops if op.type == "lookup_table"}
+        # as a model has the look-up, and as Paddle's parameter server rewrites it
+        lookups = ("lookup_table", "lookup_table_v2", "distributed_lookup_table")
+        sparse = {op.input("W")[0] for op in block.ops if op.type in lookups}
         return {p.name: tuple(int(n) for n in p.shape) for p in program.all_parameters() if p.name not in sparse}
 
     def global_stats(self, stats: PassStats) -> PassStats:
