@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from streamtrain.checkpoint.store import CheckpointStore
+from streamtrain.contracts.identity import NAME, JobIdentity
 from tests.support.scene import ROWS, SPLITS, Process, Scene
 from tests.support.topics import messages
 from tests.support.versions import BEFORE, NEW, Version, code_of, unpack
@@ -136,6 +137,8 @@ def test_forward_and_back(scene: Scene, old: Version) -> None:
     assert marked_by(scene) == "oooonnoo"
     with_identity = [(c.path / "job.json").exists() for c in CheckpointStore(scene.config.model_save_path).list()]
     assert with_identity == [False, False, True, False, False, False, True, True]
+    newest = CheckpointStore(scene.config.model_save_path).list()[-1]
+    assert set(JobIdentity.decode((newest.path / NAME).read_bytes()).dense) == {"fc_0.w", "fc_0.b", "out.w", "out.b"}
     check(scene, turns, old)
 
     turns.start("checkpoints", NEW, "", "rewind", "--to", "20240102/2").finish(PATIENCE)
