@@ -137,6 +137,8 @@ def _job_table(status: JobStatus) -> Table:
     if lag is not None:
         table.add_row("lag", f"{lag.splits} splits, {lag.passes} passes, {lag.rows:,} rows")
     table.add_row("checkpoint", f"{newest.pass_id}, {newest.rows:,} rows, {newest.keys:,} keys" if newest else "none")
+    if status.checkpoint_problem:
+        table.add_row("", status.checkpoint_problem, style="red")
     if model := status.inference_model:
         table.add_row("inference model", f"{model['path']}, {model['kind']}, {model['keys']:,} keys")
         table.add_row("", f"of logs up to {model['event_time']}")

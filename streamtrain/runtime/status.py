@@ -70,8 +70,9 @@ class JobStatus:
     """started: whether the job has topics, or anything of it is on disk. without_kafka: why Kafka was not asked, None
     when it was: bridged and lag are then what the bridge last noted on this disk, None when it noted nothing.
 
-    inference_model: the newest donefile line; consistency, upload: see contracts.reports; None where there is
-    none."""
+    checkpoint: the newest one whose manifest can be read; checkpoint_problem: what is wrong with a newer one's.
+    inference_model: the newest donefile line; consistency, upload: see contracts.reports. None where there is none.
+    """
 
     job: str
     started: bool
@@ -80,6 +81,7 @@ class JobStatus:
     trained: Trained
     lag: Lag | None
     checkpoint: Saved | None
+    checkpoint_problem: str | None
     inference_model: dict[str, Any] | None
     consistency: dict[str, Any] | None
     upload: dict[str, Any] | None
@@ -163,7 +165,8 @@ def _status(
     config: JobConfig, totals: Totals | None, *, started: bool = True, without_kafka: str | None = None
 ) -> JobStatus:
     schedule, root = config.schedule, config.model_save_path
-    checkpoint = CheckpointStore(root).newest()
+    store = CheckpointStore(root)
+    checkpoint = store.newest()
     newest = checkpoint.manifest if checkpoint is not None else None
     trained = _trained(config, newest)
     model = PublishedModels(root).newest()
@@ -181,10 +184,19 @@ def _status(
             rows=max(0, totals.rows - trained.rows),
         ) if totals is not None else None,
         checkpoint=Saved(str(newest.id), newest.rows, newest.keys, newest.created) if newest else None,
+        checkpoint_problem=_checkpoint_problem(store),
         inference_model=model.values if model else None,
         consistency=reports.read(root, reports.CONSISTENCY),
         upload=reports.read(root, reports.UPLOAD) if config.models_url is not None else None,
     )  # fmt: skip
+
+
+def _checkpoint_problem(store: CheckpointStore) -> str | None:
+    newest = next(store.ids_newest_first(), None)
+    problem = store.read(newest).problem if newest is not None else None
+    if newest is None or problem is None:
+        return None
+    return f"checkpoint {newest} is {problem.kind}: {problem}"
 
 
 def _trained(config: JobConfig, newest: Manifest | None) -> Trained:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -183,3 +185,26 @@ def test_rows_of_passes_that_were_not_trained(tmp_path: Path) -> None:
         file.write(b'{"trained":false, cut')
     assert Journal(config.model_save_path).rows_of([r.id for r in records if not r.trained]) == 0 + 3 + 6
     assert Journal(config.model_save_path).rows_of([config.schedule.pass_at(20)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda data: data.replace(b'"format": 1', b'"format": 2'), "is unknown: .*its format is 2"),
+        (lambda data: data[:-9], "is damaged: "),
+    ],
+)
+def test_a_newest_checkpoint_that_cannot_be_taken_is_told(
+    tmp_path: Path, change: Callable[[bytes], bytes], problem: str
+) -> None:
+    config = config_in(tmp_path)
+    records = [record(config, number, 5) for number in range(2)]
+    for number in (1, 2):
+        write_checkpoint(config, records[:number])
+    assert status_on_disk(config, REASON).checkpoint_problem is None
+    file = config.model_save_path / records[1].day / str(records[1].pass_id) / "manifest.json"
+    file.write_bytes(change(file.read_bytes()))
+    found = status_on_disk(config, REASON)
+    assert found.checkpoint is not None and found.checkpoint.pass_id == str(records[0].id)
+    assert re.match(f"checkpoint {records[1].id} {problem}", found.checkpoint_problem or "")
+    assert str(file) in run_here("status", "-m", str(config.path), "--json").stdout
