@@ -45,7 +45,7 @@ from streamtrain.errors import (
 from streamtrain.kafka import topics
 from streamtrain.kafka.clients import admin
 from streamtrain.kafka.marker_history import HistoryBroken, MarkerHistory, file_of, key_of, read_on
-from streamtrain.kafka.marker_log import MarkerLog
+from streamtrain.kafka.marker_log import MarkerLog, held_back
 from streamtrain.kafka.waiting import Patience, Unreached, report_waiting, wait_for_cluster
 from streamtrain.schedule import Split
 from streamtrain.stopping import Stopped, StopWatch
@@ -96,6 +96,7 @@ class Bridge:
         self._overrun: int | None = None
         self._ledger: Ledger | None = None
         self._history: MarkerHistory | None = None
+        self._group = f"{self._names.job}.bridge"
 
     def run(self) -> Ledger:
         """Returns when every split of the schedule is bridged, or at `stop`.
@@ -151,6 +152,7 @@ class Bridge:
                 watch.call(topics.message_limits, client, self._names), on_rows=self._report_rows, stop=self._stop,
                 on_wait=self._on_state,
             )  # fmt: skip
+            self._wait_until_readable()
             ledger = self._ledger = self._read_log(history)
             self._known = len(ledger)
             log.info("bridged so far: %d splits", ledger.next_sequence)
@@ -181,14 +183,29 @@ class Bridge:
                 patience.late(f"reading {self._names.splits}")
             StopWatch(self._stop).check()
 
-        group = f"{self._names.job}.bridge"
-        with read_on(history, self._properties, self._names.splits, group, look) as entries:
+        with read_on(history, self._properties, self._names.splits, self._group, look) as entries:
             ledger = Ledger(self._config.schedule, history)
             for entry in entries:
                 ledger.add(entry.marker, entry.timestamp)
                 history.append(entry, commit=False)
         history.commit()
         return ledger
+
+    def _wait_until_readable(self) -> None:
+        """Until no transaction of another producer holds back markers: they may be of splits that are bridged already.
+        This bridge's own was ended with its producer's start. Raises Stopped."""
+        watch = StopWatch(self._stop)
+        logged = False
+        while (offset := watch.call(held_back, self._properties, self._names.splits, self._group)) is not None:
+            sentence = (
+                f"waiting: an open transaction of another producer holds readers of {self._names.splits} back from "
+                f"offset {offset} on; `streamtrain status` names it"
+            )
+            if not logged:
+                log.warning(sentence)
+            logged = True
+            self._on_state(sentence)
+            watch.sleep(1.0)
 
     def _refuse_if_replaced(self, history: MarkerHistory) -> None:
         """Before a new producer fences the others. After a doubt at most one marker is new, the one in doubt; more of

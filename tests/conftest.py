@@ -1,12 +1,16 @@
 """One embedded Kafka for all tests; each test takes a job name, and so topics, of its own."""
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 
 import pytest
 
 from streamtrain.kafka.embedded import EmbeddedBroker
+
+# A shell's background job ignores SIGINT, and so would all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -219,9 +219,11 @@ def producer(properties: Mapping[str, str], transactional_id: str) -> Any:
     return _build(ck.Producer, properties, {**_PRODUCER, "transactional.id": transactional_id}, _CONSUMER_ONLY)
 
 
-def reader(properties: Mapping[str, str], group_id: str) -> Any:
-    """A consumer for assign(): committed rows only, offsets are never guessed. Raises ConfigError."""
-    return _build(ck.Consumer, properties, {**_CONSUMER, "group.id": group_id}, _PRODUCER_ONLY)
+def reader(properties: Mapping[str, str], group_id: str, *, uncommitted: bool = False) -> Any:
+    """A consumer for assign(): committed rows only, offsets are never guessed. uncommitted: those of open transactions
+    too. Raises ConfigError."""
+    level = {"isolation.level": "read_uncommitted"} if uncommitted else {}
+    return _build(ck.Consumer, properties, {**_CONSUMER, **level, "group.id": group_id}, _PRODUCER_ONLY)
 
 
 def admin(properties: Mapping[str, str]) -> Any:

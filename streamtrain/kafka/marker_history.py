@@ -270,8 +270,13 @@ def read_on(
 
 
 def _confirms(log: MarkerLog, entries: Iterator[LogEntry], last: LogEntry) -> bool:
+    first, readable = log.offsets()
+    if (
+        first != 0 or readable <= last.offset
+    ):  # it lost its beginning; its end, or an open transaction holds readers back
+        return False
     try:
-        found = next(entries, None) if log.first_offset() == 0 else None
+        found = next(entries, None)
     except RetentionPassed:  # the log is shorter than that
         return False
     return found is not None and (found.offset, found.marker) == (last.offset, last.marker)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +14,7 @@ import confluent_kafka as ck
 
 from streamtrain.contracts.codec import DecodeError, UnknownSchema
 from streamtrain.contracts.marker import Marker
-from streamtrain.errors import DataError, RetentionPassed, TopicReplaced, UnknownFormat
+from streamtrain.errors import BrokerUnavailable, DataError, RetentionPassed, TopicReplaced, UnknownFormat
 from streamtrain.kafka.clients import UNKNOWN_CODES, is_away, is_gone, reader, translate
 from streamtrain.kafka.topics import watermarks
 
@@ -76,9 +77,10 @@ class MarkerLog:
     def close(self) -> None:
         self._consumer.close()
 
-    def first_offset(self) -> int:
-        """The first offset that the log still has: 0 while nothing was deleted. Raises KafkaError."""
-        return watermarks(self._consumer, self._topic, [0])[0][0]
+    def offsets(self) -> tuple[int, int]:
+        """The first offset that the log still has, 0 while nothing was deleted, and the one that readers get to: that
+        of the oldest open transaction, or the end. Raises KafkaError."""
+        return watermarks(self._consumer, self._topic, [0])[0]
 
     def poll(self, timeout_s: float) -> LogEntry | Literal[_End.END] | None:
         """The next marker; None when the time is over; END when the end of the log was reached.
@@ -157,3 +159,31 @@ class MarkerLog:
                 yield entry
             else:
                 on_idle()
+
+
+def held_back(properties: Mapping[str, str], topic: str, group: str) -> int | None:
+    """The offset at which an open transaction holds readers back, when there are markers behind it; else None.
+
+    Any producer's transaction does that, so a bridge may be held back from markers that it has committed itself. Raises
+    KafkaError.
+    """
+    with contextlib.closing(reader(properties, group)) as committed:
+        readable = watermarks(committed, topic, [0])[0][1]
+    with contextlib.closing(reader({**properties, "enable.partition.eof": "true"}, group, uncommitted=True)) as all_:
+        if readable >= watermarks(all_, topic, [0])[0][1]:
+            return None
+        all_.assign([ck.TopicPartition(topic, 0, readable)])
+        silent = 0
+        while silent < ASK_S:
+            message = all_.poll(1.0)
+            if message is None:
+                silent += 1
+            elif message.error() is not None:
+                if message.error().code() == ck.KafkaError._PARTITION_EOF:
+                    return None
+                raise translate(message.error(), f"reading {topic}", f"Read on topic {topic}")
+            else:
+                with contextlib.suppress(DecodeError, UnknownSchema):
+                    Marker.decode(message.value() or b"", headers=message.headers() or ())
+                    return readable
+    raise BrokerUnavailable(f"reading {topic} from offset {readable} on: no answer")

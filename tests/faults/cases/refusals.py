@@ -149,6 +149,10 @@ def hanging_transaction(ground: Ground) -> Outcome:
     assert [t.transactional_id for t in transactions] == [f"{scene.job}.stranger"] and transactions[0].since
     status = scene.start("status").finish()
     assert f"producer id {transactions[0].producer_id}" in status and "since" in status
+    again = scene.start("bridge", name="again")  # it cannot read what it has bridged
+    again.wait_for(lambda: "holds readers of" in again.output)
+    assert again.process.poll() is None
     other.abort_transaction(30)
+    assert f"bridged: {len(SPLITS)} of {len(SPLITS)} splits" in again.finish()
     scene.recount_topic()
-    return Outcome("status names producer id and since when; once it is aborted all rows are readable")
+    return Outcome("status names producer id and since when, a bridge waits; once it is aborted all rows are readable")

@@ -26,12 +26,14 @@ SCHEDULE = Schedule(360, 1, "20240101", "20240131")
 
 
 class Topic:
-    """A marker log made of a list. reads: offsets of the entries that were read from it."""
+    """A marker log made of a list. reads: offsets of the entries that were read from it. held: the offset from which on
+    an open transaction holds readers back."""
 
     def __init__(self, topic_id: str = "one") -> None:
         self.topic_id = topic_id
         self.entries: list[LogEntry] = []
         self.first = 0
+        self.held: int | None = None
         self.reads: list[int] = []
 
     @property
@@ -63,15 +65,16 @@ class Reader:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def first_offset(self) -> int:
-        return self.topic.first
+    def offsets(self) -> tuple[int, int]:
+        end = self.topic.entries[-1].offset + 2 if self.topic.entries else 0
+        return self.topic.first, end if self.topic.held is None else self.topic.held
 
     def to_end(self, _on_idle: Callable[[], None]) -> Iterator[LogEntry]:
-        end = self.topic.entries[-1].offset + 2 if self.topic.entries else 0
-        if not self.topic.first <= self._offset <= end:
+        first, end = self.offsets()
+        if not first <= self._offset <= end:
             raise RetentionPassed("the offset is not there")
         for entry in self.topic.entries:
-            if entry.offset >= self._offset:
+            if self._offset <= entry.offset < end:
                 self.topic.reads.append(entry.offset)
                 yield entry
 
@@ -318,3 +321,16 @@ def test_a_file_that_lost_a_row(topic: Callable[[Topic], None], tmp_path: Path) 
         database.execute("delete from markers where sequence = 0")
     with pytest.raises(HistoryBroken, match="missing"):
         start(tmp_path / "markers", one)
+
+
+def test_what_cannot_be_read_now_is_not_known(tmp_path: Path, topic: Callable[[Topic], None]) -> None:
+    """Kafka says nothing to a reader behind the offset that an open transaction holds readers back from."""
+    one = Topic()
+    topic(one)
+    for number in range(5):
+        one.add(number)
+    path = tmp_path / "history"
+    for held, known in ((None, 5), (4, 2), (None, 5)):
+        one.held = held
+        with contextlib.closing(MarkerHistory(path, one.key)) as history:
+            assert len(follow(history)) == known
