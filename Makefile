@@ -20,7 +20,7 @@ install: $(STAMP)  ## Make .venv with everything in it
 demo: $(STAMP)  ## MovieLens-100K as a stream, killed in the middle, recounted; into demo-run/
 	$(BIN)/streamtrain demo --dir demo-run
 
-test: $(STAMP) lint types layers unit jobs  ## Lint, types, import layers and all tests: about 12 minutes
+test: $(STAMP) lint types layers unit jobs  ## Lint, types, import layers and all tests: about 20 minutes
 
 lint: $(STAMP)  ## ruff
 	$(BIN)/ruff check .
@@ -32,11 +32,11 @@ types: $(STAMP)  ## mypy, strict
 layers: $(STAMP)  ## import-linter: imports point one way
 	$(BIN)/lint-imports
 
-unit: $(STAMP)  ## Tests without Kafka and Paddle: under a minute
-	$(BIN)/python -m pytest -q tests/unit
+unit: $(STAMP)  ## Tests without Kafka and Paddle: two minutes
+	$(BIN)/python -m pytest -q -n 2 tests/unit
 
 jobs: $(STAMP)  ## Whole jobs and the fastest faults, with a real Kafka and real parameter servers
-	$(BIN)/python -m pytest -q --durations=10 tests/jobs tests/faults
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal --durations=10 tests/jobs tests/faults
 
 upgrade: $(STAMP)  ## One job by this version and the one before it in turns, forward and back (part of jobs)
 	$(BIN)/python -m pytest -q tests/jobs/test_upgrade.py

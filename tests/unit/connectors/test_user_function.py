@@ -72,7 +72,9 @@ def test_a_column_that_is_no_list(column: Any) -> None:
         parse((0, column, [7]))
 
 
-@pytest.mark.parametrize("result", [(1, [2]), (1, [2], [7], 0), "abc", {1: 1, 2: 2, 3: 3}, 7, object()], ids=repr)
+@pytest.mark.parametrize(
+    "result", [(1, [2]), (1, [2], [7], 0), "abc", {1: 1, 2: 2, 3: 3}, 7, pytest.param(object(), id="object")], ids=repr
+)
 def test_a_result_of_another_shape(result: Any) -> None:
     with pytest.raises(RejectError, match="not \\(label, slots, feasigns\\)"):
         parse(result)
