@@ -166,7 +166,7 @@ def finish(run: Run, intent: Intent, settle: Callable[[Checkpoint | None], None]
     models.write_donefiles(_kept(models.lines(), to))
     store.cut_donefile(to)
     failpoint("rewind.unlisted")
-    for model in reversed(_models_after(root, models, done)):
+    for model in reversed(_models_after(models, PublishedModels(aside).lines(), done, to)):
         path = models.path(model)
         run.set_aside(path, aside / path.relative_to(root))
     for pass_id in reversed(done.checkpoints):
@@ -187,12 +187,16 @@ def finish(run: Run, intent: Intent, settle: Callable[[Checkpoint | None], None]
     return done
 
 
-def _models_after(root: Path, models: PublishedModels, done: RewindPlan) -> list[ModelRef]:
-    """The models to set aside: those that were listed, and, after a crash, those that the checkpoints' manifests name,
-    since their lines are gone."""
-    store = CheckpointStore(root)
+def _models_after(
+    models: PublishedModels, before: list[DoneLine], done: RewindPlan, to: PassId | None
+) -> list[ModelRef]:
+    """The models to set aside: those that the donefiles listed before the rewind, whose copies are aside, since after a
+    crash their lines are gone; and those that the checkpoints' manifests name. before: lines of the copies."""
+    kept = _kept(before, to)
+    listed = [line.ref for line in before if line not in kept]
+    store = CheckpointStore(models.root)
     named = [m for p in done.checkpoints if (c := store.read(p).manifest) is not None for m in c.models]
-    every = dict.fromkeys([*done.models, *named])
+    every = dict.fromkeys([*done.models, *listed, *named])
     return sorted((m for m in every if models.path(m).is_dir()), key=lambda m: (m.day, m.pass_id))
 
 

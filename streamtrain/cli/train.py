@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated
 
@@ -65,7 +66,7 @@ def command(
     job = load_config(config)
     properties = properties_of(job)
     if role is not None:
-        _one_role(job, role, index, servers_at, workers_at, listen)
+        _one_role(job, role, index, servers_at, workers_at, listen, stop)
         return
     from rich.console import Console
 
@@ -90,7 +91,9 @@ def command(
         console.print(phases.STOPPED)
 
 
-def _one_role(job: JobConfig, role: Role, index: int, servers_at: str, workers_at: str, listen: str) -> None:
+def _one_role(
+    job: JobConfig, role: Role, index: int, servers_at: str, workers_at: str, listen: str, stop: threading.Event
+) -> None:
     """Its log is this process's output, as of any container."""
     from streamtrain.masking import show_no_secrets
     from streamtrain.runtime.agent import Agent
@@ -103,4 +106,4 @@ def _one_role(job: JobConfig, role: Role, index: int, servers_at: str, workers_a
         level=logging.INFO,
     )
     show_no_secrets()
-    Agent(job, "server" if role is Role.server else "worker", index, addresses, listen).run()
+    Agent(job, "server" if role is Role.server else "worker", index, addresses, listen, stop).run()

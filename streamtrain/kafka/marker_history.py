@@ -152,9 +152,9 @@ class MarkerHistory:
 
     def _entry(self, row: tuple[Any, ...]) -> LogEntry:
         """Raises HistoryBroken for a row that is not as it was written."""
-        if _digest(self._key, row[:-1]) != row[-1]:
-            raise HistoryBroken(f"marker {row[0]} is damaged")
         try:
+            if _digest(self._key, row[:-1]) != row[-1]:
+                raise HistoryBroken(f"marker {row[0]} is damaged")
             return LogEntry(row[1], _decoded(row[9]), row[2])
         except (ValueError, TypeError, KeyError) as error:
             raise HistoryBroken(f"marker {row[0]}: {error}") from error

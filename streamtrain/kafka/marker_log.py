@@ -178,12 +178,19 @@ def held_back(properties: Mapping[str, str], topic: str, group: str) -> int | No
             message = all_.poll(1.0)
             if message is None:
                 silent += 1
-            elif message.error() is not None:
-                if message.error().code() == ck.KafkaError._PARTITION_EOF:
+            elif (error := message.error()) is not None:
+                if error.code() == ck.KafkaError._PARTITION_EOF:
                     return None
-                raise translate(message.error(), f"reading {topic}", f"Read on topic {topic}")
+                passing = error.code() == ck.KafkaError.GROUP_AUTHORIZATION_FAILED or error.code() in UNKNOWN_CODES
+                if not passing and not is_away(error):  # as in MarkerLog.poll()
+                    raise translate(error, f"reading {topic}", f"Read on topic {topic}")
+                silent += 1
             else:
-                with contextlib.suppress(DecodeError, UnknownSchema):
+                try:
                     Marker.decode(message.value() or b"", headers=message.headers() or ())
+                except UnknownSchema:  # a newer version's
                     return readable
+                except DecodeError:
+                    continue
+                return readable
     raise BrokerUnavailable(f"reading {topic} from offset {readable} on: no answer")

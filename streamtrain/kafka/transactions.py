@@ -34,8 +34,9 @@ class KafkaOffsetLog:
 
     check() raises Fenced when a newer trainer has taken over. It is called when Kafka says that this producer is
     fenced, which may be by an older trainer that came later to Kafka, and before the producer is recreated. fence() and
-    commit() raise what check() raises. on_wait(sentence) while the broker is away. Once `stop` is set, a call that the
-    broker does not answer raises Stopped: what is fenced and not committed is settled by the next start.
+    commit() raise what check() raises. on_wait(sentence) while the broker is away, on_answer() once it answers again.
+    Once `stop` is set, a call that the broker does not answer raises Stopped: what is fenced and not committed is
+    settled by the next start.
     """
 
     def __init__(
@@ -45,11 +46,12 @@ class KafkaOffsetLog:
         *,
         check: Callable[[], None],
         on_wait: Callable[[str], None] = lambda _what: None,
+        on_answer: Callable[[], None] = lambda: None,
         stop: threading.Event | None = None,
     ) -> None:
         job = topics.names.job
         self._stop = stop
-        self._patience = Patience(properties, stop, on_wait, log)
+        self._patience = Patience(properties, stop, on_wait, log, on_answer)
         self._properties = dict(properties)
         self._topics = topics
         self._id = f"{job}.trainer"
@@ -64,7 +66,9 @@ class KafkaOffsetLog:
     def take_over(self) -> None:
         """Fences the trainer before this one. Waits for the broker. Raises NotAllowed, with nothing fenced, when the
         user may not use the group or the transactional id."""
-        self._repeat(lambda: kafka_topics.refuse_missing_group_right(admin(self._properties), self._topics.names.job))
+        refuse = kafka_topics.refuse_missing_group_right
+        watch, group = StopWatch(self._stop), self._topics.names.job
+        self._repeat(lambda: watch.call(refuse, admin(self._properties), group))
         self._producer = producer(self._properties, self._id)
         self._repeat(lambda: self._producer.init_transactions(SLICE_S))
 

@@ -132,7 +132,8 @@ def _is_echo(known: Cause, cause: Cause) -> bool:
 class Patience:
     """Around the calls of a client that are repeated until they succeed.
 
-    on_wait(sentence) while they do not. After a stop a call that is under way has GRACE_S to end.
+    on_wait(sentence) while they do not, on_answer() once they do again. After a stop a call that is under way has
+    GRACE_S to end.
     """
 
     def __init__(
@@ -141,10 +142,13 @@ class Patience:
         stop: threading.Event | None,
         on_wait: Callable[[str], None],
         to: logging.Logger = log,
+        on_answer: Callable[[], None] = lambda: None,
     ) -> None:
         self._properties = properties
         self._watch = StopWatch(stop)
         self._report = report_waiting(to, on_wait)
+        self._on_answer = on_answer
+        self._told = False
         self._waiting: Waiting | None = None
 
     def late(self, what: str) -> None:
@@ -154,6 +158,7 @@ class Patience:
         self._waiting = self._waiting or Waiting(self._properties)
         if self._waiting.seconds < FIRST_S:
             return
+        self._told = True
         self._report(self._waiting.sentence())
         error = self._waiting.refusal(what)
         if error is not None:
@@ -170,6 +175,9 @@ class Patience:
     def answered(self) -> None:
         """The call has succeeded."""
         self._waiting = None
+        if self._told:
+            self._told = False
+            self._on_answer()
 
 
 def wait_for_cluster(

@@ -12,6 +12,7 @@ import logging
 import shutil
 import signal
 import tempfile
+import threading
 from collections.abc import Coroutine
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -51,6 +52,7 @@ class Agent:
         index: int,
         addresses: Addresses,
         listen: str = "",
+        stop: threading.Event | None = None,
     ) -> None:
         peers = addresses.servers if kind == "server" else addresses.workers
         if not 0 <= index < len(peers):
@@ -65,6 +67,7 @@ class Agent:
         self._index = index
         self._addresses = addresses
         self._listen = listen
+        self._stop = stop
         self._report = PartReporter(config.state_dir, f"{kind}-{index}")
         self._secret = shared_secret([*addresses.hosts, *([listen] if listen else [])])
 
@@ -79,6 +82,7 @@ class Agent:
         if code:
             self._report(phases.failed(code, message))
         else:
+            self._report(phases.STOPPED if message.startswith(phases.STOPPED) else phases.DONE)
             log.info("the round is over: %s", message)
         if code == PeerLost.exit_code:
             raise PeerLost(message, remedy="Start this role again: all roles meet at the newest checkpoint.")
@@ -89,6 +93,8 @@ class Agent:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        if self._stop is not None and self._stop.is_set():  # before these handlers
+            stop.set()
         rendezvous = held = None
         if (self._kind, self._index) == ("worker", 0):
             held = Rendezvous(self._config.stream.job, self._addresses, self._secret, self._listen)

@@ -89,6 +89,11 @@ class PartReporter:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(self._path, orjson.dumps(asdict(state)))
 
+    def is_anothers(self) -> bool:
+        """Whether another process that is alive has taken over the part, and reports for it."""
+        states = [state for state in read(self._path.parent) if state.part == self._part]
+        return any(state.alive and state.pid != os.getpid() for state in states)
+
 
 @contextlib.contextmanager
 def reporting_end(*reports: Callable[[str], None]) -> Iterator[None]:
@@ -97,6 +102,8 @@ def reporting_end(*reports: Callable[[str], None]) -> Iterator[None]:
         yield
     except (Stopped, StreamtrainError) as error:
         for report in reports:
+            if isinstance(report, PartReporter) and report.is_anothers():
+                continue
             report(phases.STOPPED if isinstance(error, Stopped) else phases.failed(error.exit_code, str(error)))
         raise
 

@@ -290,6 +290,9 @@ class Rendezvous:
                 self._end(0, "all workers are done")
         elif kind == "failed":
             code = int(message["exit_code"])
+            if self._stopping and code not in FINAL:  # another one has left at the stop
+                self._end(0, f"{STOPPED}; {role}: {message['message']}")
+                return
             self._end(code if code in FINAL else PeerLost.exit_code, f"{role}: {message['message']}")
         elif kind == "beat" and self._begun:
             self._stopping = self._stopping or (role.startswith("worker") and bool(message.get("stopping")))

@@ -13,9 +13,10 @@ from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import JobConfig
 from streamtrain.contracts import reports
 from streamtrain.contracts.manifest import Manifest
-from streamtrain.errors import TopicReplaced
+from streamtrain.errors import BrokerUnavailable, TopicReplaced
 from streamtrain.kafka.clients import admin
 from streamtrain.kafka.marker_history import MarkerHistory, Totals, file_of, key_of, last_noted, read_on
+from streamtrain.kafka.marker_log import MarkerLog
 from streamtrain.kafka.open_transactions import OpenTransaction, open_transactions
 from streamtrain.kafka.topics import TopicInfo, TopicNames, find, reader_rights
 from streamtrain.runtime import part_state
@@ -152,13 +153,21 @@ def _totals(config: JobConfig, properties: Mapping[str, str], topics: Mapping[st
         contextlib.closing(MarkerHistory(file_of(config.state_dir, names.job, "status"), key)) as own,
     ):
         history = max(own, of_bridge, key=lambda h: h.totals.markers)
-        with read_on(history, properties, names.splits, f"{names.job}.status") as entries:
+        with read_on(history, properties, names.splits, f"{names.job}.status", _refuse_silence) as entries:
             totals, newest = history.totals, None
             for entry in entries:
                 totals, newest = totals.plus(entry.marker), entry
         if newest is not None:
             history.keep_newest(newest, totals)
     return totals
+
+
+def _refuse_silence(log: MarkerLog) -> None:
+    """status gives an answer, or says why there is none."""
+    if log.away:
+        raise BrokerUnavailable(
+            "reading the marker log: the broker does not answer", remedy="Start it, or wait for it."
+        )
 
 
 def _status(

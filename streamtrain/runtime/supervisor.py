@@ -88,10 +88,13 @@ class Supervisor:
         without a finished pass.
         """
         # of the roles, some have only heard a signal: status shows why all of them ended
-        with reporting_end(PartReporter(self._config.state_dir, "trainer")):
-            self._run()
+        report = PartReporter(self._config.state_dir, "trainer")
+        with reporting_end(report):
+            if not self._run() and not report.is_anothers():
+                report(phases.STOPPED)
 
-    def _run(self) -> None:
+    def _run(self) -> bool:
+        """Whether all passes are trained."""
         IdentityCheck(self._config).newest()
         exposure.warn_of_workers()
         fruitless = 0
@@ -101,7 +104,7 @@ class Supervisor:
             if verdict.failed is not None:
                 raise ChildFailed(f"{verdict.failed.name}: {verdict.failed.message}", verdict.failed.exit_code)
             if verdict.done or self._stop.is_set():
-                return
+                return verdict.done
             reached = self._furthest()
             further = reached is not None and (furthest is None or reached > furthest)
             furthest = reached if further else furthest
@@ -115,7 +118,7 @@ class Supervisor:
             log.info("restart %d: %s", self.restarts, verdict.reason)
             self._on_restart(self.restarts, verdict.reason)
             if self._stop.wait(pause_before_restart(fruitless)):
-                return
+                return False
 
     def _furthest(self) -> PassId | None:
         newest = Journal(self._config.model_save_path).newest()

@@ -62,7 +62,8 @@ class Trainer:
         self._engine = engine
         self._stop = stop
         self._owner = owner
-        self._phase = on_phase
+        self._on_phase = on_phase
+        self._doing = phases.STARTING
         self._names = TopicNames(config.stream.job)
         self._run = Run(config.model_save_path)
         self._store = CheckpointStore(config.model_save_path, self._run)
@@ -101,7 +102,12 @@ class Trainer:
         self._check_partitions(topics)
         if self._engine.index == 0:
             offsets = KafkaOffsetLog(
-                self._properties, topics, check=self._run.check_newest, on_wait=self._phase, stop=self._stop
+                self._properties,
+                topics,
+                check=self._run.check_newest,
+                stop=self._stop,
+                on_wait=self._on_phase,
+                on_answer=lambda: self._on_phase(self._doing),
             )
             self._committer = Committer(topics, self._run, offsets)
             self._committer.take_over(self._owner)
@@ -316,6 +322,10 @@ class Trainer:
                 f"pass {plan.id}: {actual} rows were {what}, there are {expected}",
                 remedy="Nothing of this pass was saved; a restart trains it again from the last checkpoint.",
             )
+
+    def _phase(self, phase: str) -> None:
+        self._doing = phase
+        self._on_phase(phase)
 
     def _save(self, record: PassRecord) -> PassRecord:
         self._phase(phases.SAVING)

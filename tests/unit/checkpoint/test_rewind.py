@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -131,6 +132,20 @@ def test_to_nothing_and_trained_again(tmp_path: Path, group: Group) -> None:
     assert started(tmp_path, group).rows == [7]
     rewound(tmp_path, group, None)
     assert len(list((tmp_path / rewind.SET_ASIDE).iterdir())) == 2
+
+
+def test_after_a_crash_models_without_a_checkpoint_are_set_aside_too(tmp_path: Path, group: Group) -> None:
+    """Retention keeps a model longer than its checkpoint: then only the donefiles have named it."""
+    four_saved(tmp_path, group)
+    shutil.rmtree(tmp_path / "20240101" / "1")
+    models = {str(p.relative_to(tmp_path)) for p in tmp_path.glob("2024*/inference_model_*")}
+    with pytest.raises(Crash), crash_at("rewind.unlisted"):
+        rewound(tmp_path, group, None)
+    assert listed(tmp_path) == []
+    started(tmp_path, group)
+    (aside,) = (tmp_path / rewind.SET_ASIDE).iterdir()
+    assert {str(p.relative_to(aside)) for p in aside.glob("2024*/inference_model_*")} == models
+    assert not list(tmp_path.glob("2024*/inference_model_*"))
 
 
 def test_it_frees_a_job_of_which_nothing_can_be_loaded(tmp_path: Path, group: Group) -> None:

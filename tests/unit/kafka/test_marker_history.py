@@ -334,3 +334,17 @@ def test_what_cannot_be_read_now_is_not_known(tmp_path: Path, topic: Callable[[T
         one.held = held
         with contextlib.closing(MarkerHistory(path, one.key)) as history:
             assert len(follow(history)) == known
+
+
+@pytest.mark.parametrize("value", ["text", None, 7])
+def test_a_marker_of_another_type_is_damage(value: object, topic: Callable[[Topic], None], tmp_path: Path) -> None:
+    one = Topic()
+    topic(one)
+    one.add(0)
+    path = tmp_path / "history"
+    with contextlib.closing(MarkerHistory(path, one.key)) as history:
+        follow(history)
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute("update markers set marker = ?", (value,))
+    with contextlib.closing(MarkerHistory(path, one.key)) as history:
+        assert history.last is None and len(follow(history)) == 1

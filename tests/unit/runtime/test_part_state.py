@@ -3,13 +3,14 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import orjson
 import psutil
 import pytest
 
-from streamtrain.errors import DataError
+from streamtrain.errors import DataError, Fenced
 from streamtrain.runtime.part_state import PartReporter, read, reporting_end
 from streamtrain.stopping import Stopped
 
@@ -68,3 +69,18 @@ def test_the_end_is_what_a_part_was_doing_last(tmp_path: Path, error: Exception,
         report("waiting")
         raise error
     assert [part.doing for part in read(tmp_path)] == [last]
+
+
+def test_the_end_of_an_older_process_is_not_reported_over_a_newer_one(tmp_path: Path) -> None:
+    report = PartReporter(tmp_path, "bridge")
+    report("waiting")
+    newer = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    state = orjson.loads((tmp_path / "bridge.json").read_bytes())
+    (tmp_path / "bridge.json").write_bytes(orjson.dumps({**state, "pid": newer.pid, "since": time.time() + 1}))
+    with pytest.raises(Fenced), reporting_end(report):
+        raise Fenced("a newer bridge has taken over")
+    assert [part.doing for part in read(tmp_path)] == ["waiting"]
+    newer.communicate(b"\n")
+    with pytest.raises(Fenced), reporting_end(report):
+        raise Fenced("a newer bridge has taken over")
+    assert "taken over" in read(tmp_path)[0].doing
