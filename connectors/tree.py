@@ -6,6 +6,7 @@ that can be listed does not have.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -18,7 +19,7 @@ from streamtrain.config import IGNORED_FILES
 from streamtrain.connectors.folders import Entry, Folders, LocalFolders, RemoteFolders, looking
 from streamtrain.errors import ConfigError, DataError, Unreadable
 from streamtrain.masking import printable
-from streamtrain.schedule import Split
+from streamtrain.schedule import Schedule, Split
 
 #: Directories below a split's, at most: a chain of links must end.
 MAX_DEPTH = 32
@@ -77,11 +78,31 @@ class Tree:
         """Lists the tree's root. Raises Unreadable when it cannot be seen."""
         self._folders.names("")
 
+    def unscheduled(self, schedule: Schedule) -> list[str]:
+        """Directories day/HHMM that are no split of the schedule, in its first and its last days that are there: the
+        rows of such ones are never read. Raises Unreadable."""
+        first, last = schedule.start_day, schedule.end_day
+        names = self._folders.names("")
+        days = sorted(name for name in names if re.fullmatch(r"[0-9]{8}", name) and first <= name <= last)
+        times = {schedule.split(number).time for number in range(schedule.splits_a_day)}
+        return [
+            f"{day}/{name}"
+            for day in sorted({*days[:3], *days[-3:]})
+            for name in self._folders.names(day)
+            if re.fullmatch(r"([01][0-9]|2[0-3])[0-5][0-9]", name) and name not in times
+        ]
+
     def is_ready(self, split: Split) -> bool:
         """Whether the split's donefile exists, or its directory where no donefile is configured."""
         self._folders.refresh()
         if self._donefile:
-            return self._folders.stat(f"{split.path}/{self._donefile}") is not None
+            donefile = self._folders.stat(f"{split.path}/{self._donefile}")
+            if donefile is not None and donefile.kind == "directory":
+                raise DataError(
+                    f"{self.name(split, self._donefile)} is a directory, not a donefile",
+                    remedy="Move it out of the split; nothing of the split was published.",
+                )
+            return donefile is not None
         entry = self._folders.stat(split.path)
         if entry is not None and entry.kind != "directory":
             raise DataError(

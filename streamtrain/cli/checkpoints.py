@@ -47,9 +47,9 @@ def _print(rows: list[dict[str, Any]], *, json: bool, older: int = 0) -> None:
         print_json({"checkpoints": rows, "older": older})
         return
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("pass", "rows", "keys", "MB", "created", "state")
+    table = Table("pass", "rows", "keys", "MB", "created", Column("state", overflow="fold"))
     for r in rows:
         table.add_row(
             f"{r['day']}/{r['pass_id']}",

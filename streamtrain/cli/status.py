@@ -97,12 +97,20 @@ def summary(status: JobStatus, parts: list[PartState]) -> str:
         )
     if not status.started:
         how = f"nothing was bridged or trained yet; {_how(parts)}"
-    elif trained.passes >= trained.of_passes:
+    elif trained.passes >= trained.of_passes and not _has_failed(parts):
         how = f"done: all {trained.of_passes} passes are trained"
     else:
         how = _how(parts)
     kafka = f". What follows is what is on disk: {status.without_kafka}." if status.without_kafka is not None else ""
     return f"job {status.job}: {how}{kafka}"
+
+
+def _has_failed(parts: list[PartState]) -> bool:
+    """Whether the newest word of the parts is an error."""
+    from streamtrain.contracts import phases
+
+    last = max(parts, key=lambda part: part.since, default=None)
+    return last is not None and last.alive is False and last.doing.startswith(phases.FAILED)
 
 
 def _how(parts: list[PartState]) -> str:
@@ -122,10 +130,10 @@ def _how(parts: list[PartState]) -> str:
 
 
 def _job_table(status: JobStatus) -> Table:
-    from rich.table import Table
+    from rich.table import Column, Table
 
     bridged, trained, lag, newest = status.bridged, status.trained, status.lag, status.checkpoint
-    table = Table(show_header=False, title=f"job {status.job}")
+    table = Table("", Column(overflow="fold"), show_header=False, title=f"job {status.job}")
     if bridged is not None:
         table.add_row("bridged", f"{bridged.split or 'nothing'} ({bridged.splits} of {bridged.of_splits} splits)")
         table.add_row("", f"{bridged.rows:,} rows, {bridged.rejected:,} lines rejected")
@@ -160,9 +168,9 @@ def consistency_text(report: dict[str, Any] | None) -> str:
 
 
 def _parts_table(parts: list[PartState]) -> Table:
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("part", "doing", "for", "process", title="parts")
+    table = Table("part", Column("doing", overflow="fold"), "for", "process", title="parts")
     for part in parts:
         alive = {True: "", False: ", ended", None: f" on {part.host}"}[part.alive]
         table.add_row(part.part, part.doing, f"{time.time() - part.since:.0f} s", f"{part.pid}{alive}")

@@ -105,6 +105,13 @@ class RunnerConfig(Section):
     def _may_be_empty(cls, value: Any) -> Any:
         return "" if value is None else value
 
+    @field_validator("data_donefile")
+    @classmethod
+    def _is_a_name(cls, value: str) -> str:
+        if value in (".", "..") or "/" in value:
+            raise ValueError("the name of a file in a split's directory is wanted")
+        return value
+
     @field_validator("sync_mode")
     @classmethod
     def _is_async(cls, value: str) -> str:

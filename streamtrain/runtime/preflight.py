@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from streamtrain.checkpoint import rewind
 from streamtrain.checkpoint.identity import IdentityCheck
 from streamtrain.config import JobConfig
 from streamtrain.config.checks import dump_dirs
@@ -23,6 +24,9 @@ from streamtrain.engine.model import no_table
 from streamtrain.errors import ConfigError, StreamtrainError, Unreadable
 from streamtrain.kafka import properties
 from streamtrain.runtime.model_build import build_model
+
+#: Bytes of TMPDIR: a socket's path has 107 at most, and below it are /pymp-XXXXXXXX/listener-XXXXXXXX.
+MAX_TMPDIR = 107 - 32
 
 
 def problems(config: JobConfig, *, bridge: bool = True) -> list[StreamtrainError]:
@@ -61,6 +65,7 @@ def refuse(config: JobConfig, *, bridge: bool, stop: threading.Event | None = No
     with other layers too.
     """
     found = [problem for problem in problems(config, bridge=bridge) if not isinstance(problem, Unreadable)]
+    rewind.interrupted(config.model_save_path)  # one that is damaged
     _raise_all(config.path, found)  # for data that cannot be seen now the bridge waits
     if IdentityCheck(config).newest().same_model:
         return
@@ -75,7 +80,7 @@ def _raise_all(path: Path, found: Sequence[StreamtrainError]) -> None:
         raise found[0]
     if found:
         lines = "\n  ".join(map(str, found))
-        raise ConfigError(f"{path} has {len(found)} problem(s):\n  {lines}\n", remedy="See docs/config.md")
+        raise ConfigError(f"{path} has {len(found)} problem(s):\n  {lines}")
 
 
 def _table(config: JobConfig) -> None:
@@ -85,15 +90,27 @@ def _table(config: JobConfig) -> None:
 
 def _temporary_folder() -> None:
     try:
-        tempfile.gettempdir()
+        folder = tempfile.gettempdir()
     except OSError as error:
         raise ConfigError(f"TMPDIR: {error.strerror or error}", remedy="Name a folder that can be written.") from error
+    if (length := len(os.fsencode(folder))) > MAX_TMPDIR:
+        raise ConfigError(
+            f"TMPDIR: {folder} has {length} bytes, at most {MAX_TMPDIR} will do: the workers make a socket below it",
+            remedy="Name a folder with a shorter path.",
+        )
 
 
 def _data(config: JobConfig) -> None:
     tree = Tree(config.data_dir, config.runner.data_donefile, config.stream.ignore_files)
     tree.check()
     tree.look()
+    if names := tree.unscheduled(config.schedule):
+        runner = config.runner
+        raise ConfigError(
+            f"runner.split_interval: {runner.split_interval}, but {config.data_dir} has {', '.join(names[:3])}"
+            f"{' and others' if len(names) > 3 else ''}, which are no splits of {runner.split_interval} minutes",
+            remedy="Correct it, or move these directories away: their rows would never be read.",
+        )
 
 
 def _folders(config: JobConfig) -> Iterator[ConfigError]:

@@ -2,7 +2,8 @@
 
 import secrets
 import sys
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import psutil
@@ -42,11 +43,22 @@ def variables(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return values
 
 
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """A folder with a short path, as TMPDIR must be."""
+    with tempfile.TemporaryDirectory(prefix="st-") as folder:
+        yield Path(folder)
+
+
 def test_secrets_are_in_no_file_and_proxies_are_not_asked(
-    tmp_path: Path, kafka: dict[str, str], job: str, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+    tmp_path: Path,
+    kafka: dict[str, str],
+    job: str,
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    scratch: Path,
 ) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
-    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     password = secrets.token_hex(16)
@@ -58,7 +70,7 @@ def test_secrets_are_in_no_file_and_proxies_are_not_asked(
         scene.hold(*SPLITS[1:])
         run = scene.run_to_pass(1)
         for value in (*variables.values(), password):
-            assert not holding(value, [tmp_path])
+            assert not holding(value, [tmp_path, scratch])
         launchers = [e for e in environments(scene) if "STREAMTRAIN_ENVIRONMENT" in e]
         assert launchers and not any(v in e.values() for e in launchers for v in variables.values())
         servers = [c for s in scene.roles("server") for c in s.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
@@ -67,8 +79,8 @@ def test_secrets_are_in_no_file_and_proxies_are_not_asked(
         run.finish()
         assert asked == []
     for value in (*variables.values(), password):
-        assert not holding(value, [tmp_path])
-    assert not list((tmp_path / "tmp").rglob("environment/*"))
+        assert not holding(value, [tmp_path, scratch])
+    assert not list(scratch.rglob("environment/*"))
     scene.close()
     scene.recount()
 

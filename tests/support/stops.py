@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -21,14 +23,12 @@ class Command:
     def __init__(self, folder: Path, *arguments: str) -> None:
         self._name = " ".join(arguments[:2])
         self._output = folder / f"output-{time.monotonic_ns()}"
-        scratch = folder / "tmp"
-        scratch.mkdir(exist_ok=True)
-        self.scratch = scratch
+        self.scratch = Path(tempfile.mkdtemp(prefix="st-"))  # the path of a socket below it must be short
         with self._output.open("wb") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "streamtrain.cli.main", *arguments],
                 stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, cwd=folder,
-                env={**os.environ, "TMPDIR": str(scratch)},
+                env={**os.environ, "TMPDIR": str(self.scratch)},
             )  # fmt: skip
 
     def __enter__(self) -> Command:
@@ -37,6 +37,7 @@ class Command:
     def __exit__(self, *_exception: object) -> None:
         self.process.kill()
         self.process.wait()
+        shutil.rmtree(self.scratch, ignore_errors=True)
 
     @property
     def output(self) -> str:

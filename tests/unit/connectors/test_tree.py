@@ -8,7 +8,7 @@ import pytest
 
 from streamtrain.connectors.tree import Listing, Tree
 from streamtrain.errors import ConfigError, DataError, Unreadable
-from streamtrain.schedule import Split
+from streamtrain.schedule import Schedule, Split
 from tests.support.shy_files import EndpointConnectionError, ShyFileSystem
 
 SPLIT = Split(0, "20240101", "0000")
@@ -197,3 +197,17 @@ def test_an_absent_donefile_with_an_unreachable_root_is_unreadable(shy: Tree) ->
     with pytest.raises(Unreadable, match=r"train_data_dir\) cannot be looked at: EndpointConnectionError: away"):
         shy.is_ready(SPLIT)
     shy.check()
+
+
+def test_directories_that_no_split_is(tmp_path: Path) -> None:
+    schedule = Schedule(720, 1, "20240101", "20240131")
+    for name in ("20240101/0000", "20240101/0030", "20240101/tmp", "20240102/1200", "20240131/2359", "20240201/0030"):
+        (tmp_path / name).mkdir(parents=True)
+    assert Tree(str(tmp_path), "data.done").unscheduled(schedule) == ["20240101/0030", "20240131/2359"]
+
+
+def test_a_donefile_that_is_a_directory_is_refused(tmp_path: Path) -> None:
+    split = Schedule(720, 1, "20240101", "20240131").split(0)
+    (tmp_path / split.path / "data.done").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"data\.done is a directory, not a donefile"):
+        Tree(str(tmp_path), "data.done").is_ready(split)

@@ -1,6 +1,7 @@
 """What is found without starting a job; the model apart, which needs Paddle."""
 
 import subprocess
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,10 @@ from typing import Any
 import pytest
 
 from streamtrain.config import load_config
-from streamtrain.errors import ConfigError
+from streamtrain.errors import CheckpointError, ConfigError
 from streamtrain.runtime import part_state
 from streamtrain.runtime.part_state import PartReporter, beginning
-from streamtrain.runtime.preflight import problems, refuse, why_not_written
+from streamtrain.runtime.preflight import MAX_TMPDIR, problems, refuse, why_not_written
 from tests.support.jobs import write_config
 from tests.support.scene import can_mount, tmpfs
 from tests.support.shy_files import ShyFileSystem
@@ -136,3 +137,26 @@ def test_a_running_trainer_is_not_overwritten(tmp_path: Path) -> None:
         raise ConfigError("no")
     (state,) = part_state.read(config.state_dir)
     assert state.doing == "training"
+
+
+def test_a_temporary_folder_of_a_long_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers would end with EOFError, again and again."""
+    config = write_config(tmp_path, "job", KAFKA)
+    monkeypatch.setattr(tempfile, "tempdir", "/" + "x" * MAX_TMPDIR)
+    assert any(f"has {MAX_TMPDIR + 1} bytes" in str(p) for p in problems(config))
+    monkeypatch.setattr(tempfile, "tempdir", "/" + "x" * (MAX_TMPDIR - 1))
+    assert not any("TMPDIR" in str(p) for p in problems(config))
+
+
+def test_a_damaged_rewind_ends_a_start_at_once(tmp_path: Path) -> None:
+    config = write_config(tmp_path, "job", KAFKA)
+    config.model_save_path.mkdir()
+    (config.model_save_path / "rewind.json").write_text('{"to":')
+    with pytest.raises(CheckpointError, match=r"rewind\.json is damaged"):
+        refuse(config, bridge=False)
+
+
+def test_directories_that_no_split_is_are_a_wrong_interval(tmp_path: Path) -> None:
+    config = write_config(tmp_path, "job", KAFKA)
+    (tmp_path / "data" / "20240101" / "0030").mkdir(parents=True)
+    assert any("20240101/0030, which are no splits of 720 minutes" in str(p) for p in problems(config))

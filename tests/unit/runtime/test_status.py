@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import orjson
@@ -173,7 +174,8 @@ def test_how_a_job_is_in_words(
     write_journal(config, [record(config, 0, 5)])
     assert summary(status_on_disk(config, REASON), parts).startswith(f"job job: {words}. What follows")
     write_checkpoint(config, [record(config, n, 5) for n in range(40)])
-    assert summary(status_on_disk(config, REASON), parts).startswith("job job: done: all 40 passes are trained.")
+    last = "done: all 40 passes are trained" if "failed" not in words else words
+    assert summary(status_on_disk(config, REASON), parts).startswith(f"job job: {last}.")
 
 
 def test_rows_of_passes_that_were_not_trained(tmp_path: Path) -> None:
@@ -208,3 +210,14 @@ def test_a_newest_checkpoint_that_cannot_be_taken_is_told(
     assert found.checkpoint is not None and found.checkpoint.pass_id == str(records[0].id)
     assert re.match(f"checkpoint {records[1].id} {problem}", found.checkpoint_problem or "")
     assert str(file) in run_here("status", "-m", str(config.path), "--json").stdout
+
+
+def test_a_failure_after_the_last_pass_is_the_word(tmp_path: Path) -> None:
+    config = write_config(tmp_path, "job", {}, runner={"split_interval": 360, "end_day": "20240101"})
+    write_checkpoint(config, [record(config, number, 5) for number in range(4)])
+    status = status_on_disk(config, REASON)
+    ended = PartState("bridge", "done", 100.0, socket.gethostname(), 2**22)
+    assert "done: all 4 passes are trained" in summary(status, [ended])
+    failed = replace(ended, part="run", doing="failed with exit code 13: it is gone", since=200.0)
+    assert "ended; run: failed with exit code 13: it is gone" in summary(status, [ended, failed])
+    assert "done: all 4 passes are trained" in summary(status, [replace(failed, since=50.0), ended])
