@@ -55,15 +55,16 @@ def decode(adapter: TypeAdapter[T], data: bytes, what: str, *, format: int | Non
             raise ValueError(f"it is not {what}: it has no key format")
         check_format(document["format"], format)
     try:
-        if problem := _given_twice(data):
+        if problem := given_twice(data):
             raise ValueError(f"it is not {what}: {problem}")
         return adapter.validate_json(data)
     except ValidationError as error:
         raise ValueError(f"it is not {what}: {first_problem(error)}") from error
 
 
-def _given_twice(data: bytes) -> str:
-    """What is wrong with a document that gives a key twice: its readers take one value each, and not the same one."""
+def given_twice(data: bytes) -> str:
+    """What is wrong with a document that gives a key twice: its readers take one value each, and not the same one. ''
+    for one that does not."""
     twice: list[str] = []
 
     def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -183,8 +183,8 @@ class Supervisor:
             time.sleep(READ_WHEN_STOPPING_S if self._stop.is_set() else READ_S)
 
     def _report_wait(self, states: list[ChildState]) -> None:
-        """On the terminal too, what worker 0 waits for, once."""
-        waits = [s.phase for s in states if s.name == "worker 0" and s.phase.startswith(f"{phases.WAITING} Kafka")]
+        """On the terminal too, what worker 0 waits for, once; not the phase that a start passes through."""
+        waits = [s.phase for s in states if s.name == "worker 0" and s.phase.startswith(f"{phases.WAITING} Kafka ")]
         phase = waits[0] if waits else ""
         if phase and phase != self._waiting:
             log.warning("worker 0: %s", phase)

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from streamtrain.contracts.json_codec import given_twice
 from streamtrain.contracts.paths import quoted
 from streamtrain.serving.limits import FEATURE_BYTES, Limits
 
@@ -56,6 +57,8 @@ def read_rows(body: bytes, limits: Limits) -> list[str]:
         raise Refused(422, f"the body is not an object with the key rows: {FORM}")
     if others := [key for key in document if key != "rows"]:
         raise Refused(422, f"the body has the key {quoted(others[0])}, which /predict does not know: {FORM}")
+    if body.count(b'"rows"') > 1 and (problem := given_twice(body)):
+        raise Refused(422, f"{problem}: {FORM}")
     rows = document["rows"]
     if not isinstance(rows, list):
         raise Refused(422, f"rows is not a list: {FORM}")
