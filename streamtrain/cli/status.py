@@ -37,6 +37,8 @@ def command(config: ConfigOption, json: JsonOption = False) -> None:
     try:
         status, properties = _ask(job, parts)
     except KafkaError as error:
+        parts = parts_status(job)  # seconds have passed: what they wait for is known by now
+        parts_json = {part.part: part.to_json() for part in parts}
         if json:
             print_json({"job": job.stream.job, "error": str(error), "parts": parts_json})
         else:

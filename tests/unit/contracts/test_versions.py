@@ -182,7 +182,8 @@ def test_dumps_and_reports_of_parts_are_read(left: Path) -> None:
     rows = [ins_id for place in ("1", "2") for ins_id, _ in read_dump(left / "dump" / "20240101" / place)]
     assert rows == [f"20240101/0000/0/{n}" for n in (1, 2, 3)] + [f"20240101/1200/0/{n}" for n in (1, 2)]
     assert (left / "dump" / "20240101" / "1" / FILES).read_text() == "20240101/0000/0\t20240101/0000/part-0\n"
-    assert [(p.part, p.doing) for p in part_state.read(left / "state")] == [("bridge", "done"), ("trainer", "done")]
+    parts = {p.part: p.doing for p in part_state.read(left / "state")}
+    assert set(parts) >= {"bridge", "trainer"} and set(parts.values()) == {"done"}
 
 
 @pytest.mark.parametrize("version", [NOW])
