@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from tenacity import (
     RetryCallState,
@@ -45,7 +45,7 @@ from streamtrain.errors import (
 from streamtrain.kafka import topics
 from streamtrain.kafka.clients import admin
 from streamtrain.kafka.marker_history import HistoryBroken, MarkerHistory, file_of, key_of, read_on
-from streamtrain.kafka.marker_log import MarkerLog, held_back
+from streamtrain.kafka.marker_log import MarkerLog, hidden_from
 from streamtrain.kafka.waiting import Patience, Unreached, report_waiting, wait_for_cluster
 from streamtrain.schedule import Split
 from streamtrain.stopping import Stopped, StopWatch
@@ -134,13 +134,8 @@ class Bridge:
             watch = StopWatch(self._stop)
             self._on_state("reading the marker log")
             client = admin(self._properties)
-            rights = topics.bridge_rights(self._names)
-            found = topics.ids_of(watch.call(topics.find, client, self._names, rights), self._names)
-            if self._ids is not None and self._ids != found:
-                raise TopicReplaced(
-                    f"topic {self._names.samples} or {self._names.splits} was deleted while this bridge wrote to it",
-                    remedy="Restore it, or start a new stream.job with a new runner.model_save_path.",
-                )
+            if self._ids is not None:
+                self._refuse_deleted(client, self._ids)
             ids = self._ids = watch.call(topics.ensure_topics, client, self._names, self._config.stream.partitions)
             history = self._history or MarkerHistory(
                 file_of(self._config.state_dir, self._names.job), key_of(ids.splits, self._config.schedule)
@@ -191,12 +186,22 @@ class Bridge:
         history.commit()
         return ledger
 
+    def _refuse_deleted(self, client: Any, ids: topics.TopicIds) -> None:
+        """Raises TopicReplaced when the topics are no longer those that this bridge has written to, Stopped."""
+        rights = topics.bridge_rights(self._names)
+        existing = StopWatch(self._stop).call(topics.find, client, self._names, rights)
+        if topics.ids_of(existing, self._names) != ids:
+            raise TopicReplaced(
+                f"topic {self._names.samples} or {self._names.splits} was deleted while this bridge wrote to it",
+                remedy="Restore it, or start a new stream.job with a new runner.model_save_path.",
+            )
+
     def _wait_until_readable(self) -> None:
         """Until no transaction of another producer holds back markers: they may be of splits that are bridged already.
         This bridge's own was ended with its producer's start. Raises Stopped."""
         watch = StopWatch(self._stop)
         logged = False
-        while (offset := watch.call(held_back, self._properties, self._names.splits, self._group)) is not None:
+        while (offset := watch.call(hidden_from, self._properties, self._names.splits, self._group)) is not None:
             sentence = (
                 f"waiting: an open transaction of another producer holds readers of {self._names.splits} back from "
                 f"offset {offset} on; `streamtrain status` names it"

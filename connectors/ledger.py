@@ -144,13 +144,6 @@ class Ledger:
         if history is not None:
             self.next_sequence, self.markers = history.totals.splits, history.totals.markers
 
-    @classmethod
-    def replay(cls, schedule: Schedule, entries: Iterable[Entry]) -> Ledger:
-        ledger = cls(schedule)
-        for entry in entries:
-            ledger.add(entry.marker, entry.timestamp)
-        return ledger
-
     def add(self, marker: Marker, timestamp: float) -> None:
         """Raises DataError when the marker does not follow the ones before it."""
         expected = self.schedule.split(marker.sequence)

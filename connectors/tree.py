@@ -74,10 +74,6 @@ class Tree:
                 remedy="Create it, or correct the path (relative paths start at the config's folder).",
             )
 
-    def look(self) -> None:
-        """Lists the tree's root. Raises Unreadable when it cannot be seen."""
-        self._folders.names("")
-
     def unscheduled(self, schedule: Schedule) -> list[str]:
         """Directories day/HHMM that are no split of the schedule, in its first and its last days that are there: the
         rows of such ones are never read. Raises Unreadable."""

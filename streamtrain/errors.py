@@ -71,9 +71,13 @@ class DataError(StreamtrainError):
 
 
 class UnknownFormat(StreamtrainError):
-    """A file or message that a newer version wrote, or something else: not damaged, and not ours to judge."""
+    """A file or message that a newer version wrote, or something else: not damaged, and not ours to judge.
+
+    REMEDY: what to do about one that was read before anything else was done.
+    """
 
     exit_code = 15
+    REMEDY = "Start the version of streamtrain that wrote it, or a newer one; nothing was touched."
 
 
 class Unreadable(StreamtrainError):

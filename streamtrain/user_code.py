@@ -89,12 +89,13 @@ def _place(error: BaseException, folder: Path) -> str:
     places = [
         f"{frame.filename}, line {frame.lineno}"
         for frame in traceback.extract_tb(error.__traceback__)
-        if _is_own(frame.filename, root)
+        if is_own(frame.filename, root)
     ]
     # an operator that fails when it is computed: Paddle's words have the stack of the call that made it
-    places = places or [f"{file}, line {line}" for file, line in _FRAME.findall(_text(error)) if _is_own(file, root)]
+    places = places or [f"{file}, line {line}" for file, line in _FRAME.findall(_text(error)) if is_own(file, root)]
     return places[-1] if places else str(folder)
 
 
-def _is_own(file: str, root: Path) -> bool:
+def is_own(file: str, root: Path) -> bool:
+    """Whether a file of a stack is the user's: below root, which is resolved."""
     return Path(file).resolve().is_relative_to(root) and "site-packages" not in file

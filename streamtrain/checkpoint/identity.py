@@ -295,7 +295,7 @@ def _read(checkpoint: Checkpoint, manifest: Manifest) -> JobIdentity | None:
     except UnknownFormatError as error:
         raise UnknownFormat(
             f"{file}: {error}",
-            remedy="Start the version of streamtrain that wrote it, or a newer one; nothing was touched.",
+            remedy=UnknownFormat.REMEDY,
         ) from error
     except (OSError, ValueError) as error:
         raise _damaged(file, error) from error

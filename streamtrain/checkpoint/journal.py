@@ -179,7 +179,7 @@ class Journal:
             except UnknownFormatError as error:
                 raise UnknownFormat(
                     f"{self._path}, the line at byte {offset}: {error}",
-                    remedy="Start the version of streamtrain that wrote it, or a newer one; nothing was touched.",
+                    remedy=UnknownFormat.REMEDY,
                 ) from error
             except ValueError:
                 yield offset, None, line

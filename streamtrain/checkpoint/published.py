@@ -186,7 +186,7 @@ def _decoded(path: Path, data: bytes) -> list[DoneLine]:
     except UnknownFormatError as error:
         raise UnknownFormat(
             f"{path}, {error}",
-            remedy="Start the version of streamtrain that wrote it, or a newer one; nothing was touched.",
+            remedy=UnknownFormat.REMEDY,
         ) from error
     except ValueError as error:
         raise CheckpointError(

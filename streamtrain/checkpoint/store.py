@@ -48,7 +48,7 @@ class Problem:
         if self.kind == "unknown":
             return UnknownFormat(
                 f"checkpoint {pass_id} is of a format that this version does not know: {self.text}",
-                remedy="Start the version of streamtrain that wrote it, or a newer one; nothing was touched.",
+                remedy=UnknownFormat.REMEDY,
             )
         if self.kind == "unreadable":
             return Unreadable(

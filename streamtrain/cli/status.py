@@ -33,14 +33,12 @@ def command(config: ConfigOption, json: JsonOption = False) -> None:
 
     job = load_config(config)
     parts = parts_status(job)
-    parts_json = {part.part: part.to_json() for part in parts}
     try:
         status, properties = _ask(job, parts)
     except KafkaError as error:
         parts = parts_status(job)  # seconds have passed: what they wait for is known by now
-        parts_json = {part.part: part.to_json() for part in parts}
         if json:
-            print_json({"job": job.stream.job, "error": str(error), "parts": parts_json})
+            print_json({"job": job.stream.job, "error": str(error), "parts": _parts_json(parts)})
         else:
             Console().print(_parts_table(parts))
         raise
@@ -54,7 +52,7 @@ def command(config: ConfigOption, json: JsonOption = False) -> None:
         values: dict[str, Any] = {"open_transactions": [asdict(t) for t in transactions]}
         if problem:
             values = {"open_transactions": None, "open_transactions_error": problem}
-        print_json({**status.to_json(), "summary": summary(status, parts), **values, "parts": parts_json})
+        print_json({**status.to_json(), "summary": summary(status, parts), **values, "parts": _parts_json(parts)})
         return
     typer.echo(summary(status, parts))
     if status.started:
@@ -167,6 +165,10 @@ def consistency_text(report: dict[str, Any] | None) -> str:
         f"online against offline: {'agree' if report['ok'] else 'DIFFER'} over {report['rows']:,} rows of "
         f"{report['model']}, largest difference {report['worst']['absolute']:.2g}"
     )
+
+
+def _parts_json(parts: list[PartState]) -> dict[str, Any]:
+    return {part.part: part.to_json() for part in parts}
 
 
 def _parts_table(parts: list[PartState]) -> Table:

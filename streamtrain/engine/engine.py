@@ -34,7 +34,7 @@ from streamtrain.engine.model import DottedConfig, check_names, create_optimizer
 from streamtrain.engine.serving_network import ServingNetwork, cut_out
 from streamtrain.engine.stats import PassStats
 from streamtrain.engine.trial import compute_once
-from streamtrain.errors import CheckpointError, ConfigError, TrainingError
+from streamtrain.errors import CheckpointError, ConfigError, TrainingError, UnknownFormat
 from streamtrain.timings import Timings
 
 paddle.disable_signal_handler()  # its own end the process at SIGTERM, before anything is saved
@@ -371,8 +371,14 @@ class Engine:
         for name in self._pull_dense():
             try:
                 block.var(name).set_value(read_tensor((directory / name).read_bytes()), scope)
-            except (OSError, ValueError) as error:
+            except OSError as error:
                 raise CheckpointError(f"{directory / name} cannot be loaded: {error}") from error
+            except ValueError as error:  # its digest agrees: reading it again finds the same
+                raise UnknownFormat(
+                    f"{directory / name} cannot be loaded: {error}",
+                    remedy="Its digest agrees, so it was written like that: go back to an earlier checkpoint "
+                    "with `streamtrain checkpoints rewind`.",
+                ) from error
         _runtime()._init_all_params([scope], *self._dense_names())
 
 

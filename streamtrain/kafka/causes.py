@@ -23,6 +23,8 @@ LOGIN = {
     ck.KafkaError.UNSUPPORTED_SASL_MECHANISM,
     ck.KafkaError.ILLEGAL_SASL_STATE,
 }
+#: What to do about these.
+LOGIN_REMEDY = "Check sasl.mechanism, sasl.username and sasl.password under kafka:."
 #: What a text begins with: the broker, "ssl://host:port/number" or ".../bootstrap".
 _BROKER = re.compile(r"(?:\w+://)?(?P<address>\S+:\d+)/(?:\w+|-?\d+): ")
 _AFTER = re.compile(r" \(after \d+ms in state \w+.*$")
@@ -75,8 +77,7 @@ def sort(code: int, text: str) -> Cause | None:
     after = _AFTER.search(body)
     body = body[: after.start()] if after else body
     if code in LOGIN:
-        remedy = "Check sasl.mechanism, sasl.username and sasl.password under kafka:."
-        return Cause("final", f"authentication failed: {body}", address, remedy)
+        return Cause("final", f"authentication failed: {body}", address, LOGIN_REMEDY)
     if code == ck.KafkaError._RESOLVE:
         host = address.rpartition(":")[0] or body
         return Cause("transient", f"the name {host} does not resolve: {body.rpartition(': ')[2]}", address)

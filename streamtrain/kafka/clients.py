@@ -13,7 +13,7 @@ import confluent_kafka as ck
 from confluent_kafka.admin import AdminClient
 
 from streamtrain.errors import BrokerUnavailable, ConfigError, Fenced, KafkaError, NotAllowed, StreamtrainError
-from streamtrain.kafka.causes import LOGIN, sort
+from streamtrain.kafka.causes import LOGIN, LOGIN_REMEDY, sort
 from streamtrain.masking import MASK, is_secret
 
 log = logging.getLogger("streamtrain.kafka")
@@ -59,6 +59,8 @@ _AWAY = {
     ck.KafkaError.UNSTABLE_OFFSET_COMMIT,
     ck.KafkaError.CONCURRENT_TRANSACTIONS,
 }
+#: What to do about these.
+AWAY_REMEDY = "Check that the broker runs and that kafka.bootstrap.servers is right."
 #: Codes of a connection that could not be made, or was lost.
 _UNREACHABLE = {
     ck.KafkaError._TRANSPORT,
@@ -118,11 +120,11 @@ def translate(
             remedy="Grant it (kafka-acls.sh), then start again.",
         )
     if code in LOGIN:
-        return NotAllowed(text, remedy="Check sasl.mechanism, sasl.username and sasl.password under kafka:.")
+        return NotAllowed(text, remedy=LOGIN_REMEDY)
     if code == ck.KafkaError._SSL:
         return KafkaError(text, remedy="Check the security settings and passwords under kafka:.")
     if code in _AWAY:
-        return BrokerUnavailable(text, remedy="Check that the broker runs and that kafka.bootstrap.servers is right.")
+        return BrokerUnavailable(text, remedy=AWAY_REMEDY)
     return KafkaError(text, remedy="Check the broker's log.")
 
 

@@ -16,6 +16,7 @@ from streamtrain.contracts.codec import DecodeError, UnknownSchema
 from streamtrain.contracts.marker import Marker
 from streamtrain.errors import BrokerUnavailable, DataError, RetentionPassed, TopicReplaced, UnknownFormat
 from streamtrain.kafka.clients import UNKNOWN_CODES, is_away, is_gone, reader, translate
+from streamtrain.kafka.open_transactions import held_back
 from streamtrain.kafka.topics import watermarks
 
 #: Seconds between two questions whether the broker answers, while nothing comes.
@@ -161,17 +162,17 @@ class MarkerLog:
                 on_idle()
 
 
-def held_back(properties: Mapping[str, str], topic: str, group: str) -> int | None:
+def hidden_from(properties: Mapping[str, str], topic: str, group: str) -> int | None:
     """The offset at which an open transaction holds readers back, when there are markers behind it; else None.
 
     Any producer's transaction does that, so a bridge may be held back from markers that it has committed itself. Raises
     KafkaError.
     """
-    with contextlib.closing(reader(properties, group)) as committed:
-        readable = watermarks(committed, topic, [0])[0][1]
+    found = held_back(properties, [(topic, 0)])
+    if not found:
+        return None
+    readable, _ = found[topic, 0]
     with contextlib.closing(reader({**properties, "enable.partition.eof": "true"}, group, uncommitted=True)) as all_:
-        if readable >= watermarks(all_, topic, [0])[0][1]:
-            return None
         all_.assign([ck.TopicPartition(topic, 0, readable)])
         silent = 0
         while silent < ASK_S:

@@ -6,7 +6,7 @@ confluent-kafka lacks these requests; kafka-python has them, and is used for not
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from confluent_kafka.admin import OffsetSpec
 
 from streamtrain.errors import KafkaError, NotAllowed
 from streamtrain.kafka.clients import admin, translate
-from streamtrain.kafka.topics import TopicInfo
+from streamtrain.kafka.topics import Place, TopicInfo
 
 TIMEOUT_S = 10.0
 #: librdkafka's names of the properties that kafka-python has under others.
@@ -54,7 +54,7 @@ class OpenTransaction:
 def open_transactions(properties: Mapping[str, str], topics: Mapping[str, TopicInfo]) -> list[OpenTransaction]:
     """Those in the given topics. Raises BrokerUnavailable, KafkaError; NotAllowed without Read on the topics, and
     Describe on the transactional ids of all that are open."""
-    behind = _behind(properties, topics)
+    behind = held_back(properties, [(t.name, p) for t in topics.values() for p in range(t.partitions)])
     if not behind:
         return []
     from kafka import TopicPartition
@@ -108,14 +108,14 @@ def _known(client: Any) -> dict[int, tuple[str, float | None]]:
     }
 
 
-def _behind(properties: Mapping[str, str], topics: Mapping[str, TopicInfo]) -> dict[tuple[str, int], tuple[int, int]]:
-    """(readable to, end) of the partitions where these differ."""
+def held_back(properties: Mapping[str, str], places: Iterable[Place]) -> dict[Place, tuple[int, int]]:
+    """(readable to, end) of those partitions where these differ. Raises BrokerUnavailable, KafkaError."""
     client = admin(properties)
-    places = [ck.TopicPartition(t.name, p) for t in topics.values() for p in range(t.partitions)]
+    asked = [ck.TopicPartition(*place) for place in places]
     ends = []
     for level in (ck.IsolationLevel.READ_COMMITTED, ck.IsolationLevel.READ_UNCOMMITTED):
         futures = client.list_offsets(
-            {place: OffsetSpec.latest() for place in places}, isolation_level=level, request_timeout=TIMEOUT_S
+            {place: OffsetSpec.latest() for place in asked}, isolation_level=level, request_timeout=TIMEOUT_S
         )
         try:
             ends.append({(p.topic, p.partition): future.result().offset for p, future in futures.items()})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -126,10 +126,7 @@ def find(client: Any, names: TopicNames, needed: Rights | None = None) -> dict[s
         if allowed := description.authorized_operations:  # an old broker does not say
             missing += _named(needed[name] - set(allowed), name)
     if missing:
-        raise NotAllowed(
-            f"the user of kafka: lacks the right {', '.join(missing)}",
-            remedy="Grant it (kafka-acls.sh), then start again; nothing was touched.",
-        )
+        raise _lacking(", ".join(missing))
     return existing
 
 
@@ -146,10 +143,14 @@ def refuse_missing_group_right(client: Any, group: str) -> None:
             return  # it does not exist yet, which says that one may ask for it
         raise translate(error, f"describing group {group}", group=group) from error
     if allowed and AclOperation.READ not in allowed:
-        raise NotAllowed(
-            f"the user of kafka: lacks the right Read on group {group}",
-            remedy="Grant it (kafka-acls.sh), then start again; nothing was touched.",
-        )
+        raise _lacking(f"Read on group {group}")
+
+
+def _lacking(rights: str) -> NotAllowed:
+    return NotAllowed(
+        f"the user of kafka: lacks the right {rights}",
+        remedy="Grant it (kafka-acls.sh), then start again; nothing was touched.",
+    )
 
 
 def _named(operations: Set[AclOperation], topic: str) -> list[str]:
@@ -262,35 +263,32 @@ def _check(client: Any, names: TopicNames, existing: dict[str, TopicInfo], count
                 f"topic {name} has {info.partitions} partitions, {counts[name]} were expected",
                 remedy="Set stream.partitions to what the topic has, or use a new stream.job.",
             )
-    resources = [ConfigResource(ResourceType.TOPIC, name) for name in existing]
-    for resource, future in client.describe_configs(resources, request_timeout=TIMEOUT_S).items():
-        try:
-            settings = future.result()
-        except ck.KafkaException as error:
-            raise translate(
-                error, f"reading the settings of topic {resource.name}", f"DescribeConfigs on topic {resource.name}"
-            ) from error
-        for key, expected in _settings(names)[resource.name].items():
+    for name, settings in _settings_of(client, existing):
+        for key, expected in _settings(names)[name].items():
             actual = settings[key].value if key in settings else "not set"
             if actual != expected:
                 raise TopicMismatch(
-                    f"topic {resource.name}: {key} is {actual}, {expected} was expected",
+                    f"topic {name}: {key} is {actual}, {expected} was expected",
                     remedy="Alter the topic's setting, or use a new stream.job.",
                 )
 
 
 def message_limits(client: Any, names: TopicNames) -> dict[str, int]:
     """max.message.bytes of each of the job's topics, by its name. Raises BrokerUnavailable, KafkaError."""
-    limits = {}
-    resources = [ConfigResource(ResourceType.TOPIC, name) for name in (names.samples, names.splits, names.rejects)]
+    found = _settings_of(client, (names.samples, names.splits, names.rejects))
+    return {name: int(settings["max.message.bytes"].value) for name, settings in found}
+
+
+def _settings_of(client: Any, topics: Iterable[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(topic, its settings by key). Raises BrokerUnavailable, NotAllowed, KafkaError."""
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in topics]
     for resource, future in client.describe_configs(resources, request_timeout=TIMEOUT_S).items():
         try:
-            limits[resource.name] = int(future.result()["max.message.bytes"].value)
+            yield resource.name, future.result()
         except ck.KafkaException as error:
             raise translate(
                 error, f"reading the settings of topic {resource.name}", f"DescribeConfigs on topic {resource.name}"
             ) from error
-    return limits
 
 
 def watermarks(consumer: Any, topic: str, partitions: Sequence[int]) -> dict[int, tuple[int, int]]:

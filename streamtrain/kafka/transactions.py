@@ -163,22 +163,18 @@ class KafkaOffsetLog:
                 pass
             except ck.KafkaException as error:
                 problem = error.args[0]
-                if problem.code() not in FENCED_CODES and not problem.fatal() and problem.txn_requires_abort():
+                final = problem.code() in FENCED_CODES or problem.fatal()
+                if not final and problem.txn_requires_abort():
                     raise _Aborted(str(problem)) from error
-                if not _may_be_repeated(problem):
-                    group = self._topics.names.job
-                    raise translate(error, self._what, transactional_id=self._id, group=group) from error
+                group = self._topics.names.job
+                ours = translate(error, self._what, transactional_id=self._id, group=group)
+                if final or not (problem.retriable() or isinstance(ours, BrokerUnavailable)):
+                    raise ours from error
             else:
                 self._patience.answered()
                 return
             self._patience.late(self._what)
             time.sleep(PAUSE_S)
-
-
-def _may_be_repeated(problem: Any) -> bool:
-    if problem.code() in FENCED_CODES or problem.fatal():
-        return False
-    return bool(problem.retriable()) or isinstance(translate(problem, ""), BrokerUnavailable)
 
 
 class _Stuck(Exception):

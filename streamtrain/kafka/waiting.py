@@ -14,7 +14,7 @@ from streamtrain.contracts import phases
 from streamtrain.errors import BrokerUnavailable, KafkaError, NotAllowed
 from streamtrain.kafka import causes, handshake
 from streamtrain.kafka.causes import Cause
-from streamtrain.kafka.clients import ClusterInfo, asking_client, translate
+from streamtrain.kafka.clients import AWAY_REMEDY, ClusterInfo, asking_client, translate
 from streamtrain.stopping import GRACE_S, Stopped, StopWatch
 
 log = logging.getLogger("streamtrain.kafka")
@@ -90,7 +90,7 @@ class Waiting:
 
     def remedy(self) -> str:
         own = [cause.remedy for cause in self._found() if cause.remedy]
-        return own[0] if own else "Check that the broker runs and that kafka.bootstrap.servers is right."
+        return own[0] if own else AWAY_REMEDY
 
     def _found(self) -> list[Cause]:
         self.client.poll(0)  # runs _note

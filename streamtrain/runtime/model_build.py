@@ -17,6 +17,7 @@ from streamtrain.config import JobConfig
 from streamtrain.engine.dry_build import BuildReport, role_environment
 from streamtrain.runtime import child_state, launch
 from streamtrain.runtime.verdict import START_S
+from streamtrain.user_code import is_own
 
 #: Seconds that a model may take to build; all roles of a job must be up within them.
 BUILD_S = START_S
@@ -66,7 +67,7 @@ def _where(output: Path, model_dir: Path) -> str:
     text = output.read_text("utf-8", "replace")
     root = model_dir.resolve()
     for file, line in _FRAME.findall(text):
-        if Path(file).resolve().is_relative_to(root) and "site-packages" not in file:
+        if is_own(file, root):
             return f", in {file}, line {line}"
     lines = [line for line in text.splitlines() if line.strip()]
     return f"; the last that it printed: {lines[-1].strip()[:200]}" if lines else ""

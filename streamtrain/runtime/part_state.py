@@ -91,8 +91,7 @@ class PartReporter:
 
     def is_anothers(self) -> bool:
         """Whether another process that is alive has taken over the part, and reports for it."""
-        states = [state for state in read(self._path.parent) if state.part == self._part]
-        return any(state.alive and state.pid != os.getpid() for state in states)
+        return any(state.pid != os.getpid() for state in _living(self._path.parent, self._part))
 
 
 @contextlib.contextmanager
@@ -112,10 +111,14 @@ def reporting_end(*reports: Callable[[str], None]) -> Iterator[None]:
 def beginning(folder: Path, part: str) -> Iterator[Callable[[str], None]]:
     """Around what a part does before it takes over, with its report; as reporting_end(). Nothing is reported while
     another process of that part is alive."""
-    taken = any(state.part == part and state.alive for state in read(folder))
-    report: Callable[[str], None] = (lambda _doing: None) if taken else PartReporter(folder, part)
+    report: Callable[[str], None] = (lambda _doing: None) if _living(folder, part) else PartReporter(folder, part)
     with reporting_end(report):
         yield report
+
+
+def _living(folder: Path, part: str) -> list[PartState]:
+    """The part's report, when its process is alive."""
+    return [state for state in read(folder) if state.part == part and state.alive]
 
 
 def read(folder: Path) -> list[PartState]:

@@ -103,7 +103,6 @@ def _temporary_folder() -> None:
 def _data(config: JobConfig) -> None:
     tree = Tree(config.data_dir, config.runner.data_donefile, config.stream.ignore_files)
     tree.check()
-    tree.look()
     if names := tree.unscheduled(config.schedule):
         runner = config.runner
         raise ConfigError(

@@ -174,9 +174,7 @@ def _status(
     config: JobConfig, totals: Totals | None, *, started: bool = True, without_kafka: str | None = None
 ) -> JobStatus:
     schedule, root = config.schedule, config.model_save_path
-    store = CheckpointStore(root)
-    checkpoint = store.newest()
-    newest = checkpoint.manifest if checkpoint is not None else None
+    newest, problem = _newest(CheckpointStore(root))
     trained = _trained(config, newest)
     model = PublishedModels(root).newest()
     return JobStatus(
@@ -193,19 +191,22 @@ def _status(
             rows=max(0, totals.rows - trained.rows),
         ) if totals is not None else None,
         checkpoint=Saved(str(newest.id), newest.rows, newest.keys, newest.created) if newest else None,
-        checkpoint_problem=_checkpoint_problem(store),
+        checkpoint_problem=problem,
         inference_model=model.values if model else None,
         consistency=reports.read(root, reports.CONSISTENCY),
         upload=reports.read(root, reports.UPLOAD) if config.models_url is not None else None,
     )  # fmt: skip
 
 
-def _checkpoint_problem(store: CheckpointStore) -> str | None:
-    newest = next(store.ids_newest_first(), None)
-    problem = store.read(newest).problem if newest is not None else None
-    if newest is None or problem is None:
-        return None
-    return f"checkpoint {newest} is {problem.kind}: {problem}"
+def _newest(store: CheckpointStore) -> tuple[Manifest | None, str | None]:
+    """The newest manifest that can be read, and what is wrong with the newest checkpoint's, if that is not it."""
+    wrong: str | None = None
+    for pass_id in store.ids_newest_first():
+        checkpoint = store.read(pass_id)
+        if checkpoint.problem is None:
+            return checkpoint.manifest, wrong
+        wrong = wrong or f"checkpoint {pass_id} is {checkpoint.problem.kind}: {checkpoint.problem}"
+    return None, wrong
 
 
 def _trained(config: JobConfig, newest: Manifest | None) -> Trained:

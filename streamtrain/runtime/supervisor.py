@@ -21,7 +21,6 @@ from pathlib import Path
 
 import psutil
 
-from streamtrain.checkpoint.identity import IdentityCheck
 from streamtrain.checkpoint.journal import Journal
 from streamtrain.checkpoint.runs import Run
 from streamtrain.config import JobConfig
@@ -95,7 +94,6 @@ class Supervisor:
 
     def _run(self) -> bool:
         """Whether all passes are trained."""
-        IdentityCheck(self._config).newest()
         exposure.warn_of_workers()
         fruitless = 0
         furthest = self._furthest()

@@ -12,6 +12,8 @@ from streamtrain.errors import Fenced
 from streamtrain.kafka.topics import JobTopics, Place, TopicNames
 
 TOPICS = JobTopics(TopicNames("job"), "cluster", "samples-id", "splits-id", 3)
+#: Its marker log.
+LOG = (TOPICS.names.splits, 0)
 
 
 @dataclass

@@ -18,6 +18,7 @@ from tests.support.crashes import reached
 from tests.support.offset_log import Group, ListOffsetLog
 
 ROWS = "rows.json"  # in a checkpoint: the model
+SCHEDULE = Schedule(360, 2, "20240101", "20240102")
 
 
 class Trainer:
@@ -118,3 +119,10 @@ def seen_by_others(root: Path) -> dict[str, bytes]:
     """Every file below `root` but those of runs."""
     shown = {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
     return {name: data for name, data in shown.items() if not name.startswith(".staging")}
+
+
+def started(root: Path, group: Group) -> Trainer:
+    """A trainer of SCHEDULE that has taken over and loaded what the committer chose."""
+    trainer = Trainer(root, group, SCHEDULE)
+    trainer.start()
+    return trainer

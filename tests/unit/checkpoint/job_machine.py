@@ -23,12 +23,11 @@ from streamtrain.contracts.manifest import Witness
 from streamtrain.contracts.marker import Marker, Range
 from streamtrain.errors import CheckpointMissing, Fenced, KafkaError, NoneUsable
 from streamtrain.feed.passes import PassBuilder, PassPlan, partition_owner
-from streamtrain.schedule import Schedule
 from tests.support.crashes import Crash, Frozen, crash_at, points
+from tests.support.ledgers import replayed
 from tests.support.offset_log import TOPICS, Group
-from tests.support.trainers import Trainer, seen_by_others
+from tests.support.trainers import SCHEDULE, Trainer, seen_by_others
 
-SCHEDULE = Schedule(360, 2, "20240101", "20240102")
 PARTITIONS = tuple(range(TOPICS.partitions))
 MEMORY = Path("/dev/shm")  # fsync costs nothing there
 counts = st.lists(st.integers(0, 3), min_size=3, max_size=3)
@@ -95,7 +94,7 @@ class JobMachine(RuleBasedStateMachine):
 
     @rule()
     def the_bridge_dies(self) -> None:
-        self.ledger = Ledger.replay(SCHEDULE, self.log)
+        self.ledger = replayed(SCHEDULE, self.log)
 
     def publish(self, sequence: int, revision: int, rows: list[int], aborted: list[int] | None, status: str) -> None:
         """A transaction; an aborted one before it takes offsets and is never seen."""
@@ -352,7 +351,7 @@ class JobMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_ledger_is_that_of_the_log(self) -> None:
-        again = Ledger.replay(SCHEDULE, self.log)
+        again = replayed(SCHEDULE, self.log)
         assert (again.next_sequence, len(again)) == (self.ledger.next_sequence, len(self.ledger))
 
     def teardown(self) -> None:

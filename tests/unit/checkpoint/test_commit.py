@@ -15,31 +15,16 @@ from streamtrain.checkpoint.commit import refuse_lost_topics
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.contracts.manifest import Witness
 from streamtrain.kafka.topics import TopicNames
-from streamtrain.schedule import PassId, Schedule
+from streamtrain.schedule import PassId
 from tests.support.crashes import Crash, Frozen, crash_at, points
-from tests.support.offset_log import TOPICS, Group, ListOffsetLog, never_replaced, replaced
-from tests.support.trainers import Trainer, seen_by_others
-
-SCHEDULE = Schedule(360, 2, "20240101", "20240102")
-LOG = (TOPICS.names.splits, 0)
+from tests.support.offset_log import LOG, TOPICS, Group, ListOffsetLog, never_replaced, replaced
+from tests.support.trainers import SCHEDULE, Trainer, seen_by_others, started
 
 
 @pytest.fixture(autouse=True)
 def named_points() -> Iterator[None]:
     with points():
         yield
-
-
-@pytest.fixture
-def group() -> Group:
-    ends = {(TOPICS.names.samples, p): (0, 100) for p in range(TOPICS.partitions)}
-    return Group(ends={**ends, LOG: (0, 100)})
-
-
-def started(root: Path, group: Group) -> Trainer:
-    trainer = Trainer(root, group, SCHEDULE)
-    trainer.start()
-    return trainer
 
 
 def train(trainer: Trainer, number: int) -> None:

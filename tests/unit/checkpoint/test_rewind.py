@@ -13,13 +13,11 @@ from streamtrain.checkpoint import rewind
 from streamtrain.checkpoint.journal import Journal, PassRecord
 from streamtrain.contracts.inference_models import DONEFILES, decode_valid_donefile
 from streamtrain.contracts.manifest import Witness
-from streamtrain.schedule import PassId, Schedule
+from streamtrain.schedule import PassId
 from tests.support.crashes import Crash, Frozen, crash_at, points
-from tests.support.offset_log import TOPICS, Group
-from tests.support.trainers import Trainer, seen_by_others
+from tests.support.offset_log import LOG, TOPICS, Group
+from tests.support.trainers import SCHEDULE, Trainer, seen_by_others, started
 
-SCHEDULE = Schedule(360, 2, "20240101", "20240102")
-LOG = (TOPICS.names.splits, 0)
 SECOND = PassId("20240101", 2)
 
 
@@ -27,18 +25,6 @@ SECOND = PassId("20240101", 2)
 def named_points() -> Iterator[None]:
     with points():
         yield
-
-
-@pytest.fixture
-def group() -> Group:
-    ends = {(TOPICS.names.samples, p): (0, 100) for p in range(TOPICS.partitions)}
-    return Group(ends={**ends, LOG: (0, 100)})
-
-
-def started(root: Path, group: Group) -> Trainer:
-    trainer = Trainer(root, group, SCHEDULE)
-    trainer.start()
-    return trainer
 
 
 def four_saved(root: Path, group: Group) -> Trainer:

@@ -21,6 +21,7 @@ from streamtrain.kafka import marker_history
 from streamtrain.kafka.marker_history import HistoryBroken, MarkerHistory, Totals, key_of, read_on
 from streamtrain.kafka.marker_log import LogEntry
 from streamtrain.schedule import Schedule
+from tests.support.ledgers import replayed
 
 SCHEDULE = Schedule(360, 1, "20240101", "20240131")
 
@@ -119,7 +120,7 @@ def start(path: Path, one: Topic, *, read_only: bool = False) -> tuple[list[obje
 
 def check(path: Path, one: Topic) -> None:
     """What a start finds with the file is what it finds in the whole log."""
-    assert start(path, one) == (state_of(Ledger.replay(SCHEDULE, one.entries)), totals_of(one.entries))
+    assert start(path, one) == (state_of(replayed(SCHEDULE, one.entries)), totals_of(one.entries))
 
 
 steps = st.lists(
@@ -307,7 +308,7 @@ def test_another_process_writes_to_the_file(topic: Callable[[Topic], None], tmp_
         history.append(one.add(0))
     other.close()
     history.discard(in_memory=True)
-    assert state_of(follow(history)) == state_of(Ledger.replay(SCHEDULE, one.entries))
+    assert state_of(follow(history)) == state_of(replayed(SCHEDULE, one.entries))
     history.close()
 
 
