@@ -6,7 +6,7 @@ import logging
 import threading
 from pathlib import Path
 
-from streamtrain.cli.options import ConfigOption, stop_on_signals
+from streamtrain.cli.options import ConfigOption, share, stop_on_signals
 
 log = logging.getLogger("streamtrain.bridge")
 
@@ -67,7 +67,7 @@ def _bridge(config: Path, stop: threading.Event) -> bool:
         ledger = bridge.run()
     stopped = ledger.next_sequence < job.schedule.total_splits
     report(phases.STOPPED if stopped else phases.DONE)
-    console.print(f"bridged: {ledger.next_sequence} of {job.schedule.total_splits} splits")
+    console.print(f"bridged: {share(ledger.next_sequence, job.schedule.total_splits, 'splits')}")
     if stopped:
         console.print(phases.STOPPED)
     return stopped

@@ -71,3 +71,10 @@ def _encodable(value: Any) -> Any:
 
 def number(value: float | None, digits: int = 4) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
+
+
+def share(done: int, total: int, what: str) -> str:
+    """How many of all splits, or passes, of the schedule; those of a later end_day, which was moved back, beside it."""
+    if done <= total:
+        return f"{done} of {total} {what}"
+    return f"{total} of {total} {what}, and {done - total} after end_day"

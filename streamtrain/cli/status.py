@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from streamtrain.cli.options import ConfigOption, JsonOption, number, print_json
+from streamtrain.cli.options import ConfigOption, JsonOption, number, print_json, share
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -98,7 +98,8 @@ def summary(status: JobStatus, parts: list[PartState]) -> str:
     if not status.started:
         how = f"nothing was bridged or trained yet; {_how(parts)}"
     elif trained.passes >= trained.of_passes and not _has_failed(parts):
-        how = f"done: all {trained.of_passes} passes are trained"
+        later = trained.passes - trained.of_passes
+        how = f"done: all {trained.of_passes} passes are trained" + (f", and {later} after end_day" if later else "")
     else:
         how = _how(parts)
     kafka = f". What follows is what is on disk: {status.without_kafka}." if status.without_kafka is not None else ""
@@ -135,11 +136,11 @@ def _job_table(status: JobStatus) -> Table:
     bridged, trained, lag, newest = status.bridged, status.trained, status.lag, status.checkpoint
     table = Table("", Column(overflow="fold"), show_header=False, title=f"job {status.job}")
     if bridged is not None:
-        table.add_row("bridged", f"{bridged.split or 'nothing'} ({bridged.splits} of {bridged.of_splits} splits)")
+        table.add_row("bridged", f"{bridged.split or 'nothing'} ({share(bridged.splits, bridged.of_splits, 'splits')})")
         table.add_row("", f"{bridged.rows:,} rows, {bridged.rejected:,} lines rejected")
     else:
         table.add_row("bridged", "not known")
-    table.add_row("trained", f"{trained.pass_id or 'nothing'} ({trained.passes} of {trained.of_passes} passes)")
+    table.add_row("trained", f"{trained.pass_id or 'nothing'} ({share(trained.passes, trained.of_passes, 'passes')})")
     table.add_row("", f"{trained.rows:,} rows")
     table.add_row("last AUC", f"predict {number(trained.predict_auc)}, train {number(trained.train_auc)}")
     if lag is not None:

@@ -261,7 +261,7 @@ def read_on(
     if (last := history.last) is not None:
         with MarkerLog(properties, topic, group, last.offset) as log:
             entries = log.to_end(lambda: look(log))
-            if _confirms(log, entries, last):
+            if _confirms(log, entries, last, lambda: look(log)):
                 yield entries
                 return
         history.discard()
@@ -269,11 +269,10 @@ def read_on(
         yield log.to_end(lambda: look(log))
 
 
-def _confirms(log: MarkerLog, entries: Iterator[LogEntry], last: LogEntry) -> bool:
-    first, readable = log.offsets()
-    if (
-        first != 0 or readable <= last.offset
-    ):  # it lost its beginning; its end, or an open transaction holds readers back
+def _confirms(log: MarkerLog, entries: Iterator[LogEntry], last: LogEntry, on_idle: Callable[[], None]) -> bool:
+    first, readable = log.offsets(on_idle)
+    # it lost its beginning; it lost its end, or an open transaction holds readers back
+    if first != 0 or readable <= last.offset:
         return False
     try:
         found = next(entries, None)

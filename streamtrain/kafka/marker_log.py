@@ -17,7 +17,8 @@ from streamtrain.contracts.marker import Marker
 from streamtrain.errors import BrokerUnavailable, DataError, RetentionPassed, TopicReplaced, UnknownFormat
 from streamtrain.kafka.clients import UNKNOWN_CODES, is_away, is_gone, reader, translate
 from streamtrain.kafka.open_transactions import held_back
-from streamtrain.kafka.topics import watermarks
+from streamtrain.kafka.topics import TIMEOUT_S
+from streamtrain.stopping import SLICE_S
 
 #: Seconds between two questions whether the broker answers, while nothing comes.
 ASK_S = 4.0
@@ -78,10 +79,27 @@ class MarkerLog:
     def close(self) -> None:
         self._consumer.close()
 
-    def offsets(self) -> tuple[int, int]:
+    def offsets(self, on_idle: Callable[[], None] = lambda: None) -> tuple[int, int]:
         """The first offset that the log still has, 0 while nothing was deleted, and the one that readers get to: that
-        of the oldest open transaction, or the end. Raises KafkaError."""
-        return watermarks(self._consumer, self._topic, [0])[0]
+        of the oldest open transaction, or the end. on_idle(): as to_end() has it. Raises KafkaError."""
+        begin = time.monotonic()
+        while True:
+            try:
+                found: tuple[int, int] = self._consumer.get_watermark_offsets(
+                    ck.TopicPartition(self._topic, 0), timeout=SLICE_S
+                )
+            except ck.KafkaException as error:
+                waited = time.monotonic() - begin
+                if not is_away(error.args[0]) or waited > TIMEOUT_S:
+                    what = f"reading the offsets of topic {self._topic}"
+                    raise translate(error, what, f"Describe on topic {self._topic}") from error
+                if waited > ASK_S:
+                    self._away_since = self._away_since or begin
+            else:
+                self._away_since = None
+                return found
+            on_idle()
+            time.sleep(SLICE_S)  # a refused connection is told at once
 
     def poll(self, timeout_s: float) -> LogEntry | Literal[_End.END] | None:
         """The next marker; None when the time is over; END when the end of the log was reached.

@@ -66,7 +66,7 @@ class Reader:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def offsets(self) -> tuple[int, int]:
+    def offsets(self, _on_idle: Callable[[], None] = lambda: None) -> tuple[int, int]:
         end = self.topic.entries[-1].offset + 2 if self.topic.entries else 0
         return self.topic.first, end if self.topic.held is None else self.topic.held
 

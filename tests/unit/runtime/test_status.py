@@ -221,3 +221,5 @@ def test_a_failure_after_the_last_pass_is_the_word(tmp_path: Path) -> None:
     failed = replace(ended, part="run", doing="failed with exit code 13: it is gone", since=200.0)
     assert "ended; run: failed with exit code 13: it is gone" in summary(status, [ended, failed])
     assert "done: all 4 passes are trained" in summary(status, [replace(failed, since=50.0), ended])
+    moved = replace(status, trained=replace(status.trained, passes=6))
+    assert "done: all 4 passes are trained, and 2 after end_day" in summary(moved, [ended])
