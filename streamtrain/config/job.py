@@ -38,7 +38,7 @@ class ConfigProblems(ConfigError):
 
     def __init__(self, path: Path, problems: Sequence[str], kafka: Mapping[str, str] | None = None) -> None:
         lines = "\n  ".join(problems)
-        super().__init__(f"{path} has {len(problems)} problem(s):\n  {lines}\n", remedy="See docs/config.md")
+        super().__init__(f"{path} has {len(problems)} problem(s):\n  {lines}", remedy="See docs/config.md.")
         self.problems = tuple(map(printable, map(mask_text, problems)))
         self.kafka = dict(kafka or {})
 
