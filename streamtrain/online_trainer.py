@@ -34,7 +34,7 @@ from streamtrain.engine.model import refuse_other_slots
 from streamtrain.errors import StreamtrainError
 from streamtrain.failpoints import failpoint
 from streamtrain.masking import MaskingFormatter
-from streamtrain.processes import die_with_parent
+from streamtrain.processes import die_with_parent, tie_to
 from streamtrain.runtime import child_state, handover
 from streamtrain.runtime.part_state import PartReporter, reporting_end
 
@@ -52,7 +52,10 @@ def main() -> int:
     faulthandler.enable()
     _log_to_stdout()
     die_with_parent()
-    os.register_at_fork(after_in_child=_begin_child)  # paddle forks a rendezvous server
+    parent = [os.getpid()]
+    os.register_at_fork(  # paddle forks a rendezvous server
+        before=lambda: parent.append(os.getpid()), after_in_child=lambda: _begin_child(parent[-1])
+    )
     try:
         handover.take()
         failpoints.read_environment()
@@ -147,8 +150,8 @@ def _keep_signals_from_this_thread() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
 
 
-def _begin_child() -> None:
-    die_with_parent()
+def _begin_child(parent: int) -> None:
+    tie_to(parent)()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 

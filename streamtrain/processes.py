@@ -4,20 +4,43 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 
 import psutil
 
 PR_SET_PDEATHSIG = 1
+#: The variable that names the process that started a family: children of children have it too.
+HEAD = "STREAMTRAIN_HEAD"
 
 
 def die_with_parent() -> None:
     """This process is killed when the thread that started it ends (Linux; nothing elsewhere).
 
-    For a preexec_fn, or for a process to call for itself.
+    For a process to call for itself. A parent that has ended before the call cannot take its child along any more, and
+    a child may take seconds until it calls: so it is killed at once when HEAD is none of its ancestors.
     """
+    _ask_for_signal()
+    head = os.environ.get(HEAD, "")
+    if head.isdigit() and int(head) not in (process.pid for process in psutil.Process().parents()):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def tie_to(parent: int) -> Callable[[], None]:
+    """The same for a child that this process, `parent`, is about to fork: a preexec_fn, or a call after the fork."""
+
+    def tie() -> None:
+        _ask_for_signal()
+        if os.getppid() != parent:  # the parent ended before that
+            os._exit(1)
+
+    return tie
+
+
+def _ask_for_signal() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 

@@ -33,7 +33,7 @@ from streamtrain.errors import BrokerUnavailable, KafkaError
 from streamtrain.files import atomic_write
 from streamtrain.kafka.java import classpath, java
 from streamtrain.kafka.waiting import wait_for_cluster
-from streamtrain.processes import die_with_parent, end
+from streamtrain.processes import end, tie_to
 from streamtrain.stopping import Stopped, StopWatch
 
 STATE = "broker.json"
@@ -203,16 +203,7 @@ class EmbeddedBroker:
 
     def _tie(self) -> Callable[[], None] | None:
         """A function that ties a child's life to ours; the child runs it before its program."""
-        if not self._die_with_parent:
-            return None
-        parent = os.getpid()
-
-        def tie() -> None:
-            die_with_parent()
-            if os.getppid() != parent:  # the parent died before that
-                os._exit(1)
-
-        return tie
+        return tie_to(os.getpid()) if self._die_with_parent else None
 
     def _take_lock(self) -> None:
         """Waits a moment for a broker that is just ending, for example after its starter was killed."""

@@ -1,9 +1,10 @@
 """How child processes are started and ended: their commands, their environment, their output. The one place for it.
 
-Every child dies with the parent that started it (Linux), has a session of its own, so that a terminal's Ctrl-C reaches
-the parent alone, and finds the run's folder in its environment, for its state file: see child_state. No child gets the
-secret by which agents know each other; Paddle's launcher gets no secret at all: see handover. Whatever proxies the
-environment names, children do not ask each other through them.
+Every child dies with the parent that started it (Linux); its environment names the process at the head of its family,
+by which children of children see that their parent ended while they were starting. It has a session of its own, so that
+a terminal's Ctrl-C reaches the parent alone, and finds the run's folder in its environment, for its state file: see
+child_state. No child gets the secret by which agents know each other; Paddle's launcher gets no secret at all: see
+handover. Whatever proxies the environment names, children do not ask each other through them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import IO, Literal, TypeAlias
 
 from streamtrain.engine.environment import engine_environment
-from streamtrain.processes import die_with_parent, end_family
+from streamtrain.processes import HEAD, end_family, tie_to
 from streamtrain.runtime import child_state, handover
 from streamtrain.runtime.secret import SECRET, SECRET_FILE
 
@@ -140,11 +141,11 @@ def _start(
 ) -> Child:
     return subprocess.Popen(
         command,
-        env=dict(environment),
+        env={**environment, HEAD: str(os.getpid())},
         cwd=cwd,
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT if output is not None else None,
         start_new_session=True,
-        preexec_fn=die_with_parent,
+        preexec_fn=tie_to(os.getpid()),
     )
