@@ -24,6 +24,7 @@ from streamtrain.contracts.identity import Change, Difference, JobIdentity, dens
 from streamtrain.contracts.json_codec import UnknownFormatError
 from streamtrain.contracts.manifest import Manifest
 from streamtrain.contracts.table_text import (
+    CTR_DEFAULTS,
     DEFAULT_ACCESSOR,
     DEFAULT_SHARDS,
     SHARD,
@@ -41,8 +42,15 @@ _START_ANEW = (
     "Restore the key; docs/config.md says how to change it all the same. Another job needs a stream.job and a "
     "runner.model_save_path of its own. Nothing was touched."
 )
-#: Paddle's defaults of what the recount repeats.
-_DECAY = {"show_click_decay_rate": 0.98, "delete_threshold": 0.8, "delete_after_unseen_days": 30.0}
+#: What the recount repeats.
+_DECAY = ("show_click_decay_rate", "delete_threshold", "delete_after_unseen_days")
+#: What the first checkpoints with an identity say of keys that the config leaves out; Paddle never took it.
+_MISTAKEN = {
+    "accessor.embed_sgd_param.name": "SparseAdaGradSGDRule",
+    "accessor.embedx_sgd_param.name": "SparseAdaGradSGDRule",
+    "accessor.ctr_accessor_param.show_click_decay_rate": 0.98,
+    "accessor.ctr_accessor_param.delete_threshold": 0.8,
+}
 
 
 def fixed_keys(config: JobConfig) -> dict[str, Any]:
@@ -79,9 +87,7 @@ def _fixed_of_table(table: Mapping[str, Any]) -> dict[str, Any]:
         "accessor.embedx_dim": columns.embedx_dim,
         "accessor.embed_sgd_param.name": rule_of(accessor, "embed_sgd_param"),
         "accessor.embedx_sgd_param.name": rule_of(accessor, "embedx_sgd_param"),
-        **{
-            f"accessor.ctr_accessor_param.{key}": float(thresholds.get(key, default)) for key, default in _DECAY.items()
-        },
+        **{f"accessor.ctr_accessor_param.{key}": float(thresholds.get(key, CTR_DEFAULTS[key])) for key in _DECAY},
     }
 
 
@@ -181,7 +187,7 @@ class IdentityCheck:
             found = list(self._against_files(checkpoint, checkpoint.manifest))
             before, of = self._older(checkpoint)
         if before is not None and not found:
-            found = list(differences(before.fixed, now.fixed))
+            found = [d for d in differences(before.fixed, now.fixed) if not _is_mistaken(d, self.config.raw)]
             if any(d.key == "table_parameters" for d in found):  # another table has other keys
                 found = [d for d in found if not d.key.startswith("table_parameters.")]
             changed = list(differences(before.config, now.config))
@@ -242,6 +248,17 @@ class IdentityCheck:
             shape = _shape(checkpoint, name)
             if shape != self.dense[name]:
                 yield Difference(f"dense parameter {name}", list(shape), list(self.dense[name]))
+
+
+def _is_mistaken(difference: Difference, raw: Mapping[str, Any]) -> bool:
+    section, _, key = difference.key.partition(".")
+    table, _, key = key.partition(".")
+    if section != "table_parameters" or _MISTAKEN.get(key) != difference.old:
+        return False
+    given: Any = raw[section].get(table)
+    for part in key.split("."):
+        given = given.get(part) if isinstance(given, Mapping) else None
+    return given is None
 
 
 def _against_meta(name: str, table: Mapping[str, Any], meta: PartMeta) -> Iterator[Difference]:

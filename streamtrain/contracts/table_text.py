@@ -27,8 +27,16 @@ KEY, UNSEEN_DAYS, SHOW, CLICK, EMBED_W = (
     COLUMNS.index(name) for name in ("key", "unseen_days", "show", "click", "embed_w")
 )
 SEPARATOR = " "
-#: Paddle's defaults of a table.
-DEFAULT_RULE, DEFAULT_DIM, DEFAULT_SHARDS, DEFAULT_ACCESSOR = "SparseAdaGradSGDRule", 8, 10, "SparseAccessor"
+#: What a table has where table_parameters do not say it: what Paddle 3.0.0 takes in a static graph on CPUs
+#: (the_one_ps.py), which is not what its messages have as defaults. shard_num alone is ours, and given to Paddle: it
+#: would take 1000.
+DEFAULT_RULE, DEFAULT_DIM, DEFAULT_SHARDS, DEFAULT_ACCESSOR = "SparseAdamSGDRule", 8, 10, "SparseAccessor"
+DEFAULT_EMBEDX_THRESHOLD = 0
+#: The same of accessor.ctr_accessor_param.
+CTR_DEFAULTS = {
+    "nonclk_coeff": 0.1, "click_coeff": 1.0, "base_threshold": 0.0, "delta_threshold": 0.0, "delta_keep_days": 16.0,
+    "show_click_decay_rate": 1.0, "delete_threshold": 0.0, "delete_after_unseen_days": 30.0,
+}  # fmt: skip
 #: Numbers of state that a rule keeps for `dim` weights (Dim() in Paddle's sparse_sgd_rule.h).
 RULES: dict[str, Callable[[int], int]] = {
     "SparseNaiveSGDRule": lambda _dim: 0,

@@ -432,6 +432,7 @@ def _strategy(
     }
     strategy.sparse_table_configs = {
         name: {
+            f"table_parameters.{name}.shard_num": table.shard_num,
             **flatten(values, f"table_parameters.{name}"),
             **(
                 flatten(table.all_touched(), f"table_parameters.{name}.accessor.ctr_accessor_param")

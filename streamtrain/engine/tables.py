@@ -23,7 +23,15 @@ from pathlib import Path
 from typing import Any
 
 from streamtrain.contracts.paths import plain_path
-from streamtrain.contracts.table_text import DEFAULT_ACCESSOR, DEFAULT_SHARDS, SHARD, TableColumns, checkpoint_meta
+from streamtrain.contracts.table_text import (
+    CTR_DEFAULTS,
+    DEFAULT_ACCESSOR,
+    DEFAULT_EMBEDX_THRESHOLD,
+    DEFAULT_SHARDS,
+    SHARD,
+    TableColumns,
+    checkpoint_meta,
+)
 from streamtrain.engine.soundness import REMEDY, find_unsound, unsound_key
 from streamtrain.errors import BadModel, CheckpointError, ConfigError
 
@@ -44,16 +52,16 @@ class TableFormat:
             self.columns = TableColumns.of_accessor(accessor)
         except ValueError as error:
             raise ConfigError(f"table_parameters: {error}", remedy="Use one of these.") from error
-        self.thresholds: Mapping[str, Any] = accessor.get("ctr_accessor_param") or {}
-        decay = float(self.thresholds.get("show_click_decay_rate", 0.98))
+        self.thresholds: Mapping[str, Any] = {**CTR_DEFAULTS, **(accessor.get("ctr_accessor_param") or {})}
+        decay = float(self.thresholds["show_click_decay_rate"])
         #: Whether a shrink can take keys below embedx_threshold: the servers keep and use their embedx, which the
         #: saved text leaves out.
-        self.forgets_embedx = decay < 1 and float(accessor.get("embedx_threshold", 10)) > 0
+        self.forgets_embedx = decay < 1 and float(accessor.get("embedx_threshold", DEFAULT_EMBEDX_THRESHOLD)) > 0
 
     def all_touched(self) -> dict[str, float]:
         """Thresholds by which a delta has exactly the keys that were touched: one show adds a coefficient to
         delta_score. Raises ConfigError when a coefficient of 0 keeps that from working."""
-        least = min(float(self.thresholds.get(k, d)) for k, d in (("nonclk_coeff", 0.1), ("click_coeff", 1.0)))
+        least = min(float(self.thresholds[key]) for key in ("nonclk_coeff", "click_coeff"))
         if least <= 0:
             raise ConfigError(
                 "ctr_accessor_param: nonclk_coeff and click_coeff must be over 0 for inference models of all keys",

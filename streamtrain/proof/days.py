@@ -35,12 +35,12 @@ ABSENT = -1
 
 @dataclass(frozen=True)
 class ShrinkRule:
-    """The accessor's parameters, with Paddle's defaults."""
+    """The accessor's parameters, with what Paddle takes where the config does not say them."""
 
     nonclk_coeff: float = 0.1
     click_coeff: float = 1.0
-    show_click_decay_rate: float = 0.98
-    delete_threshold: float = 0.8
+    show_click_decay_rate: float = 1.0
+    delete_threshold: float = 0.0
     delete_after_unseen_days: float = 30.0
 
     def keeps_all(self, days: int) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,11 +36,6 @@ if TYPE_CHECKING:
     from streamtrain.engine.serving_network import ServingNetwork
 
 log = logging.getLogger("streamtrain.exporter")
-
-#: What ctr_accessor_param has where the config does not say it: Paddle's defaults.
-_THRESHOLDS = Thresholds(
-    nonclk_coeff=0.1, click_coeff=1.0, base_threshold=1.5, delta_threshold=0.25, delta_keep_days=16.0
-)
 
 
 @dataclass(frozen=True)
@@ -235,7 +230,7 @@ class Exporter:
         if self._config.stream.inference_keys == "touched":
             return None
         configured = self._engine.table.thresholds
-        return Thresholds(**{k: float(configured.get(k, default)) for k, default in asdict(_THRESHOLDS).items()})
+        return Thresholds(**{f.name: float(configured[f.name]) for f in fields(Thresholds)})
 
     def _change(
         self, chain: ModelChain | None, parts: list[Path], tables: SavedTables

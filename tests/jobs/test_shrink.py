@@ -1,6 +1,7 @@
 """What Paddle's own tables do at a day's end, against the recount."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,28 +13,46 @@ import pytest
 import yaml
 
 from streamtrain.config import load_config
+from streamtrain.contracts.table_text import (
+    CTR_DEFAULTS,
+    DEFAULT_ACCESSOR,
+    DEFAULT_EMBEDX_THRESHOLD,
+    DEFAULT_RULE,
+    DEFAULT_SHARDS,
+)
+from streamtrain.engine.dry_build import role_environment
 from streamtrain.proof.days import ShrinkRule
 from streamtrain.proof.job import recount_job
 from tests.support.jobs import SLOTS, rows, write_config, write_split
+from tests.support.paths import ROOT, TESTS
 from tests.support.roles import run_roles
 
 pytestmark = pytest.mark.paddle
 F = np.float32
 PASSES = ("0000", "1200")
-RULE = ShrinkRule()
 
 
 def day(number: int) -> str:
     return f"202401{number + 1:02d}"
 
 
-def test_the_defaults_are_paddles() -> None:
-    code = (
-        "from paddle.distributed.fleet.proto.the_one_ps_pb2 import CtrAccessorParameter as P; import json; p = P()\n"
-        f"print(json.dumps({{n: getattr(p, n) for n in {list(asdict(RULE))}}}))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert {n: F(v) for n, v in json.loads(done.stdout).items()} == {n: F(v) for n, v in asdict(RULE).items()}
+def test_the_defaults_are_those_that_paddle_takes(tmp_path: Path) -> None:
+    """Of a config that says nothing of its table but its width, as the servers are told of it."""
+    config = write_config(tmp_path, "j", {"bootstrap.servers": "127.0.0.1:1"})
+    raw = {**config.raw, "table_parameters": {"embedding": {"accessor": {"embedx_dim": 8}}}}
+    config.path.write_text(yaml.safe_dump(raw))
+    role = TESTS / "support" / "defaults_role.py"
+    environment = {**os.environ, **role_environment(), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(role), str(config.path), str(tmp_path / "table.json")]
+    subprocess.run(command, env=environment, cwd=tmp_path, check=True, capture_output=True)
+    table = json.loads((tmp_path / "table.json").read_text())
+    accessor = table["accessor"]
+    thresholds = accessor["ctr_accessor_param"]
+    assert {key: F(thresholds[key]) for key in CTR_DEFAULTS} == {key: F(value) for key, value in CTR_DEFAULTS.items()}
+    assert asdict(ShrinkRule()).items() <= CTR_DEFAULTS.items()
+    assert (int(table["shard_num"]), accessor["accessor_class"]) == (DEFAULT_SHARDS, DEFAULT_ACCESSOR)
+    assert accessor["embedx_threshold"] == DEFAULT_EMBEDX_THRESHOLD
+    assert {accessor[key]["name"] for key in ("embed_sgd_param", "embedx_sgd_param")} == {DEFAULT_RULE}
 
 
 def multislot(lines: Sequence[str]) -> str:

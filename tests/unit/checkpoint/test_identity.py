@@ -156,6 +156,23 @@ def test_a_default_that_is_written_out_is_no_change(tmp_path: Path) -> None:
     assert [c.key for c in IdentityCheck(later).newest().changes] in ([], ["stream.slots"], [RULE])
 
 
+@pytest.mark.parametrize(
+    ("key", "mistaken"),
+    [("embed_sgd_param.name", "SparseAdaGradSGDRule"), ("ctr_accessor_param.show_click_decay_rate", 0.98),
+     ("ctr_accessor_param.delete_threshold", 0.8)],
+)  # fmt: skip
+def test_a_default_that_a_checkpoint_mistakes(key: str, mistaken: Any, tmp_path: Path) -> None:
+    """The first identities took what Paddle's messages have as defaults; a key that the config gives is compared."""
+    key = f"{TABLE}.accessor.{key}"
+    config = changed(job(tmp_path), {key: mistaken})
+    saved(config, with_identity=True)
+    left_out = changed(config, {key: None})
+    IdentityCheck(left_out, DENSE).newest()
+    other = {"SparseAdaGradSGDRule": "SparseAdamSGDRule", 0.98: 1.0, 0.8: 0.0}[mistaken]
+    with pytest.raises(JobChanged, match=re.escape(f"{key}: {mistaken} in the checkpoint, {other} now")):
+        IdentityCheck(changed(left_out, {key: other}), DENSE).newest()
+
+
 def test_another_network_is_refused_with_the_keys_that_may_explain_it(tmp_path: Path) -> None:
     config = job(tmp_path)
     saved(config, with_identity=True)

@@ -147,8 +147,8 @@ def test_any_job_is_right_and_one_row_turns_it_red(
 
 
 def test_one_row_of_a_long_job_whose_every_day_has_restarts(tmp_path: Path) -> None:
-    """Paddle's own parameters, 60 days; the row's keys have been there on every day."""
-    rule = ShrinkRule()
+    """The parameters of Paddle's messages, 60 days; the row's keys have been there on every day."""
+    rule = ShrinkRule(show_click_decay_rate=0.98, delete_threshold=0.8)
     rows = {f"{day(n % 30)}/{p}".replace("202401", f"20240{1 + n // 30}"): [(n % 2, [1, 2])] * 4 + [(0, [3])] * 300
             for n in range(60) for p in PASSES}  # fmt: skip
     rows = {split: rows[split] for split in sorted(rows) if split < "20240131"}
@@ -178,7 +178,7 @@ def two_days(folder: Path, shows: dict[int, tuple[float, float]], **manifest: An
     write_checkpoint(folder / "model", shows, day=day(1), **{"rows": 14, "shrinks": 2, **manifest})  # type: ignore[arg-type]
 
 
-RULE = ShrinkRule()
+RULE = ShrinkRule(show_click_decay_rate=0.98, delete_threshold=0.8)
 TWO_DAYS = {5: (9.604, 0), 6: (3.92, 3.92)}
 
 
@@ -290,4 +290,4 @@ def test_the_rule_is_the_configs(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"embedding.accessor.ctr_accessor_param.show_click_decay_rate"):
             shrink_rule(config)
     del given["ctr_accessor_param"]
-    assert shrink_rule(config) == RULE
+    assert shrink_rule(config) == ShrinkRule()
