@@ -52,9 +52,9 @@ def main() -> int:
     faulthandler.enable()
     _log_to_stdout()
     die_with_parent()
-    parent = [os.getpid()]
+    parent = {"pid": os.getpid()}
     os.register_at_fork(  # paddle forks a rendezvous server
-        before=lambda: parent.append(os.getpid()), after_in_child=lambda: _begin_child(parent[-1])
+        before=lambda: parent.update(pid=os.getpid()), after_in_child=lambda: _begin_child(parent["pid"])
     )
     try:
         handover.take()

@@ -252,13 +252,10 @@ class IdentityCheck:
 
 def _is_mistaken(difference: Difference, raw: Mapping[str, Any]) -> bool:
     section, _, key = difference.key.partition(".")
-    table, _, key = key.partition(".")
+    key = key.partition(".")[2]  # behind the table's name
     if section != "table_parameters" or _MISTAKEN.get(key) != difference.old:
         return False
-    given: Any = raw[section].get(table)
-    for part in key.split("."):
-        given = given.get(part) if isinstance(given, Mapping) else None
-    return given is None
+    return flat(raw).get(difference.key) is None
 
 
 def _against_meta(name: str, table: Mapping[str, Any], meta: PartMeta) -> Iterator[Difference]:
