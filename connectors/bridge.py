@@ -85,7 +85,7 @@ class Bridge:
         self._names = topics.TopicNames(config.stream.job)
         self._tree = Tree(config.data_dir, config.runner.data_donefile, config.stream.ignore_files)
         self._parse = line_parser(
-            config.stream.format, config.slots, reject_unknown=config.stream.unknown_slot == "reject"
+            config.line_format, config.layout, reject_unknown=config.stream.unknown_slot == "reject"
         )
         self._state = on_state
         self._known: int | None = None
@@ -144,8 +144,8 @@ class Bridge:
             self._refuse_if_replaced(history)
             publisher = Publisher(
                 self._properties, self._names, self._config.stream.partitions,
-                watch.call(topics.message_limits, client, self._names), on_rows=self._report_rows, stop=self._stop,
-                on_wait=self._on_state,
+                watch.call(topics.message_limits, client, self._names), self._config.layout,
+                on_rows=self._report_rows, stop=self._stop, on_wait=self._on_state,
             )  # fmt: skip
             self._wait_until_readable()
             ledger = self._ledger = self._read_log(history)

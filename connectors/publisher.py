@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from streamtrain.connectors.delivery import Delivery, DeliveryFailed, Ranges, TooLarge
-from streamtrain.connectors.rows import LineParser, RejectError
-from streamtrain.connectors.source import MAX_LINE, SourceReader
+from streamtrain.connectors.lines import numbered_lines, parsed
+from streamtrain.connectors.rows import LineParser, RejectError, Result
+from streamtrain.connectors.source import SourceReader
 from streamtrain.connectors.tree import Tree
-from streamtrain.contracts.marker import HEADERS, Marker, SourceFile
-from streamtrain.contracts.sample import SCHEMA, SampleDecoder, encode_sample
+from streamtrain.contracts.marker import Marker, SourceFile, headers
+from streamtrain.contracts.row_layout import RowLayout
+from streamtrain.contracts.sample import SampleDecoder, schema_of
 from streamtrain.errors import DataError, Fenced
 from streamtrain.failpoints import failpoint
 from streamtrain.kafka.marker_log import LogEntry
@@ -65,8 +67,8 @@ class _Tally:
 class Publisher:
     """Publishes splits in transactions of `<job>.bridge`: creating one fences the bridge before it.
 
-    limits: max.message.bytes of each topic. on_rows(rows so far) now and then during a split. stop, on_wait: see
-    Delivery.
+    limits: max.message.bytes of each topic. layout: of the job's rows. on_rows(rows so far) now and then during a
+    split. stop, on_wait: see Delivery.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Publisher:
         names: TopicNames,
         partitions: int,
         limits: Mapping[str, int],
+        layout: RowLayout,
         *,
         on_rows: Callable[[Split, int], None] = lambda _split, _rows: None,
         stop: threading.Event | None = None,
@@ -83,6 +86,8 @@ class Publisher:
         self._names = names
         self._partitions = partitions
         self._limits = limits
+        self._layout = layout
+        self._headers = headers(values=layout.has_values)
         self._on_rows = on_rows
         self._reported = 0.0
         self._delivery = Delivery(properties, names, limits, stop=stop, on_wait=on_wait)
@@ -136,11 +141,11 @@ class Publisher:
         marker = Marker(
             split.day, split.time, split.sequence, work.revision,
             "empty" if work.status == "data" and not tally.rows else work.status,
-            work.topic_id, ranges, tally.rows, tally.rejected, tuple(files), SCHEMA.text,
+            work.topic_id, ranges, tally.rows, tally.rejected, tuple(files), schema_of(self._layout).text,
         )  # fmt: skip
         value = marker.encode()
         self._refuse_large_marker(work, value)
-        self._delivery.produce(self._names.splits, 0, value, sink, HEADERS)
+        self._delivery.produce(self._names.splits, 0, value, sink, self._headers)
         self._delivery.flush(sink)
         offset, written = sink.newest[self._names.splits]
         return LogEntry(offset, marker, written)
@@ -154,16 +159,15 @@ class Publisher:
         before = tally.rows
         with tree.open(split, path) as raw:
             source = SourceReader(raw, name, whole_lines=work.whole_lines)
-            for number, line in _numbered(source, work.skip.get(path), name, parse):
+            numbered = numbered_lines(source, work.skip.get(path), name, parse)
+            for number, line, result in parsed(numbered, parse, name):
                 try:
-                    value = self._row(line, parse, index, number)
+                    value = self._message(result, index, number)
                 except RejectError as reason:
                     tally.rejected += 1
                     tally.example = tally.example or f"{name}, line {number}: {reason}"
                     self._reject(split, path, number, line, str(reason), sink)
                     continue
-                except DataError as error:
-                    raise DataError(f"{name}, line {number}: {error.message}", remedy=error.remedy) from error
                 if value is None:
                     tally.not_rows += 1
                 else:
@@ -176,14 +180,13 @@ class Publisher:
             log.warning("%s: its last line has no line end and waits for the rest (changed_split: append)", name)
         return SourceFile(path, source.size, tally.rows - before, source.sha256)
 
-    def _row(self, line: bytes, parse: LineParser, index: int, number: int) -> bytes | None:
-        """The line's message; None when it is no row. Raises RejectError."""
-        if len(line) > MAX_LINE:
-            raise RejectError(f"it is longer than {MAX_LINE} bytes")
-        row = parse(line)
-        if row is None:
+    def _message(self, result: Result, index: int, number: int) -> bytes | None:
+        """A line's message; None when it is no row. Raises RejectError."""
+        if isinstance(result, RejectError):
+            raise result
+        if result is None:
             return None
-        value = encode_sample(row.label, index, number, row.slots, row.feasigns)
+        value = result.encode(index, number)
         if len(value) + OVERHEAD > self._delivery.limit:
             limit = f"kafka.message.max.bytes = {self._delivery.limit}"
             raise RejectError(f"its row takes {len(value)} bytes and {OVERHEAD} beside it, more than {limit}")
@@ -211,7 +214,7 @@ class Publisher:
         limits = {"kafka.message.max.bytes": self._delivery.limit,
                   f"max.message.bytes of topic {self._names.splits}": self._limits[self._names.splits]}  # fmt: skip
         key = min(limits, key=lambda name: limits[name])
-        headers = sum(len(name) + len(text) for name, text in HEADERS.items())
+        headers = sum(len(name) + len(text) for name, text in self._headers.items())
         if len(value) + headers + OVERHEAD > limits[key]:
             raise DataError(
                 f"split {work.split.path}: the marker of its {len(work.paths)} files takes {len(value)} bytes, more "
@@ -224,7 +227,7 @@ class Publisher:
         topic, value = refused.topic, refused.value
         what = f"split {work.split.path}: a message of {len(value)} bytes"
         if topic == self._names.samples:
-            row = SampleDecoder().decode([value], places=True)
+            row = SampleDecoder(layout=self._layout).decode([value], places=True)
             if row.files is not None and row.lines is not None:
                 path = work.paths[int(row.files[0])]
                 what = f"split {work.split.path}, file {path}, line {row.lines[0]}: its row of {len(value)} bytes"
@@ -234,32 +237,3 @@ class Publisher:
             remedy="Raise the topic's max.message.bytes; or set kafka.message.max.bytes to it, and such lines are "
             "rejected; nothing of this split was published.",
         )
-
-
-def _numbered(
-    source: SourceReader, skip: SourceFile | None, name: str, parse: LineParser
-) -> Iterator[tuple[int, bytes]]:
-    """Lines with their numbers from 1, blank ones left out; after the first skip.bytes, if given.
-
-    Raises DataError when the skipped part is not what was published.
-    """
-    first = 1
-    ends_line = True
-    if skip is not None:
-        digest, lines, ends_line = source.skip(skip.bytes)
-        if digest != skip.sha256:
-            raise DataError(
-                f"{name} was rewritten after it was published (its first {skip.bytes} bytes differ)",
-                remedy="Restore the file, or set stream.changed_split: ignore.",
-            )
-        first += lines
-    for number, line in enumerate(source.lines(), first):
-        if not ends_line and number == first and line.strip(b"\r"):
-            raise DataError(
-                f"{name}, line {number}: it was published without its line end, and goes on now: its row cannot be "
-                "withdrawn",
-                remedy="Restore the file as it was, or set stream.changed_split: ignore.",
-            )
-        # blanks at its ends do not make a cut line whole
-        if content := line if len(line) > MAX_LINE else parse.content(line):
-            yield number, content

@@ -79,7 +79,8 @@ class SourceReader:
 
     Each line comes without its LF; one longer than MAX_LINE comes cut to MAX_LINE + 1 bytes. A UTF-8 byte order mark at
     the file's begin is no part of the first line. whole_lines: the last line of a plain file is left out when it has no
-    line end; `size` and `sha256` then are those of the bytes before it, and `held` is true.
+    line end; `size` and `sha256` then are those of the bytes before it, and `held` is true. head: the first line of
+    what skip() has skipped, cut like others; None before.
     """
 
     BLOCK = 1 << 20
@@ -89,6 +90,7 @@ class SourceReader:
         self._name = name
         self._whole_lines = whole_lines
         self.held = False
+        self.head: bytes | None = None
 
     @property
     def size(self) -> int:
@@ -105,12 +107,16 @@ class SourceReader:
     def skip(self, size: int) -> tuple[str, int, bool]:
         """Reads `size` bytes of a plain file: their SHA-256, their line ends, whether they end with one."""
         lines = 0
+        head = b""
         while size > 0:
             block = self._stream.read(min(size, self.BLOCK))
             if not block:
                 break
+            if not lines and len(head) <= MAX_LINE:
+                head += block
             lines += block.count(b"\n")
             size -= len(block)
+        self.head = head.partition(b"\n")[0].removeprefix(_BOM)[: MAX_LINE + 1]
         return self._stream.sha256, lines, self._stream.ended_bytes == self._stream.bytes
 
     def blocks(self) -> Iterator[bytes]:

@@ -1,29 +1,28 @@
-"""A parse function of the user's: it takes the line, and returns (label, slots, feasigns), or None for no row.
+"""A parse function of the user's: it takes the line, and returns a streamtrain.Row or (label, slots, feasigns), or None
+for no row; one with the attribute `batch` takes a list of lines and returns a list of as many results.
 
-The line is as it stands in the file, without its line end. What the function returns is taken exactly or not at all:
-no value is rounded, wrapped or read out of text. Whatever it raises rejects the line.
+A line is as it stands in the file, without its line end. What the function returns is taken exactly or not at all: no
+value is rounded, wrapped or read out of text. Whatever it raises rejects the line.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from streamtrain.connectors.rows import RejectError, Row, RowBuilder, check_label
+from streamtrain.connectors.given_values import check_names, column, described, number, numbers, pair, shown, whole
+from streamtrain.connectors.rows import OneByOne, RejectError, Row, RowBuilder
+from streamtrain.contracts import user_row
 from streamtrain.contracts.feature_text import MAX_FEASIGN, MAX_SLOT
+from streamtrain.contracts.line_format import BUILT_IN
 from streamtrain.errors import ConfigError, DataError
 from streamtrain.user_code import module_place, words
 
-UserFunction: TypeAlias = Callable[[bytes], Any]
-
-#: A float holds every whole number up to here; a larger one may have been rounded.
-_EXACT_FLOAT = 2**53
-#: Characters of a value or an exception's text in a reason.
-_SHOWN = 200
+UserFunction: TypeAlias = Callable[[Any], Any]
 
 
 def load_function(name: str) -> UserFunction:
@@ -43,18 +42,18 @@ def load_function(name: str) -> UserFunction:
             ) from error
         known = isinstance(error, ImportError | AttributeError | ValueError)
         raise ConfigError(
-            f"stream.format: {name!r} is neither feasign_slot nor multislot, nor a function: "
-            f"{error if known else _described(error)}",
+            f"stream.format: {name!r} is none of {', '.join(BUILT_IN)}, nor a function: "
+            f"{error if known else described(error)}",
             remedy="Give module:function, with the module on PYTHONPATH.",
         ) from error
     if not callable(function):
         raise ConfigError(
-            f"stream.format: {name!r} is {_shown(function)}, not a function", remedy="Give module:function."
+            f"stream.format: {name!r} is {shown(function)}, not a function", remedy="Give module:function."
         )
     return function
 
 
-class UserParser:
+class UserParser(OneByOne):
     """Raises DataError when the function runs out of memory: that says nothing about the line."""
 
     def __init__(self, builder: RowBuilder, function: UserFunction) -> None:
@@ -68,71 +67,84 @@ class UserParser:
 
     def __call__(self, content: bytes) -> Row | None:
         try:
-            result = self._function(content)
-            if result is None:
-                return None
-            if not isinstance(result, tuple | list) or len(result) != 3:
-                raise RejectError(f"the parse function returned {_shown(result)}, not (label, slots, feasigns)")
-            label = check_label(_whole(result[0], "the label"))
-            slots = _column(result[1], "slot", 1, MAX_SLOT)
-            feasigns = _column(result[2], "feasign", 0, MAX_FEASIGN)
+            return self._row(self._function(content))
         except RejectError:
             raise
         except MemoryError as error:
-            raise DataError(
-                f"the parse function ran out of memory on a line of {len(content)} bytes, {content[:80]!r}",
-                remedy="Correct the function, or give the bridge more memory; nothing of this split was published.",
-            ) from error
+            raise out_of_memory(content) from error
         except (Exception, SystemExit) as error:
-            raise RejectError(f"the parse function raised {_described(error)}") from error
-        if slots.size != feasigns.size:
-            raise RejectError(f"the parse function returned {slots.size} slots and {feasigns.size} feasigns")
-        return self._builder.build(label, slots, feasigns)
+            raise RejectError(f"the parse function raised {described(error)}") from error
+
+    def _row(self, result: Any) -> Row | None:
+        """Of what the function returned. Raises RejectError, and whatever its iterables raise."""
+        if result is None:
+            return None
+        layout = self._builder.layout
+        if isinstance(result, user_row.Row):
+            slots, feasigns = self._features(result)
+            weight = number(result.weight, "the weight")
+            if weight != 1 and not layout.weight:
+                raise RejectError(f"the weight is {weight}, and the config has no stream.weight")
+            return self._builder.build(self._labels(result.labels), slots, feasigns, self._dense(result.dense), weight)
+        if not isinstance(result, tuple | list) or len(result) != 3:
+            raise RejectError(
+                f"the parse function returned {shown(result)}, not (label, slots, feasigns) or a streamtrain.Row"
+            )
+        if len(layout.labels) > 1 or layout.dense:
+            raise RejectError(
+                "the parse function returned (label, slots, feasigns), and the job's rows have more: a streamtrain.Row "
+                "is wanted"
+            )
+        slots, feasigns = pair(result[1], result[2])
+        binary = layout.labels[0].kind == "binary"
+        label = whole(result[0], "the label") if binary else number(result[0], "the label")
+        return self._builder.build([label], slots, feasigns)
+
+    def _labels(self, given: Any) -> list[float | int]:
+        names = [label.name for label in self._builder.layout.labels]
+        if not isinstance(given, Mapping):
+            if len(names) > 1:
+                raise RejectError(f"the row's labels are {shown(given)}, not a mapping of {', '.join(names)}")
+            return [number(given, f"the label {names[0]}")]
+        check_names("label", given, names)
+        return [number(given[name], f"the label {name}") for name in names]
+
+    def _dense(self, given: Any) -> list[float | int]:
+        layout = self._builder.layout
+        if not isinstance(given, Mapping):
+            raise RejectError(f"the row's dense is {shown(given)}, not a mapping")
+        check_names("float", given, [dense.name for dense in layout.dense])
+        found: list[float | int] = []
+        for of in layout.dense:
+            floats = numbers(given[of.name], of.name)
+            if len(floats) != of.width:
+                raise RejectError(f"{of.name} has {len(floats)} numbers, the config says {of.width}")
+            found += floats
+        return found
+
+    def _features(self, row: user_row.Row) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+        if row.slots is not None or row.feasigns is not None:
+            if row.features:
+                raise RejectError("the row has features, and slots or feasigns too")
+            return pair(row.slots if row.slots is not None else (), row.feasigns if row.feasigns is not None else ())
+        if not isinstance(row.features, Mapping):
+            raise RejectError(f"the row's features are {shown(row.features)}, not a mapping")
+        slots: list[npt.NDArray[np.uint64]] = []
+        feasigns: list[npt.NDArray[np.uint64]] = []
+        for name, values in row.features.items():
+            slot = self._builder.layout.slot_number(name) if isinstance(name, str) else whole(name, "a slot")
+            if slot is None:
+                raise RejectError(f"the row has features of {shown(name)}, which is no name of stream.features")
+            one = isinstance(values, int | float | np.number | np.bool_)
+            one = one or (isinstance(values, np.ndarray) and not values.ndim)
+            feasigns.append(column([values] if one else values, "feasign", 0, MAX_FEASIGN))
+            slots.append(column([slot], "slot", 1, MAX_SLOT).repeat(feasigns[-1].size))
+        empty = np.empty(0, np.uint64)
+        return np.concatenate([empty, *slots]), np.concatenate([empty, *feasigns])
 
 
-def _column(values: Any, what: str, least: int, most: int) -> npt.NDArray[np.uint64]:
-    """Whole numbers from `least` to `most`. Raises RejectError."""
-    if isinstance(values, str | bytes | bytearray | memoryview | dict | set | frozenset):
-        raise RejectError(f"the parse function's {what}s are {_shown(values)}, not a list of numbers")
-    if isinstance(values, np.ndarray):
-        if values.ndim != 1:
-            raise RejectError(f"the parse function's {what}s are an array of {values.ndim} dimensions, not of one")
-        values = values.tolist()
-    try:
-        numbers = list(values)
-    except TypeError as error:
-        raise RejectError(f"the parse function's {what}s are {_shown(values)}, not a list of numbers") from error
-    if not set(map(type, numbers)) <= {int}:
-        numbers = [_whole(value, f"a {what}") for value in numbers]
-    if numbers and not (least <= min(numbers) and max(numbers) <= most):
-        wrong = next(number for number in numbers if not least <= number <= most)
-        raise RejectError(f"{what} {_shown(wrong)} is not from {least} to {most}")
-    return np.array(numbers, np.uint64)
-
-
-def _whole(value: Any, what: str) -> int:
-    """The whole number that a value is. Raises RejectError."""
-    if isinstance(value, np.ndarray) and value.ndim == 0:
-        value = value.item()
-    if isinstance(value, int | np.integer | np.bool_):
-        return int(value)
-    if isinstance(value, float | np.floating) and value == np.floor(value) and abs(value) <= _EXACT_FLOAT:
-        return int(value)
-    raise RejectError(f"{what} is {_shown(value)}, not a whole number")
-
-
-def _described(error: BaseException) -> str:
-    """Type and text of an exception, in one line."""
-    try:
-        text = " ".join(str(error).split())[:_SHOWN]
-    except Exception:
-        text = ""
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _shown(value: Any) -> str:
-    try:
-        text = repr(value)
-    except Exception:
-        text = f"a {type(value).__name__}"
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+def out_of_memory(content: bytes) -> DataError:
+    return DataError(
+        f"the parse function ran out of memory on a line of {len(content)} bytes, {content[:80]!r}",
+        remedy="Correct the function, or give the bridge more memory; nothing of this split was published.",
+    )

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from streamtrain.config import JobConfig, load_config
+    from streamtrain.contracts.hashing import feasign_of
+    from streamtrain.contracts.user_row import Row
     from streamtrain.dumps import read_dump
     from streamtrain.errors import (
         BadModel,
@@ -65,6 +67,7 @@ __all__ = [
     "Predictor",
     "Recount",
     "RetentionPassed",
+    "Row",
     "StateMismatch",
     "StreamtrainError",
     "TopicMismatch",
@@ -72,6 +75,7 @@ __all__ = [
     "TrainingError",
     "UnknownFormat",
     "Unreadable",
+    "feasign_of",
     "load_config",
     "read_dump",
     "recount",
@@ -82,6 +86,8 @@ _HOMES = {
     "JobConfig": ("streamtrain.config", "JobConfig"),
     "Predictor": ("streamtrain.serving.predictor", "Predictor"),
     "Recount": ("streamtrain.proof.recount", "Recount"),
+    "Row": ("streamtrain.contracts.user_row", "Row"),
+    "feasign_of": ("streamtrain.contracts.hashing", "feasign_of"),
     "load_config": ("streamtrain.config", "load_config"),
     "read_dump": ("streamtrain.dumps", "read_dump"),
     "recount": ("streamtrain.proof.job", "recount_job"),

@@ -54,6 +54,28 @@ def read_dump(directory: Path) -> Iterator[tuple[str, dict[str, npt.NDArray[np.f
                     raise DataError(f"{path}, line {number} is not a complete row of a dump: {error}") from error
 
 
+def read_column(dump: Dump, worker: int, field: str) -> npt.NDArray[np.float32]:
+    """The first value of a variable in each row that `worker` has dumped, [rows], in the order of its batches.
+
+    Raises TrainingError for a line that is not complete.
+    """
+    before = b"\t" + field.encode() + b":"
+    values: list[bytes] = []
+    for path in sorted(dump.directory.glob(f"part-{worker:03d}-*")):
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.startswith(b"("):
+                    continue
+                length, _, text = line.partition(before)[2].partition(b":")
+                if not length.isdigit() or not line.endswith(b"\n"):
+                    raise TrainingError(
+                        f"{path}, line {number}: a row was not dumped completely: it lacks {field}",
+                        remedy="Is the disk full? Nothing of this pass was saved.",
+                    )
+                values.append(text.split(b"\t", 1)[0].split(b",", 1)[0])
+    return np.array(values, np.bytes_).astype(np.float32) if values else np.zeros(0, np.float32)
+
+
 def check_part(dump: Dump, worker: int) -> int:
     """Reads what `worker` has dumped, brings it to the disk, and returns its number of rows.
 

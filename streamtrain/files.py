@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import shutil
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -155,6 +156,14 @@ def atomic_write(path: Path, data: bytes, *, temporary: Path | None = None, sync
     temporary.replace(path)
     if sync:
         fsync(path.parent)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """A hard link, or a copy where the file system has none, or `source` is on another one. Raises OSError."""
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def fsync(path: Path) -> None:

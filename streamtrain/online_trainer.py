@@ -30,7 +30,7 @@ from streamtrain import failpoints
 from streamtrain.config import JobConfig, load_config
 from streamtrain.contracts import phases
 from streamtrain.engine.environment import FORCED, engine_environment
-from streamtrain.engine.model import refuse_other_slots
+from streamtrain.engine.model_checks import refuse_other_slots
 from streamtrain.errors import StreamtrainError
 from streamtrain.failpoints import failpoint
 from streamtrain.masking import MaskingFormatter
@@ -105,13 +105,17 @@ def _run(config: JobConfig, kind: str, index: int) -> bool:
         _keep_signals_from_this_thread()
     stream = config.stream
     exact = stream.inference_model != "none" and stream.inference_keys == "touched"
-    engine = Engine(config.model_dir, config.raw, exact_delta=exact)
+    engine = Engine(config.model_dir, config.raw, exact_delta=exact, layout=config.layout)
     if engine.is_server:
         failpoint("server.up")
         engine.serve()
         return False
     if kind == "worker":
-        refuse_other_slots(engine.slots, config.slots, config.model_dir)
+        named = bool(config.stream.features)
+        refuse_other_slots(engine.slots, config.slots, config.model_dir, any_order=named)
+        if index == 0:
+            for note in engine.notes:
+                log.warning("%s", note)
     from streamtrain.checkpoint.runs import Run
     from streamtrain.kafka.connect import properties_of
     from streamtrain.training.trainer import Trainer

@@ -7,7 +7,7 @@ import importlib
 import re
 import sysconfig
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from streamtrain.errors import ConfigError, StreamtrainError
@@ -94,6 +94,13 @@ def _place(error: BaseException, folder: Path) -> str:
     # an operator that fails when it is computed: Paddle's words have the stack of the call that made it
     places = places or [f"{file}, line {line}" for file, line in _FRAME.findall(_text(error)) if is_own(file, root)]
     return places[-1] if places else str(folder)
+
+
+def place_in(stack: Iterable[str], folder: Path) -> str:
+    """`file, line N` of the innermost frame of theirs in the stack of the call that made one of Paddle's operators; the
+    folder when none is."""
+    own = [f"{file}, line {line}" for file, line in _FRAME.findall("\n".join(stack)) if is_own(file, folder.resolve())]
+    return own[-1] if own else str(folder)
 
 
 def is_own(file: str, root: Path) -> bool:

@@ -12,7 +12,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,20 @@ from typing import Any
 from streamtrain.checkpoint.store import Checkpoint, CheckpointStore
 from streamtrain.config import JobConfig
 from streamtrain.contracts import identity
-from streamtrain.contracts.identity import Change, Difference, JobIdentity, dense_differences, differences, flat
+from streamtrain.contracts.identity import (
+    Change,
+    Difference,
+    JobIdentity,
+    dense_differences,
+    differences,
+    flat,
+    table_differences,
+)
 from streamtrain.contracts.json_codec import UnknownFormatError
+from streamtrain.contracts.line_format import WITH_HEADER
 from streamtrain.contracts.manifest import Manifest
+from streamtrain.contracts.network import Network
+from streamtrain.contracts.row_layout import CLICK
 from streamtrain.contracts.table_text import (
     CTR_DEFAULTS,
     DEFAULT_ACCESSOR,
@@ -33,6 +44,7 @@ from streamtrain.contracts.table_text import (
     rule_of,
 )
 from streamtrain.contracts.tensors import read_tensor
+from streamtrain.contracts.warmup import FIXED, WarmStart
 from streamtrain.errors import CheckpointError, JobChanged, UnknownFormat
 from streamtrain.files import names, read_bytes
 
@@ -68,12 +80,34 @@ def fixed_keys(config: JobConfig) -> dict[str, Any]:
         "stream.unknown_slot": stream.unknown_slot,
         "stream.slots": list(config.slots),
         "hyper_parameters.adam_d2sum": bool(hyper.get("adam_d2sum", True)),
+        **_fixed_of_rows(config),
     }
     if isinstance(optimizer, Mapping) and "class" in optimizer:
         fixed["hyper_parameters.optimizer.class"] = optimizer["class"]
-    for name, table in (config.raw.get("table_parameters") or {}).items():
-        fixed["table_parameters"] = name
+    for name, table in sorted((config.raw.get("table_parameters") or {}).items()):
+        fixed["table_parameters"] = f"{fixed['table_parameters']}, {name}" if "table_parameters" in fixed else name
         fixed.update({f"table_parameters.{name}.{key}": value for key, value in _fixed_of_table(table).items()})
+    return fixed
+
+
+def _fixed_of_rows(config: JobConfig) -> dict[str, Any]:
+    """What rows have beside slots and one label: left out where they have nothing more, as versions before 0.4.0 do."""
+    stream = config.stream
+    layout = config.layout
+    fixed: dict[str, Any] = {}
+    if stream.features:
+        fixed["stream.features"] = [f"{name}: {number}" for name, number in stream.features.items()]
+    if layout.has_values or layout.labels != CLICK:
+        fixed["stream.labels"] = [f"{name}: {kind}" for name, kind in stream.labels.items()]
+        fixed["stream.dense"] = [f"{name}: {width}" for name, width in stream.dense.items()]
+        fixed["stream.weight"] = stream.weight
+    if stream.feed_order is not None:
+        fixed["stream.feed_order"] = list(stream.feed_order)
+    if stream.columns is not None:
+        parts = stream.columns.identity(layout)
+        fixed.update({f"stream.columns.{key}": value for key, value in parts.items()})
+        if stream.format in WITH_HEADER:
+            fixed["stream.header"] = stream.header
     return fixed
 
 
@@ -95,11 +129,17 @@ def free_keys(config: JobConfig) -> dict[str, Any]:
     """All other keys: what may change."""
     fixed = fixed_keys(config)
     leaves = {**flat(config.masked()), _SOURCES: _digest_of_sources(config.model_dir)}
-    return {key: value for key, value in leaves.items() if key not in fixed and key not in _SAME_AS_FIXED}
+    known = {*fixed, *_SAME_AS_FIXED}
+    return {key: value for key, value in leaves.items() if key not in known and not key.startswith(_OF_ROWS)}
 
 
 #: Keys whose meaning is in fixed_keys() under another name, or which depend on them.
 _SAME_AS_FIXED = frozenset({"hyper_parameters.slot_num"})
+#: Begins the keys that say what rows have: in fixed_keys(), where they say more than the default does.
+_OF_ROWS = (
+    "stream.features", "stream.labels", "stream.dense", "stream.weight", "stream.feed_order", "stream.columns",
+    "stream.header",
+)  # fmt: skip
 #: The digest of the model's source files stands among the keys under this name.
 _SOURCES = "runner.model_dir/*.py"
 #: Begins the keys that decide what the network is, and what is asked of it.
@@ -147,12 +187,13 @@ def refuse_other_job(config: JobConfig, wanted: Callable[[str], bool], checkpoin
 
 @dataclass(frozen=True)
 class IdentityCheck:
-    """Checks a config. dense: shapes of the network's dense parameters, where they are known. wanted: whether a key
-    matters."""
+    """Checks a config. dense: shapes of the network's dense parameters, network: its feeds and tables, where they are
+    known. wanted: whether a key matters."""
 
     config: JobConfig
     dense: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     wanted: Callable[[str], bool] = lambda _key: True
+    network: Network | None = None
 
     def newest(self) -> Checked:
         """Against the newest checkpoint, whose files are not verified.
@@ -174,18 +215,23 @@ class IdentityCheck:
                 raise refusal
         return self.against(None)
 
-    def against(self, checkpoint: Checkpoint | None) -> Checked:
-        """Against that checkpoint; None: the job starts from nothing. Raises as newest()."""
-        now = JobIdentity(fixed=fixed_keys(self.config), config=free_keys(self.config), dense=dict(self.dense))
+    def against(self, checkpoint: Checkpoint | None, start: WarmStart | None = None) -> Checked:
+        """Against that checkpoint; None: the job starts from nothing, or from `start`. Raises as newest()."""
+        network = self.network if self.network is not None and not self.network.is_usual else None
+        now = JobIdentity(
+            fixed=fixed_keys(self.config), config=free_keys(self.config), dense=dict(self.dense), network=network
+        )
         if checkpoint is None or checkpoint.manifest is None:
-            return Checked(now)
-        before, of = _read(checkpoint, checkpoint.manifest), checkpoint
+            return Checked(_begun_from(now, start))
+        before, of = identity_of(checkpoint), checkpoint
         found: list[Difference] = []
         changed: list[Difference] = []
         kept: tuple[Change, ...] = ()
         if before is None:  # of a version that wrote none
             found = list(self._against_files(checkpoint, checkpoint.manifest))
             before, of = self._older(checkpoint)
+        if before is not None and before.warmup is not None:  # it stays, whatever the key says now
+            now = _begun_from(now, before.warmup)
         if before is not None and not found:
             found = [d for d in differences(before.fixed, now.fixed) if not _is_mistaken(d, self.config.raw)]
             if any(d.key == "table_parameters" for d in found):  # another table has other keys
@@ -196,6 +242,8 @@ class IdentityCheck:
             if shapes:
                 suspects = [d for d in changed if d.key.startswith(("hyper_parameters.", "runner.model_dir"))]
                 found += [*suspects, *(Difference(f"dense parameter {d.key}", d.old, d.new) for d in shapes)]
+            if self.network is not None and not found:
+                found = list(table_differences(before.tables, now.tables))
         if found := [d for d in found if self.wanted(d.key)]:
             raise JobChanged(
                 f"{self.config.path} is not the config of the job that checkpoint {of.id} is of: "
@@ -208,8 +256,12 @@ class IdentityCheck:
         )
         every = (*kept, *changes)[-identity.MAX_CHANGES :]
         dense = dict(self.dense) or (before.dense if before is not None else {})
+        if self.network is None and before is not None:
+            network = before.network
         return Checked(
-            JobIdentity(fixed=now.fixed, config=now.config, dense=dense, changes=every), changes, before is not None
+            replace(now, dense=dense, changes=every, network=network),
+            changes,
+            before is not None,
         )
 
     def _older(self, checkpoint: Checkpoint) -> tuple[JobIdentity | None, Checkpoint]:
@@ -221,7 +273,7 @@ class IdentityCheck:
             if older is None or older.manifest is None:
                 continue
             with contextlib.suppress(CheckpointError):  # damaged: it is not the one that is loaded
-                if (found := _read(older, older.manifest)) is not None:
+                if (found := identity_of(older)) is not None:
                     return found, older
         return None, checkpoint
 
@@ -242,12 +294,16 @@ class IdentityCheck:
             yield Difference("stream.partitions", manifest.partitions, self.config.stream.partitions)
         metas = sorted(e.path for e in manifest.files if e.path.startswith(f"{SHARD}/") and e.path.endswith(".meta"))
         for name, table in (self.config.raw.get("table_parameters") or {}).items():
-            if metas:
+            if metas:  # of a version that knew one table
                 yield from _against_meta(name, table, _meta(checkpoint, metas[0]))
         for name in sorted({e.path for e in manifest.files} & set(self.dense)):
             shape = _shape(checkpoint, name)
             if shape != self.dense[name]:
                 yield Difference(f"dense parameter {name}", list(shape), list(self.dense[name]))
+
+
+def _begun_from(job: JobIdentity, start: WarmStart | None) -> JobIdentity:
+    return job if start is None else replace(job, fixed={**job.fixed, FIXED: start.digest}, warmup=start)
 
 
 def _is_mistaken(difference: Difference, raw: Mapping[str, Any]) -> bool:
@@ -299,9 +355,10 @@ def _damaged(file: Path, error: Exception) -> CheckpointError:
     )
 
 
-def _read(checkpoint: Checkpoint, manifest: Manifest) -> JobIdentity | None:
-    """None for a checkpoint of a version that wrote none."""
-    if identity.NAME not in {entry.path for entry in manifest.files}:
+def identity_of(checkpoint: Checkpoint) -> JobIdentity | None:
+    """None for a checkpoint of a version that wrote none. Raises CheckpointError, UnknownFormat."""
+    manifest = checkpoint.manifest
+    if manifest is None or identity.NAME not in {entry.path for entry in manifest.files}:
         return None
     file = checkpoint.path / identity.NAME
     try:

@@ -22,6 +22,7 @@ from streamtrain.checkpoint.runs import Run
 from streamtrain.contracts import json_codec
 from streamtrain.contracts.json_codec import UnknownFormatError
 from streamtrain.contracts.manifest import Manifest
+from streamtrain.contracts.metrics import LabelMetrics
 from streamtrain.errors import CheckpointError, UnknownFormat
 from streamtrain.files import lines_backwards
 from streamtrain.schedule import PassId
@@ -40,7 +41,9 @@ class PassRecord:
 
     gate: what the AUC gate found wrong with the pass, '' if nothing; trained: whether its rows were trained; withheld:
     why its inference model is, this pass's gate or that of one before it.
-    predict_histogram: rows by label and bucketed prediction, from pack(); AUCs over several passes need it.
+    labels: the metrics of each label, the first one being the one that predict_auc and train_auc are of.
+    predict_histogram: rows by label and bucketed prediction, from pack(); AUCs over several passes need it. histograms:
+    the same of labels other than the first.
     """
 
     day: str
@@ -58,7 +61,9 @@ class PassRecord:
     gate: str = ""
     trained: bool = True
     withheld: str = ""
+    labels: dict[str, LabelMetrics] = field(default_factory=dict)
     predict_histogram: str = field(default="", repr=False)
+    histograms: dict[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of_manifest(cls, manifest: Manifest) -> PassRecord | None:

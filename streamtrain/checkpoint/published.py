@@ -13,9 +13,10 @@ from pathlib import Path
 
 from streamtrain.checkpoint.runs import Run
 from streamtrain.contracts import inference_models
-from streamtrain.contracts.inference_models import DoneLine, ModelManifest
+from streamtrain.contracts.inference_models import DoneLine
 from streamtrain.contracts.json_codec import UnknownFormatError
 from streamtrain.contracts.manifest import NAME, ModelChain, ModelRef, digest
+from streamtrain.contracts.network_manifest import AnyManifest, decode_manifest
 from streamtrain.errors import CheckpointError, UnknownFormat, Unreadable
 from streamtrain.failpoints import failpoint
 from streamtrain.files import lines_backwards, read_bytes
@@ -44,12 +45,12 @@ class PublishedModels:
         failpoint("commit.model")
         return path
 
-    def read_manifest(self, model: ModelRef) -> ModelManifest:
+    def read_manifest(self, model: ModelRef) -> AnyManifest:
         """The model's manifest, if it is the one that is meant. Raises CheckpointError naming the file."""
         file = self.path(model) / NAME
         try:
             data = read_bytes(file)
-            manifest = ModelManifest.decode(data)
+            manifest = decode_manifest(data)
         except Unreadable as error:
             raise CheckpointError(error.message, remedy=error.remedy) from error
         except (OSError, ValueError) as error:
@@ -93,10 +94,18 @@ class PublishedModels:
 
     def list_in_donefiles(self, published: Sequence[ModelRef]) -> None:
         """Adds models that are in place to the donefiles."""
-        new = [self.read_manifest(model).line(model.digest, time.time()) for model in published]
-        paths = {line.path for line in new}
-        old = [line for line in self.lines() if line.path not in paths]
-        self.write_donefiles([*old, *new])
+        manifests = [(self.read_manifest(model), model.digest) for model in published]
+        paths = {manifest.path for manifest, _ in manifests}
+        lines = [line for line in self.lines() if line.path not in paths]
+        for manifest, sha256 in manifests:
+            lines.append(self._line(manifest, sha256, lines))
+        self.write_donefiles(lines)
+
+    def _line(self, manifest: AnyManifest, sha256: str, listed: Sequence[DoneLine]) -> DoneLine:
+        """The line of a model that is published now. listed: the lines so far, that of its base among them."""
+        base = manifest.base.digest if manifest.base is not None else None
+        of_base = next((line.published for line in listed if line.digest == base), None)
+        return manifest.line(sha256, time.time(), root=str(self.root), base=of_base)
 
     def settle(self, newest: PassId | None, published: Sequence[ModelRef]) -> None:
         """Makes the donefiles what checkpoint `newest` left: with the models published with it, without later ones."""
@@ -111,7 +120,7 @@ class PublishedModels:
                 log.error("%s: it is NOT LISTED for serving", error)
                 continue
             if manifest.base is None or manifest.base.digest in known:  # else retention has dropped it with its base
-                lines.append(manifest.line(model.digest, time.time()))
+                lines.append(self._line(manifest, model.digest, lines))
                 known.add(model.digest)
         self.write_donefiles(lines)
 

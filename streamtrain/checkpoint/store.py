@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from streamtrain.checkpoint.runs import Run, fsync, refusals, write_synced
-from streamtrain.contracts.inference_models import ModelManifest
+from streamtrain.contracts.inference_models import CommonManifest
 from streamtrain.contracts.json_codec import UnknownFormatError
 from streamtrain.contracts.manifest import NAME, FileEntry, Manifest, digest
 from streamtrain.contracts.paths import number_of, plain_path
@@ -244,7 +244,7 @@ def seal(staged: Path) -> tuple[FileEntry, ...]:
     return entries
 
 
-def put_manifest(staged: Path, manifest: Manifest | ModelManifest) -> str:
+def put_manifest(staged: Path, manifest: Manifest | CommonManifest) -> str:
     """Writes the manifest into the staged directory, fsyncs all directories; returns its digest.
 
     Raises CheckpointError.

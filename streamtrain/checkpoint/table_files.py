@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from streamtrain.contracts import table_text
-from streamtrain.contracts.table_text import SHARD, KeyState, PartMeta, TableColumns, Thresholds
+from streamtrain.contracts.table_text import (
+    DEFAULT_ACCESSOR,
+    PULLED,
+    SHARD,
+    KeyState,
+    PartMeta,
+    TableColumns,
+    Thresholds,
+)
 from streamtrain.errors import CheckpointError, Unreadable
 from streamtrain.files import not_plain, read_bytes
 
@@ -38,17 +46,24 @@ def blocks(path: Path) -> Iterator[bytes]:
         raise CheckpointError(f"the last line of {path} is cut", remedy="Is the disk of runner.model_save_path full?")
 
 
-def write_short(source: Path, target: Path, columns: TableColumns, thresholds: Thresholds | None = None) -> int:
+def write_short(
+    source: Path,
+    target: Path,
+    columns: TableColumns,
+    thresholds: Thresholds | None = None,
+    pulls: Sequence[str] = PULLED[DEFAULT_ACCESSOR],
+) -> int:
     """Appends the keys of Paddle's part file to `target` as an inference model's text; returns how many.
 
-    thresholds: what keys must pass; None: all keys. Raises CheckpointError naming the file.
+    thresholds: what keys must pass; None: all keys. pulls: as shorten() takes it. Raises CheckpointError naming
+    the file.
     """
     count = 0
     with target.open("ab") as out:
         for block in blocks(source):
             try:
                 data = table_text.filtered(block, thresholds) if thresholds else block
-                short, lines = table_text.shorten(data, columns)
+                short, lines = table_text.shorten(data, columns, pulls)
             except ValueError as error:
                 raise CheckpointError(f"{source}: {error}", remedy="Check log/serverlog.*.") from error
             out.write(short)
@@ -56,9 +71,9 @@ def write_short(source: Path, target: Path, columns: TableColumns, thresholds: T
     return count
 
 
-def write_meta(part: Path, embedx_dim: int, keys: int) -> None:
+def write_meta(part: Path, embedx_dim: int, keys: int, pulls: Sequence[str] = PULLED[DEFAULT_ACCESSOR]) -> None:
     """The .meta beside a part file of an inference model."""
-    part.with_suffix(".meta").write_bytes(table_text.inference_meta(embedx_dim, keys).encode())
+    part.with_suffix(".meta").write_bytes(table_text.inference_meta(embedx_dim, keys, pulls).encode())
 
 
 def keys_of(path: Path) -> npt.NDArray[np.uint64]:
@@ -91,21 +106,25 @@ def without_embedx(part: Path, columns: TableColumns, keys: Collection[bytes]) -
     )
 
 
-def find_keys(checkpoint: Path, keys: Collection[int], files: Collection[str] | None = None) -> dict[int, KeyState]:
-    """The states of those keys that the checkpoint has. Reads its part files line by line.
+def find_keys(
+    checkpoint: Path, keys: Collection[int], files: Collection[str] | None = None, directory: str = SHARD
+) -> dict[int, KeyState]:
+    """The states of those keys that a table of the checkpoint has. Reads its part files line by line.
 
-    files: the checkpoint's, by its manifest; None: all that are there.
+    files: the checkpoint's, by its manifest; None: all that are there. directory: the table's.
 
     Raises CheckpointError naming file and line of what cannot be read.
     """
     wanted = {str(key).encode() for key in keys}
-    parts = sorted((checkpoint / SHARD).glob("part-*.txt"))
-    parts = [part for part in parts if files is None or f"{SHARD}/{part.name}" in files]
+    parts = sorted((checkpoint / directory).glob("part-*.txt"))
+    parts = [part for part in parts if files is None or f"{directory}/{part.name}" in files]
     if not parts:
-        raise CheckpointError(f"{checkpoint / SHARD} has no part file", remedy="Name another checkpoint with --pass.")
+        raise CheckpointError(
+            f"{checkpoint / directory} has no part file", remedy="Name another checkpoint with --pass."
+        )
     states: dict[int, KeyState] = {}
     for part in parts:
-        if why := not_plain(checkpoint, f"{SHARD}/{part.name}"):
+        if why := not_plain(checkpoint, f"{directory}/{part.name}"):
             raise CheckpointError(why, remedy=_VERIFY)
         for state in _states(part, wanted):
             states[state.key] = state

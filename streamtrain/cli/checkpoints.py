@@ -99,31 +99,51 @@ def show(
     ] = "",
     json: JsonOption = False,
 ) -> None:
-    """Show single keys of a checkpoint: show, click, weights; exit code 1 if one is not in it."""
+    """Show single keys of a checkpoint: show, click, weights, by table; exit code 1 if one is in no table."""
     from dataclasses import asdict
 
+    from streamtrain.checkpoint.identity import identity_of
     from streamtrain.checkpoint.store import CheckpointStore
     from streamtrain.checkpoint.table_files import find_keys
     from streamtrain.config import load_config
+    from streamtrain.contracts.table_text import shard_directory
+    from streamtrain.errors import CheckpointError
 
     keys = [_feasign(text) for text in feasigns]
     checkpoint = _chosen(CheckpointStore(load_config(config).model_save_path), pass_name)
     files = {entry.path for entry in checkpoint.manifest.files} if checkpoint.manifest is not None else None
-    states = find_keys(checkpoint.path, keys, files)
-    absent = [key for key in keys if key not in states]
+    identity = identity_of(checkpoint)
+    tables = [table.name for table in identity.tables] if identity is not None else [""]
+    try:
+        directories = {name: shard_directory(name, len(tables)) for name in tables}
+    except ValueError as error:
+        raise CheckpointError(f"{checkpoint.path / 'job.json'}: {error}") from error
+    found = {name: find_keys(checkpoint.path, keys, files, directory) for name, directory in directories.items()}
+    several = len(tables) > 1
+    absent = [key for key in keys if not any(key in states for states in found.values())]
     if json:
-        rows = [asdict(states[key]) for key in keys if key in states]
+        rows = [
+            {**({"table": name} if several else {}), **asdict(states[key])}
+            for key in keys
+            for name, states in found.items()
+            if key in states
+        ]
         print_json({"checkpoint": str(checkpoint.path), "pass": str(checkpoint.id), "keys": rows, "absent": absent})
     else:
-        table = _table("key", "slot", "show", "click", "unseen days", "delta score", "embed_w", "embedx")
+        table = _table(
+            "key", *(["table"] if several else []), "slot", "show", "click", "unseen days", "delta score", "embed_w",
+            "embedx",
+        )  # fmt: skip
         table.title = f"checkpoint {checkpoint.id}"
         for key in keys:
-            if (state := states.get(key)) is None:
+            if key in absent:
                 table.add_row(str(key), "absent")
-                continue
-            numbers = (state.show, state.click, state.unseen_days, state.delta_score, state.embed_w)
-            weights = " ".join(f"{w:g}" for w in state.embedx)
-            table.add_row(str(key), str(state.slot), *(f"{n:g}" for n in numbers), weights or "none")
+            for name, states in found.items():
+                if (state := states.get(key)) is not None:
+                    numbers = (state.show, state.click, state.unseen_days, state.delta_score, state.embed_w)
+                    weights = " ".join(f"{w:g}" for w in state.embedx) or "none"
+                    first = [str(key), *([name] if several else []), str(state.slot)]
+                    table.add_row(*first, *(f"{n:g}" for n in numbers), weights)
         _print_table(table)
     if absent:
         raise typer.Exit(1)

@@ -20,6 +20,7 @@ DEFAULT_DAYS = 60
 def command(
     directory: Annotated[Path, typer.Option("--dir", help="Folder for all of it; emptied first.")] = Path("demo-run"),
     days: Annotated[int, typer.Option("--days", min=0, help="Days of the stream; 0: all 213.")] = DEFAULT_DAYS,
+    model: Annotated[str, typer.Option("--model", help="One of docs/models-included.md.")] = "slot_dnn",
 ) -> None:
     """MovieLens-100K through Kafka into a model, with a kill -9 in the middle and a recount at the end."""
     from rich.console import Console
@@ -37,7 +38,7 @@ def command(
             return printer.tick, printer.restarted
 
         summary = run_demo(
-            directory.absolute(), days, say=lambda text: console.print(text, style="cyan"),
+            directory.absolute(), days, model=model, say=lambda text: console.print(text, style="cyan"),
             follow=follow, stop=stop_on_signals(),
         )  # fmt: skip
     recount = summary["recount"]
@@ -45,8 +46,7 @@ def command(
         f"\n{summary['rows_trained']:,} rows trained in {len(summary['passes'])} passes, "
         f"{summary['restarts']} restart(s), {summary['rows_rejected']} lines rejected\n"
         f"recount of {recount['keys']:,} keys: lost {recount['lost']}, duplicated {recount['duplicated']}\n"
-        f"AUC of rows predicted before they were trained: {summary['auc_all']:.4f} over all, "
-        f"{summary['auc_second_half']:.4f} over the second half\n"
+        f"{_of_labels(summary['labels'])}\n"
         f"{consistency_text(summary['consistency'])}\n"
         f"plot {directory / 'auc.png'}, figures {directory / 'summary.json'}"
     )
@@ -54,3 +54,20 @@ def command(
         raise StreamtrainError("the recount differs from the checkpoint", remedy="See summary.json.")
     if not summary["consistency"] or not summary["consistency"]["ok"]:
         raise StreamtrainError("the exported model is not the trainer's", remedy="See summary.json.")
+
+
+def _of_labels(labels: dict[str, dict[str, dict[str, float | None]]]) -> str:
+    """Two lines a label; its name where there are several."""
+    lines = []
+    for name, found in labels.items():
+        of = f" of {name}" if len(labels) > 1 else ""
+        auc, copc = (
+            f"{_number(found['all'][metric])} over all, {_number(found['second_half'][metric])} over the second half"
+            for metric in ("auc", "copc")
+        )
+        lines += [f"AUC{of} of rows predicted before they were trained: {auc}", f"COPC{of} of the same rows: {copc}"]
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4f}"

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from streamtrain.cli.options import ConfigOption, JsonOption, number, print_json, share
+from streamtrain.cli.warm_table import warm_table
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from streamtrain.config import JobConfig
+    from streamtrain.contracts.metrics import Metrics
     from streamtrain.runtime.part_state import PartState
     from streamtrain.runtime.status import JobStatus
 
@@ -57,6 +59,8 @@ def command(config: ConfigOption, json: JsonOption = False) -> None:
     typer.echo(summary(status, parts))
     if status.started:
         Console().print(_job_table(status))
+        if status.warm_start is not None:
+            Console().print(warm_table(status.warm_start))
     if parts:
         Console().print(_parts_table(parts))
     if problem:
@@ -143,6 +147,10 @@ def _job_table(status: JobStatus) -> Table:
     table.add_row("trained", f"{trained.pass_id or 'nothing'} ({share(trained.passes, trained.of_passes, 'passes')})")
     table.add_row("", f"{trained.rows:,} rows")
     table.add_row("last AUC", f"predict {number(trained.predict_auc)}, train {number(trained.train_auc)}")
+    for name, label in trained.labels.items():
+        table.add_row(name, f"predict {metrics_text(label.predict)}")
+        if label.train is not None:
+            table.add_row("", f"train {metrics_text(label.train)}")
     if lag is not None:
         table.add_row("lag", f"{lag.splits} splits, {lag.passes} passes, {lag.rows:,} rows")
     table.add_row("checkpoint", f"{newest.pass_id}, {newest.rows:,} rows, {newest.keys:,} keys" if newest else "none")
@@ -156,6 +164,16 @@ def _job_table(status: JobStatus) -> Table:
     if uploaded := status.upload:
         table.add_row("upload", uploaded["problem"] or uploaded["url"], style="red" if uploaded["problem"] else None)
     return table
+
+
+def metrics_text(metrics: Metrics) -> str:
+    """A label's metrics in a line."""
+    gauc = f", GAUC {number(metrics.gauc)}" if metrics.gauc is not None else ""
+    return (
+        f"AUC {number(metrics.auc)}{gauc}, COPC {number(metrics.copc)}, MAE {number(metrics.mae)}, "
+        f"RMSE {number(metrics.rmse)}, CTR actual {number(metrics.actual_ctr)}, predicted "
+        f"{number(metrics.predicted_ctr)}, bucket error {number(metrics.bucket_error)}, {metrics.rows:,} rows"
+    )
 
 
 def consistency_text(report: dict[str, Any] | None) -> str:

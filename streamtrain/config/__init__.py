@@ -1,7 +1,15 @@
 """config_online.yaml: read (yaml_text), its sections typed (sections, tables, kafka_properties), the whole (job)."""
 
 from streamtrain.config.job import ConfigProblems, JobConfig, load_config
-from streamtrain.config.sections import IGNORED_FILES, NO_EFFECT, GateConfig, KeepConfig, RunnerConfig, StreamConfig
+from streamtrain.config.sections import (
+    IGNORED_FILES,
+    NO_EFFECT,
+    GateConfig,
+    KeepConfig,
+    LabelBounds,
+    RunnerConfig,
+    StreamConfig,
+)
 
 __all__ = [
     "IGNORED_FILES",
@@ -10,6 +18,7 @@ __all__ = [
     "GateConfig",
     "JobConfig",
     "KeepConfig",
+    "LabelBounds",
     "RunnerConfig",
     "StreamConfig",
     "load_config",

@@ -46,6 +46,15 @@ def stream(values: StreamConfig) -> Iterator[str]:
             f"stream.workers: {values.workers} workers need as many partitions; "
             f"stream.partitions is {values.partitions}"
         )
+    taken: dict[str, str] = {"show": "the feed that each row counts in"}
+    for key in ("labels", "dense", "features", "weight"):
+        given = getattr(values, key) or {}
+        for name in [given] if isinstance(given, str) else given:
+            if name in taken:
+                yield f"stream.{key}: the name {name} is {taken[name]} already"
+            taken[name] = f"in stream.{key}"
+    if values.slots is not None and (extra := set((values.features or {}).values()) - set(values.slots)):
+        yield f"stream.features: slot {min(extra)} is not in stream.slots"
     if values.consistency_rows and values.inference_keys == "thresholds":
         yield (
             "stream.consistency_rows: the trainer computes with all keys, stream.inference_keys: thresholds leaves "

@@ -17,11 +17,13 @@ import orjson
 import yaml
 from pydantic import ValidationError
 
-from streamtrain.config import checks, kafka_properties, tables
+from streamtrain.config import checks, kafka_properties, rows, tables
 from streamtrain.config.sections import NO_EFFECT, RunnerConfig, Section, StreamConfig
 from streamtrain.config.suggest import suggestion
 from streamtrain.config.yaml_text import read_yaml
 from streamtrain.contracts.feature_text import MAX_SLOT
+from streamtrain.contracts.line_format import LineFormat
+from streamtrain.contracts.row_layout import RowLayout
 from streamtrain.errors import ConfigError
 from streamtrain.masking import mask_text, mask_value, printable
 from streamtrain.schedule import Schedule
@@ -66,6 +68,8 @@ class JobConfig:
             problems.extend(checks.schedule(runner))
         if stream is not None:
             problems.extend(checks.stream(stream))
+            count = sections["hyper_parameters"].get("slot_num")
+            problems.extend(rows.problems(stream, _counted(count) or ()))
         if runner is not None and stream is not None:
             problems.extend(checks.paths(runner, stream, self.resolve))
         if problems or runner is None or stream is None:
@@ -76,6 +80,7 @@ class JobConfig:
             runner.split_interval, runner.split_per_pass, runner.start_day, runner.end_day, stream.timezone
         )
         self._kafka = kafka_properties.texts(sections["kafka"])
+        _ = self.group_slot  # which is refused here
 
     @property
     def embedded(self) -> bool:
@@ -132,20 +137,47 @@ class JobConfig:
     @property
     def slots(self) -> tuple[int, ...]:
         """The model's sparse slots in feed order. Raises ConfigError when no key defines them."""
-        if self.stream.slots is not None:
-            return tuple(self.stream.slots)
+        if (slots := rows.slots(self.stream)) is not None:
+            return slots
         count = (self.raw.get("hyper_parameters") or {}).get("slot_num")
         if count is None:
             raise ConfigError(
-                f"{self.path}: neither stream.slots nor hyper_parameters.slot_num defines the slots",
+                f"{self.path}: neither stream.slots, stream.features nor hyper_parameters.slot_num defines the slots",
                 remedy="Set one of them.",
             )
-        if type(count) is not int or not 1 <= count <= MAX_SLOT - 1:
+        if (counted := _counted(count)) is None:
             raise ConfigError(
                 f"{self.path}: hyper_parameters.slot_num: a number from 1 to {MAX_SLOT - 1} is wanted, found {count!r}",
                 remedy="Correct it, or set stream.slots.",
             )
-        return tuple(range(2, count + 2))
+        return counted
+
+    @property
+    def layout(self) -> RowLayout:
+        """What the job's rows have. Raises ConfigError when no key defines the slots."""
+        return rows.layout(self.stream, self.slots)
+
+    @property
+    def line_format(self) -> LineFormat:
+        """How a line becomes a row. Raises ConfigError when no key defines the slots."""
+        stream = self.stream
+        columns = stream.columns.columns(self.layout) if stream.columns is not None else None
+        header = None if isinstance(stream.header, str) else tuple(stream.header)
+        return LineFormat(stream.format, columns, header, tuple(stream.feed_order or ()))
+
+    @property
+    def group_slot(self) -> int | None:
+        """The number of stream.group_slot; None when there is none. Raises ConfigError for one that is no slot."""
+        wanted = self.stream.group_slot
+        if wanted is None:
+            return None
+        number = self.layout.slot_number(wanted)
+        if number is None:
+            raise ConfigError(
+                f"{self.path}: stream.group_slot: {wanted} is none of the model's slots",
+                remedy="Give the number of a slot, or its name in stream.features.",
+            )
+        return number
 
     @property
     def no_effect(self) -> list[str]:
@@ -163,11 +195,16 @@ class JobConfig:
         """The config as understood, defaults filled in and secrets masked."""
         return {
             "runner": mask_value({k: v for k, v in self.runner.model_dump().items() if k not in NO_EFFECT}),
-            "stream": mask_value(self.stream.model_dump()),
+            "stream": mask_value(self.stream.model_dump(by_alias=True)),
             "kafka": kafka_properties.masked(self._kafka) or "embedded",
             "hyper_parameters": mask_value(self.raw.get("hyper_parameters") or {}),
             "table_parameters": mask_value(self.raw.get("table_parameters") or {}),
         }
+
+
+def _counted(count: Any) -> tuple[int, ...] | None:
+    """The slots of hyper_parameters.slot_num; None for what is no number of slots."""
+    return tuple(range(2, count + 2)) if type(count) is int and 1 <= count <= MAX_SLOT - 1 else None
 
 
 def _unknown_sections(raw: Mapping[Any, Any]) -> Iterator[str]:

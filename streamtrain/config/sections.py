@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from streamtrain.config.columns import FEED_NAME, ColumnsConfig
+from streamtrain.contracts.row_layout import LabelKind
 from streamtrain.schedule import parse_day, parse_zone
 
 #: Names of files that nobody reads: hidden ones, and those that a writer renames once they are complete.
@@ -17,7 +19,7 @@ NO_EFFECT = frozenset(
         "use_gpu", "shuffle_thread_num", "preload_thread_num", "reader_type", "pipe_command",
         "dataset_debug", "prefetch", "infer_thread_num", "infer_data_dir", "fs_client", "fs_name",
         "fs_ugi", "parse_ins_id", "parse_content", "train_reader_path", "test_data_dir",
-        "infer_reader_path", "epochs", "print_interval", "warmup_model_path", "need_prune",
+        "infer_reader_path", "epochs", "print_interval", "need_prune",
         "infer_batch_size", "use_auc", "use_xpu",
         "infer_load_path", "infer_start_epoch", "infer_end_epoch", "geo_step", "thread_num",
     }
@@ -26,6 +28,8 @@ NO_EFFECT = frozenset(
 
 #: Decimal numbers as text: what quotes around a number leave of it.
 _DECIMAL = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?")
+#: Floats of one name: a row of them still fits into a message.
+MAX_FLOATS = 65536
 #: Seconds and hours that a wait can last: a year.
 _YEAR_S, _YEAR_H = 366 * 86_400, 366 * 24
 
@@ -84,7 +88,7 @@ class RunnerConfig(Section):
     sync_mode: str = Field("async", description="only async works with Paddle 3.0.0")
     save_first_base: bool = Field(False, description="a full inference model of the empty model, before the first pass")
     save_delta_frequency: int = Field(
-        0, ge=0, description="passes between two inference models within a day, each with a checkpoint; 0: none within"
+        6, ge=0, description="passes between two inference models within a day, each with a checkpoint; 0: none within"
     )
     need_train_dump: bool = Field(False, description="write the model's `train_dump_fields` of every row trained")
     need_infer_dump: bool = Field(False, description="write the model's `infer_dump_fields` of every row predicted")
@@ -92,6 +96,9 @@ class RunnerConfig(Section):
         "train_dump_data", min_length=1, description="folder of the train dumps; below it day/pass_id"
     )
     infer_dump_fields_dir: str = Field("infer_dump_data", min_length=1, description="folder of the infer dumps")
+    warmup_model_path: str = Field(
+        "", description="what a job's first pass begins from: [warm_start.md](warm_start.md); empty: nothing"
+    )
 
     @field_validator("start_day", "end_day")
     @classmethod
@@ -100,7 +107,7 @@ class RunnerConfig(Section):
             raise ValueError("a day of the years 1970 to 9998 is wanted")
         return value
 
-    @field_validator("data_donefile", mode="before")
+    @field_validator("data_donefile", "warmup_model_path", mode="before")
     @classmethod
     def _may_be_empty(cls, value: Any) -> Any:
         return "" if value is None else value
@@ -127,15 +134,38 @@ class KeepConfig(Section):
     hours: float = Field(0, ge=0, le=100 * _YEAR_H)
 
 
-class GateConfig(Section):
-    """Bounds of a pass's predict AUC, and what happens to a pass out of bounds."""
+class LabelBounds(Section):
+    """Bounds of a pass's predictions of one label."""
 
     min_auc: float | None = Field(None, ge=0, le=1, description="least predict AUC")
     max_drop: float | None = Field(None, ge=0, le=1, description="most below the mean of the last passes within bounds")
+    copc: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
+        None, description="`[low, high]`: bounds of the predict COPC, actual by predicted rate"
+    )
+
+    @field_validator("copc")
+    @classmethod
+    def _is_a_range(cls, value: list[float] | None) -> list[float] | None:
+        if value is not None and not 0 <= value[0] < value[1]:
+            raise ValueError("[low, high] is wanted, 0 <= low < high")
+        return value
+
+
+class GateConfig(LabelBounds):
+    """Bounds of a pass's predictions of the first label and of others, and what happens to a pass out of bounds."""
+
+    labels: dict[str, LabelBounds] = Field({}, description="bounds of other labels, by name")
     passes: int = Field(10, ge=1, description="passes of that mean")
     min_rows: int = Field(100, ge=1, description="a pass of fewer rows is within bounds: its AUC says little")
     train: bool = Field(True, description="whether a pass out of bounds is trained")
     export: bool = Field(False, description="whether an inference model is published after it")
+
+
+class WarmupConfig(Section):
+    """What of runner.warmup_model_path is taken."""
+
+    statistics: bool = Field(True, description="the optimizer's statistics too; false: weights, show and click alone")
+    dense: bool = Field(True, description="the dense parameters too; false: the sparse tables alone")
 
 
 class StreamConfig(Section):
@@ -151,15 +181,41 @@ class StreamConfig(Section):
     servers: int = Field(1, ge=1, le=1024, description="parameter servers")
     workers: int = Field(1, ge=1, description="workers; at most `partitions`")
     format: str = Field(
-        "feasign_slot", description="feasign_slot, multislot, or a dotted path module:function of yours"
+        "feasign_slot",
+        description="feasign_slot, multislot, name_value, csv, tsv, json, or a dotted path module:function of yours",
+    )
+    header: Literal["first_line"] | Annotated[list[str], Field(min_length=1)] = Field(
+        "first_line", description="of csv and tsv: `first_line` of each file, or a list of all columns in order"
+    )
+    columns: ColumnsConfig | None = Field(
+        None, description="of csv, tsv and json: which column is which label, float and slot; see [rows.md](rows.md)"
+    )
+    feed_order: list[str] | None = Field(
+        None, description="of multislot: a line's feeds in order; by default show, labels, weight, dense, slots"
     )
     slots: list[int] | None = Field(
         None, description="the model's slots; by default 2 .. hyper_parameters.slot_num + 1"
+    )
+    features: dict[str, int] | None = Field(
+        None, description="number of each slot that has a name, or a list of names, numbered from 2 on; see below"
+    )
+    labels: dict[str, LabelKind] = Field(
+        {"click": "binary"},
+        min_length=1,
+        description="a row's labels in their order: `binary` (0 or 1), `int`, `float`; or a list of names, all binary",
+    )
+    dense: dict[str, Annotated[int, Field(ge=1, le=MAX_FLOATS)]] = Field(
+        {}, description="names of a row's floats, and how many each has; or a list of names of one float each"
+    )
+    weight: str = Field("", description="name of a row's weight; empty: rows have none, and a network reads 1")
+    group_slot: str | None = Field(
+        None, description="number or name of the slot of a row's user, by which GAUC is computed; see docs/metrics.md"
     )
     unknown_slot: Literal["ignore", "reject"] = Field(
         "ignore", description="a slot that the model lacks: drop the feature, as PaddleRec, or the line"
     )
     max_reject_ratio: float = Field(0.01, ge=0, le=1, description="rejected lines a split, at most")
+    shuffle: bool = Field(True, description="whether the rows of a pass are trained in a random order, as in PaddleRec")
     missing_split: Literal["wait", "skip"] = Field("wait", description="what to do when a split is not there")
     missing_split_grace_second: float = Field(
         60, ge=0, le=_YEAR_S, description="seconds before a missing split is skipped"
@@ -197,12 +253,19 @@ class StreamConfig(Section):
     keep_inference_models: KeepConfig | None = Field(
         None, description="the same for inference models: a full one and the incremental ones over it go together"
     )
-    gate: GateConfig | None = Field(None, description="bounds of the predict AUC: `min_auc`, `max_drop`; see below")
+    gate: GateConfig | None = Field(
+        None, description="bounds of the predictions: `min_auc`, `max_drop`, `copc`; see below"
+    )
     consistency_rows: int = Field(
         0, ge=0, description="rows that online and offline predictions are compared on; 0: none"
     )
     consistency_every: int = Field(1, ge=1, description="inference models between two such comparisons")
     consistency_tolerance: float = Field(1e-4, gt=0, description="largest difference, relative to 1 + the value")
+    warmup: WarmupConfig = Field(
+        default_factory=lambda: WarmupConfig(statistics=True, dense=True),
+        description="what of runner.warmup_model_path is taken: `statistics`, `dense`; see "
+        "[warm_start.md](warm_start.md)",
+    )
     timezone: str = Field(
         "UTC",
         description="time zone of the logs' days and HHMM, a name such as Asia/Shanghai: `event_time` has its offset",
@@ -229,6 +292,44 @@ class StreamConfig(Section):
                     f"{pattern!r} matches no name: a pattern is for a file's or directory's name, not a path"
                 )
         return value
+
+    @field_validator("features", "labels", "dense", mode="before")
+    @classmethod
+    def _names_alone(cls, value: Any, info: ValidationInfo) -> Any:
+        """A list stands for a mapping."""
+        if not isinstance(value, list):
+            return value
+        if any(not isinstance(name, str) for name in value) or len(set(value)) != len(value):
+            raise ValueError("a list of different names is wanted")
+        if info.field_name == "features":
+            return {name: number for number, name in enumerate(value, 2)}
+        return dict.fromkeys(value, "binary" if info.field_name == "labels" else 1)
+
+    @field_validator("features", "labels", "dense", "weight")
+    @classmethod
+    def _are_feed_names(cls, value: Any, info: ValidationInfo) -> Any:
+        for name in value or () if not isinstance(value, str) else [value] if value else []:
+            if info.field_name == "features" and name == "1":
+                continue  # no slot has that number, and PaddleRec's rank models call their first one so
+            if not FEED_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is no name: letters, digits, '_', '.', '-', beginning with a letter or '_'")
+        return value
+
+    @field_validator("features")
+    @classmethod
+    def _are_numbers_of_slots(cls, value: dict[str, int] | None) -> dict[str, int] | None:
+        numbers = list((value or {}).values())
+        if len(set(numbers)) != len(numbers) or any(not 2 <= number <= 65535 for number in numbers):
+            raise ValueError("slots must be different numbers from 2 to 65535 (1 is the label)")
+        return value
+
+    @model_validator(mode="after")
+    def _names_of_columns(self) -> StreamConfig:
+        """Where stream.features is absent, stream.columns.fields gives slots their names and numbers."""
+        numbers = self.columns.numbers() if self.columns is not None else {}
+        if self.features is None and numbers:
+            self.features = numbers
+        return self
 
     @field_validator("slots")
     @classmethod

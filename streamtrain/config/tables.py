@@ -6,16 +6,23 @@ types to Paddle's own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
 
 from streamtrain.config.suggest import suggestion
-from streamtrain.contracts.table_text import RULES
+from streamtrain.contracts.table_text import ACCESSORS, DEFAULT_ACCESSOR, RULES
 
 Count = Annotated[int, Field(ge=0, le=2**31 - 1, strict=True)]
 Number = Annotated[float, Field(strict=True)]  # a whole number is one too
+
+#: Rules whose statistics are means over the embedx: of none they are no numbers.
+_DIVIDING = ("SparseAdaGradSGDRule", "SparseSharedAdamSGDRule")
+
+#: Names of tables that may name a directory.
+_DIRECTORY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 
 
 class _Part(BaseModel):
@@ -105,10 +112,11 @@ class TableParameters(_Part):
 
 def problems(section: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong in `table_parameters:`, by dotted key."""
-    if len(section) > 1:
-        yield f"table_parameters: {len(section)} tables, {', '.join(map(str, section))}; one is wanted"
     for name, values in section.items():
         where = f"table_parameters.{name}"
+        if not isinstance(name, str) or (len(section) > 1 and not _DIRECTORY.fullmatch(name)):
+            yield f"{where}: a table's name is the name of its directory in a checkpoint: letters, digits and ._- alone"
+            continue
         if not isinstance(values, Mapping):
             yield f"{where}: must be a mapping"
             continue
@@ -142,10 +150,19 @@ def _disagreements(where: str, table: TableParameters) -> Iterator[str]:
     accessor = table.accessor
     if accessor is None:
         return
+    name = DEFAULT_ACCESSOR if accessor.accessor_class is None else accessor.accessor_class
+    if name not in ACCESSORS:
+        yield f"{where}.accessor.accessor_class: {name}; tables are trained with {' or '.join(ACCESSORS)}"
     for key, rule in (("embed_sgd_param", accessor.embed_sgd_param), ("embedx_sgd_param", accessor.embedx_sgd_param)):
         if rule is not None and rule.name is not None and rule.name not in RULES:
             close = suggestion(rule.name, RULES) or f"; it has {', '.join(RULES)}"
             yield f"{where}.accessor.{key}.name: {rule.name} is a rule that Paddle lacks{close}"
+    rule = accessor.embedx_sgd_param
+    if accessor.embedx_dim == 0 and rule is not None and rule.name in _DIVIDING:
+        yield (
+            f"{where}.accessor.embedx_sgd_param.name: {rule.name} divides by embedx_dim, which is 0; "
+            "SparseNaiveSGDRule does not"
+        )
     width, dim = accessor.fea_dim, 8 if accessor.embedx_dim is None else accessor.embedx_dim
-    if accessor.accessor_class in (None, "SparseAccessor") and width is not None and width != dim + 3:
-        yield f"{where}.accessor.fea_dim: {width}, and embedx_dim is {dim}; SparseAccessor's fea_dim is embedx_dim + 3"
+    if name in ACCESSORS and width is not None and width != dim + 3:
+        yield f"{where}.accessor.fea_dim: {width}, and embedx_dim is {dim}; {name}'s fea_dim is embedx_dim + 3"

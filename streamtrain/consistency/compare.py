@@ -2,11 +2,14 @@
 variables computed from the inference model as it lies on disk.
 
     python -m streamtrain.consistency.compare ROOT DIGEST SAMPLE DUMP TOLERANCE RESULT    RESULT: a JSON file, written
+
+Beside SAMPLE is what its text is made of: see sample.py.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from streamtrain.consistency.sample import read_feeds
+from streamtrain.contracts.network import NetworkFeed
+from streamtrain.contracts.served_network import ServedNetwork
 from streamtrain.dumps import read_dump
 from streamtrain.errors import CheckpointError, DataError
 from streamtrain.files import atomic_write
@@ -65,36 +71,45 @@ class Consistency:
 def compare(root: str | Path, digest: str, sample: Path, dump: Path, tolerance: float) -> Consistency:
     """The model of that digest below `root`, against `dump`.
 
-    sample: the rows as MultiSlot text with their ins_ids. Raises CheckpointError when the model cannot be read,
-    DataError when sample and dump are not of the same rows, or the dump has no variable that the model computes.
+    sample: the rows as MultiSlot text with their ins_ids, beside it what sample.write_feeds() wrote. Raises
+    CheckpointError when the model cannot be read, DataError when sample and dump are not of the same rows, or the dump
+    has no variable that the model computes.
     """
     path, built = load(root, digest)
     manifest = built.bundle.manifest
     online = dict(read_dump(dump))
-    ids, columns = read_sample(sample, [feed.slot for feed in manifest.feeds])
+    ids, columns = read_sample(sample, read_feeds(sample), built.bundle.network)
     if missing := set(ids) ^ set(online):
         raise DataError(f"{dump} and {sample} are not of the same rows: {min(missing)} is in only one of them")
-    names = [n for n in manifest.variables if n in next(iter(online.values()), {})]
+    computed = dict.fromkeys((*manifest.variables, *(target.variable for target in built.bundle.network.targets)))
+    names = [name for name in computed if name in next(iter(online.values()), {})]
     if not names:
-        raise DataError(f"{dump} has no variable of all_vars that {path} computes")
+        raise DataError(f"{dump} has neither a prediction nor a variable of all_vars that {path} computes")
     worst: dict[str, Difference] = {}
     for begin in range(0, len(ids), BATCH):
-        offline = evaluate(built.bundle, built.table, columns.part(begin, begin + BATCH))
+        offline = evaluate(built.bundle, built.tables, columns.part(begin, begin + BATCH))
         rows = ids[begin : begin + BATCH]
         for name in names:
-            difference = _difference(name, rows, np.stack([online[i][name] for i in rows]), offline[name])
+            difference = _difference(name, rows, [online[i][name] for i in rows], offline[name])
             if name not in worst or difference.relative > worst[name].relative:
                 worst[name] = difference
     return Consistency(path, digest, len(ids), tolerance, tuple(worst[n] for n in names))
 
 
-def _difference(name: str, rows: list[str], online: npt.NDArray[np.float32], offline: npt.NDArray[Any]) -> Difference:
-    """Where either value is not a number, the difference is infinite."""
-    absolute = np.abs(online.astype(np.float64) - offline.reshape(online.shape))
+def _difference(
+    name: str, rows: list[str], online: Sequence[npt.NDArray[np.float32]], offline: npt.NDArray[Any]
+) -> Difference:
+    """online: a row's numbers each; of a sequence they are not as many in each row. Where either value is not a number,
+    the difference is infinite. Raises DataError when they are not as many as offline."""
+    expected = np.concatenate(online)
+    if expected.size != offline.size:
+        raise DataError(f"{name} has {expected.size} numbers online, {offline.size} offline")
+    absolute = np.abs(expected.astype(np.float64) - offline.ravel())
     absolute[~np.isfinite(absolute)] = np.inf
-    relative = np.where(np.isinf(absolute), np.inf, absolute / (1 + np.abs(online)))
-    row = int(np.argmax(relative.max(axis=1)))
-    return Difference(name, float(absolute.max()), float(relative.max()), rows[row])
+    relative = np.where(np.isinf(absolute), np.inf, absolute / (1 + np.abs(expected)))
+    worst = int(np.argmax(relative))
+    row = int(np.repeat(np.arange(len(rows)), [len(values) for values in online])[worst])
+    return Difference(name, float(absolute.max()), float(relative[worst]), rows[row])
 
 
 def load(root: str | Path, digest: str) -> tuple[str, Built]:
@@ -115,37 +130,51 @@ def load(root: str | Path, digest: str) -> tuple[str, Built]:
     raise CheckpointError(f"{files.url} lists no inference model of digest {digest}")
 
 
-def read_sample(path: Path, slots: list[int]) -> tuple[list[str], Columns]:
-    """ins_ids and features of MultiSlot text: `1 ins_id 1 show 1 click`, then a count and values a slot.
+def read_sample(path: Path, feeds: Sequence[NetworkFeed], network: ServedNetwork) -> tuple[list[str], Columns]:
+    """ins_ids, and what the served network takes, of MultiSlot text: `1 ins_id`, then a count and values a feed.
 
-    Raises DataError naming the line.
+    Raises DataError naming the line, or a feed that the text does not have.
     """
+    if lost := {feed.name for feed in network.dense} - {feed.name for feed in feeds}:
+        raise DataError(f"{path} has no values of {min(lost)}")
     ids: list[str] = []
-    pairs: list[list[tuple[int, int]]] = []
+    rows: list[tuple[list[int], list[int], list[float]]] = []
     with path.open() as lines:
         for number, line in enumerate(lines, 1):
             try:
                 tokens = line.split()
-                pairs.append(_features(tokens, slots))
+                rows.append(_values(tokens, feeds, network))
                 ids.append(tokens[1])
-            except (ValueError, IndexError) as error:
+            except (ValueError, IndexError, KeyError) as error:
                 raise DataError(f"{path}, line {number} is not MultiSlot text with an ins_id: {error}") from error
-    flat = [pair for row in pairs for pair in row]
-    counts = np.array([len(row) for row in pairs], np.int64)
-    names = np.array([slot for slot, _ in flat], np.uint16)
-    return ids, Columns(counts, names, np.array([feasign for _, feasign in flat], np.uint64))
+    counts = np.array([len(slots) for slots, _, _ in rows], np.int64)
+    slots = np.array([slot for row in rows for slot in row[0]], np.uint16)
+    feasigns = np.array([feasign for row in rows for feasign in row[1]], np.uint64)
+    dense = np.array([floats for _, _, floats in rows], np.float32) if network.dense else None
+    return ids, Columns(counts, slots, feasigns, dense)
 
 
-def _features(tokens: list[str], slots: list[int]) -> list[tuple[int, int]]:
-    """(slot, feasign) pairs; feasign 0 is padding."""
-    pairs, at = [], 6
-    for slot in slots:
+def _values(
+    tokens: list[str], feeds: Sequence[NetworkFeed], network: ServedNetwork
+) -> tuple[list[int], list[int], list[float]]:
+    """(slots, feasigns, floats in the order of the served network's); feasign 0 is padding."""
+    slots: list[int] = []
+    feasigns: list[int] = []
+    floats: dict[str, list[float]] = {}
+    at = 2
+    for feed in feeds:
         end = at + 1 + int(tokens[at])
-        pairs += [(slot, int(token)) for token in tokens[at + 1 : end] if token != "0"]
+        values = tokens[at + 1 : end]
+        if feed.kind == "slot":
+            own = [int(token) for token in values if token != "0"]
+            slots += [feed.slot] * len(own)
+            feasigns += own
+        elif feed.kind == "dense":
+            floats[feed.name] = [float(token) for token in values]
         at = end
     if at != len(tokens):
         raise ValueError(f"{len(tokens)} numbers, {at} expected")
-    return pairs
+    return slots, feasigns, [value for feed in network.dense for value in floats[feed.name]]
 
 
 def main() -> None:

@@ -42,14 +42,14 @@ def _run(config: JobConfig, checkpoint: Path, folder: Path) -> None:
     os.environ.update({k: v for k, v in engine_environment().items() if k in FORCED or k not in os.environ})
     from streamtrain.engine.engine import Engine
 
-    engine = Engine(config.model_dir, config.raw, exact_delta=False)  # it trains nothing
+    engine = Engine(config.model_dir, config.raw, exact_delta=False, layout=config.layout)  # it trains nothing
     if engine.is_server:
         engine.serve()
         return
     engine.connect()
     engine.load(checkpoint, folder)
     dataset = engine.read([folder / "sample.txt"], ins_ids=True)
-    dump = Dump(folder / "dump", engine.variables("all_vars"))
+    dump = Dump(folder / "dump", engine.compared_variables())
     dump.directory.mkdir()
     engine.predict(dataset, dump)
     check_part(dump, 0)

@@ -18,6 +18,7 @@ import orjson
 
 from streamtrain.checkpoint.runs import Run
 from streamtrain.config import JobConfig
+from streamtrain.consistency.sample import write_feeds
 from streamtrain.contracts import reports
 from streamtrain.contracts.manifest import ModelRef
 from streamtrain.dumps import Dump, check_part
@@ -61,7 +62,7 @@ class ConsistencyCheck:
         self._engine = engine
         self._run = run
         self._spool = Spool(config.spool_dir) if self._rows else None
-        self._fields = engine.variables("all_vars") if self._rows else ()
+        self._fields = engine.compared_variables() if self._rows else ()
         self._models = 0
         self._folder: Path | None = None
         self._sampled = 0
@@ -79,6 +80,7 @@ class ConsistencyCheck:
         try:
             folder = self._spool.empty(f"consistency-{self._models}")
             self._sampled = take_sample(text, folder / "sample.txt", self._rows, ins_ids=ins_ids)
+            write_feeds(folder / "sample.txt", self._engine.feeds)
             self._folder = folder
         except (StreamtrainError, OSError) as error:
             log.error("consistency: NOT KNOWN: %s", error)

@@ -6,19 +6,22 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
+from pydantic import TypeAdapter
 
-from streamtrain.checkpoint.identity import refuse_other_job
+from streamtrain.checkpoint.identity import identity_of, refuse_other_job
 from streamtrain.checkpoint.store import Checkpoint, CheckpointStore
 from streamtrain.config import JobConfig
-from streamtrain.connectors.formats import RejectError, line_parser
-from streamtrain.connectors.source import MAX_LINE, SourceReader
+from streamtrain.connectors.formats import Row, line_parser
+from streamtrain.connectors.lines import numbered_lines, parsed
+from streamtrain.connectors.source import SourceReader
 from streamtrain.connectors.tree import Tree
 from streamtrain.consistency.compare import Consistency, compare
-from streamtrain.contracts.sample import SampleBatch
+from streamtrain.consistency.sample import write_feeds
+from streamtrain.contracts.network import NetworkFeed, click_feeds
+from streamtrain.contracts.sample import SampleDecoder
 from streamtrain.errors import CheckpointError, ChildFailed, DataError, TrainingError
 from streamtrain.feed.multislot import MultiSlotWriter
 from streamtrain.runtime import child_state, launch
@@ -26,6 +29,7 @@ from streamtrain.runtime.child_state import ChildState
 
 log = logging.getLogger("streamtrain.consistency")
 
+_FEEDS = TypeAdapter(tuple[NetworkFeed, ...])
 ROLE_SCRIPT = Path(__file__).with_name("dump_role.py")
 #: Keys that are fixed for a job and say nothing of what a row's prediction is.
 _NOT_COMPUTED = frozenset({"stream.job", "stream.partitions"})
@@ -53,6 +57,7 @@ def check_consistency(config: JobConfig, rows: int, tolerance: float) -> Consist
                 written += 1
         if not written:
             raise DataError(f"{config.data_dir} has no rows up to pass {checkpoint.id}")
+        write_feeds(folder / "sample.txt", _feeds(config, checkpoint))
         log.info("%d rows of the logs up to pass %s are computed", written, checkpoint.id)
         run_roles(config, checkpoint.path, folder)
         digest = checkpoint.manifest.models[-1].digest
@@ -75,30 +80,30 @@ def sample_lines(config: JobConfig, checkpoint: Checkpoint, rows: int) -> Iterat
     """MultiSlot text with ins_ids, day/time/file/line: of the newest splits up to the checkpoint's pass."""
     schedule = config.schedule
     tree = Tree(config.data_dir, config.runner.data_donefile, config.stream.ignore_files)
-    parse = line_parser(config.stream.format, config.slots, reject_unknown=config.stream.unknown_slot == "reject")
-    writer = MultiSlotWriter(config.slots)
+    parse = line_parser(config.line_format, config.layout, reject_unknown=config.stream.unknown_slot == "reject")
+    decoder = SampleDecoder(layout=config.layout)
+    writer = MultiSlotWriter(_feeds(config, checkpoint), config.layout)
     remaining = rows
     for sequence in range(schedule.last_sequence(checkpoint.id), -1, -1):
         split = schedule.split(sequence)
         for number, file in enumerate(tree.files(split)):
             name = tree.name(split, file.path)
             with tree.open(split, file.path) as raw:
-                for line_number, line in enumerate(SourceReader(raw, name).lines(), 1):
-                    content = parse.content(line)
-                    if not content or len(line) > MAX_LINE:
+                numbered = numbered_lines(SourceReader(raw, name), None, name, parse)
+                for line_number, _, row in parsed(numbered, parse, name):
+                    if not isinstance(row, Row):
                         continue
-                    try:
-                        row = parse(content)
-                    except RejectError:
-                        continue
-                    if row is None:
-                        continue
-                    slots, feasigns = np.frombuffer(row.slots, "<u2"), np.frombuffer(row.feasigns, "<u8")
-                    batch = SampleBatch(np.array([row.label]), np.array([len(slots)]), slots, feasigns)
+                    batch = decoder.decode([row.encode(number, line_number)])
                     yield writer.text(batch, [f"{split.path}/{number}/{line_number}".encode()])
                     remaining -= 1
                     if not remaining:
                         return
+
+
+def _feeds(config: JobConfig, checkpoint: Checkpoint) -> Sequence[NetworkFeed]:
+    """The network's, as the checkpoint's job.json has them; without them they are show, click and the slots."""
+    found = identity_of(checkpoint)
+    return click_feeds(config.slots) if found is None or found.network is None else found.network.feeds
 
 
 def run_roles(config: JobConfig, checkpoint: Path, folder: Path) -> None:

@@ -7,13 +7,15 @@ key that differs. docs/config.md says of each key whether it is fixed; docs/form
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from streamtrain.contracts import json_codec
+from streamtrain.contracts.network import Network, TableUse
+from streamtrain.contracts.warmup import WarmStart
 
 FORMAT = 1
 NAME = "job.json"
@@ -50,16 +52,29 @@ class Difference:
 class JobIdentity:
     """fixed: what may not change in a job, by dotted key of the config. config: all other keys, as understood, with
     defaults and without secrets. dense: shape of each dense parameter, by name. changes: of keys that may change, the
-    oldest first."""
+    oldest first. network: its feeds and tables; None, and left out of the document, for PaddleRec's usual form: show,
+    click and numbered slots, all of them in the one table that `fixed` names, where each row counts. warmup: what the
+    job has begun from; None, and left out, for nothing."""
 
     fixed: dict[str, Any]
     config: dict[str, Any]
     dense: dict[str, tuple[int, ...]] = field(default_factory=dict)
     changes: tuple[Change, ...] = ()
+    network: Network | None = None
+    warmup: WarmStart | None = None
     format: int = FORMAT
 
     def encode(self) -> bytes:
-        return json_codec.encode(self)
+        without = [name for name in ("network", "warmup") if getattr(self, name) is None]
+        return json_codec.encode(self, without=without)
+
+    @property
+    def tables(self) -> tuple[TableUse, ...]:
+        """Of the network, in the order of Paddle's ids."""
+        if self.network is not None:
+            return self.network.tables
+        slots = tuple(sorted(self.fixed.get("stream.slots") or ()))
+        return (TableUse(str(self.fixed.get("table_parameters", "embedding")), slots, show=True, click="click"),)
 
     @classmethod
     def decode(cls, data: bytes) -> JobIdentity:
@@ -82,6 +97,13 @@ def dense_differences(old: Mapping[str, tuple[int, ...]], new: Mapping[str, tupl
     """The dense parameters whose shapes differ; none when either side is not known."""
     if old and new:
         yield from differences({k: list(v) for k, v in old.items()}, {k: list(v) for k, v in new.items()})
+
+
+def table_differences(old: Sequence[TableUse], new: Sequence[TableUse]) -> Iterator[Difference]:
+    """The tables that count other things: the show and click that they have would mean nothing any more."""
+    before, now = ({table.name: str(table) for table in tables} for tables in (old, new))
+    for difference in differences(before, now):
+        yield Difference(f"table {difference.key}", difference.old, difference.new)
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:

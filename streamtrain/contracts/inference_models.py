@@ -10,7 +10,7 @@ import contextlib
 import gc
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -19,7 +19,15 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from streamtrain.contracts import json_codec
 from streamtrain.contracts.json_codec import UnknownFormatError
 from streamtrain.contracts.manifest import FileEntry, ModelRef
+from streamtrain.contracts.metrics import monitor_data, recorded_labels
 from streamtrain.contracts.paths import Day, PassNumber, quoted
+from streamtrain.contracts.served_network import (
+    MAX_WIDTH,
+    ServedNetwork,
+    SlotFeed,
+    TableShape,
+    TargetVariable,
+)
 from streamtrain.schedule import PassId, Schedule
 
 Kind = Literal["full", "incremental"]
@@ -27,12 +35,13 @@ Kind = Literal["full", "incremental"]
 FORMAT = 1
 #: Name of the donefile that lists the models of a kind.
 DONEFILES: dict[Kind, str] = {"full": "base_donefile.txt", "incremental": "patch_donefile.txt"}
+#: Keys of a donefile's line that PaddleRec's readers look for.
+PADDLEREC = ("id", "key", "input", "job_name", "monitor_data")
 #: Files of a model's directory, besides manifest.json and the part files of sparse/.
 PROGRAM = "model/__model__"
 PARAMS = "dense/__params__"
-DELETED = "sparse/deleted.txt"
-#: Numbers that a key may have.
-MAX_WIDTH = 1 << 16
+#: Beside the part files of a table.
+DELETED = "deleted.txt"
 
 
 def directory_name(pass_id: int) -> str:
@@ -87,9 +96,18 @@ class Feed:
     variable: str
 
 
+@dataclass(frozen=True)
+class TableKeys:
+    """What a model has of a table. keys, deleted: lines of part-*.txt, of deleted.txt."""
+
+    keys: int
+    deleted: int = 0
+
+
 @dataclass(frozen=True, kw_only=True)
-class ModelManifest:
-    """manifest.json of an inference model. The fields without a default are those that serving cannot do without."""
+class CommonManifest:
+    """What manifest.json has in both of its formats. The fields without a default are those that serving cannot do
+    without."""
 
     job: str = ""
     day: Day
@@ -100,12 +118,8 @@ class ModelManifest:
     checkpoint: PassId | None = None
     keys: int
     deleted: int = 0
-    width: Annotated[int, Field(ge=1, le=MAX_WIDTH)]
-    feeds: Annotated[tuple[Feed, ...], Field(min_length=1)]
-    target: str
     variables: tuple[str, ...] = ()
     dense: tuple[str, ...] = ()
-    thresholds: dict[str, float] | None = None
     rows: int = 0
     event_time: str | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -113,7 +127,6 @@ class ModelManifest:
     program: str = ""
     config_sha256: str = ""
     files: tuple[FileEntry, ...]
-    format: int = FORMAT
 
     @property
     def path(self) -> str:
@@ -123,13 +136,9 @@ class ModelManifest:
     def encode(self) -> bytes:
         return json_codec.encode(self)
 
-    @classmethod
-    def decode(cls, data: bytes) -> ModelManifest:
-        """Raises UnknownFormatError when it is of another format, ValueError when it is damaged."""
-        return json_codec.decode(_MANIFEST, data, "an inference model's manifest", format=FORMAT)
-
-    def line(self, digest: str, published: float) -> DoneLine:
-        """The model's line in a donefile. published: seconds since 1970."""
+    def line(self, digest: str, published: float, *, root: str = "", base: float | None = None) -> DoneLine:
+        """The model's line in a donefile. published: seconds since 1970; base: the same of the model's base, None for a
+        full model. root: model_save_path."""
         return DoneLine(
             path=self.path,
             digest=digest,
@@ -144,9 +153,43 @@ class ModelManifest:
             deleted=self.deleted,
             rows=self.rows,
             event_time=self.event_time,
+            id=str(int(published)),
+            key=str(int(published if base is None else base)),
+            input=f"{root.rstrip('/')}/{self.path}/sparse",
+            job_name=self.job,
+            monitor_data=monitor_data(recorded_labels(self.metrics.get("labels"))),
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class ModelManifest(CommonManifest):
+    """Of a network whose feeds are numbered slots, each looked up once in one table, and that predicts one number."""
+
+    width: Annotated[int, Field(ge=1, le=MAX_WIDTH)]
+    feeds: Annotated[tuple[Feed, ...], Field(min_length=1)]
+    target: str
+    thresholds: dict[str, float] | None = None
+    format: int = FORMAT
+
+    @classmethod
+    def decode(cls, data: bytes) -> ModelManifest:
+        """Raises UnknownFormatError when it is of another format, ValueError when it is damaged."""
+        return json_codec.decode(_MANIFEST, data, WHAT, format=FORMAT)
+
+    @property
+    def network(self) -> ServedNetwork:
+        """Raises ValueError for feeds that do not belong together."""
+        slots = tuple(SlotFeed(str(feed.slot), feed.slot, "sparse", feed.variable) for feed in self.feeds)
+        return ServedNetwork(slots, {"sparse": TableShape(self.width)}, (TargetVariable(self.target, self.target),))
+
+    @property
+    def directories(self) -> dict[str, TableKeys]:
+        """The tables by the directory of their files."""
+        return {"sparse": TableKeys(self.keys, self.deleted)}
+
+
+#: What a manifest is, in messages.
+WHAT = "an inference model's manifest"
 _MANIFEST = TypeAdapter(ModelManifest)
 
 
@@ -154,8 +197,9 @@ _MANIFEST = TypeAdapter(ModelManifest)
 class DoneLine:
     """A line of base_donefile.txt or patch_donefile.txt, in the order of its keys.
 
-    path: relative to the donefile. published: seconds since 1970. text: the line as it was read, with the keys that
-    this version does not know; empty for a new line.
+    path: relative to the donefile. published: seconds since 1970. id, key, input, job_name, monitor_data: what readers
+    of PaddleRec's donefiles look for, see docs/models.md; None in lines before 0.4.0. text: the line as it was read,
+    with the keys that this version does not know; empty for a new line.
     """
 
     path: Annotated[str, AfterValidator(_check_directory)]
@@ -171,6 +215,11 @@ class DoneLine:
     deleted: int | None = None
     rows: int | None = None
     event_time: str | None = None
+    id: Any = field(default=None, compare=False)  # they follow from the others
+    key: Any = field(default=None, compare=False)
+    input: Any = field(default=None, compare=False)
+    job_name: Any = field(default=None, compare=False)
+    monitor_data: Any = field(default=None, compare=False)
     text: bytes = field(default=b"", repr=False, compare=False)
 
     @property
@@ -184,11 +233,18 @@ class DoneLine:
             return json_codec.decode_object(self.text, "a donefile's line")
         values = asdict(self)
         del values["text"]
-        return values
+        return {key: value for key, value in values.items() if value is not None or key not in PADDLEREC}
 
     def encode(self) -> bytes:
         """With a line end. A line that was read comes back byte for byte."""
         return (self.text or orjson.dumps(self.values)) + b"\n"
+
+    def moved(self, root: str, url: str) -> DoneLine:
+        """The line in the donefile of a copy: `input` is below `url` where it was below `root`."""
+        if not isinstance(self.input, str) or not self.input.startswith(f"{root}/"):
+            return self
+        there = f"{url.rstrip('/')}{self.input.removeprefix(root)}"
+        return replace(self, input=there, text=orjson.dumps({**self.values, "input": there}))
 
     @classmethod
     def decode(cls, text: bytes) -> DoneLine:

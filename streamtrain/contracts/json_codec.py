@@ -38,9 +38,11 @@ def check_keys(document: Mapping[str, object], known: Collection[str]) -> None:
         raise ValueError(f"it has the key {unknown[0]!r}, and lacks {missing[0]!r}")
 
 
-def encode(document: DataclassInstance) -> bytes:
-    """Indented, with sorted keys and a line end: the same document always gives the same bytes."""
-    return orjson.dumps(asdict(document), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n"
+def encode(document: DataclassInstance, *, without: Collection[str] = ()) -> bytes:
+    """Indented, with sorted keys and a line end: the same document always gives the same bytes. without: keys that are
+    left out."""
+    values = {key: value for key, value in asdict(document).items() if key not in without}
+    return orjson.dumps(values, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n"
 
 
 def decode(adapter: TypeAdapter[T], data: bytes, what: str, *, format: int | None = None) -> T:

@@ -1,6 +1,7 @@
 """SplitDone, the marker message of `<job>.splits`.
 
-Headers of the message: `format`, 1 where there is none, and `schema`, the JSON of the schema that the marker was
+Headers of the message: `format`, 1 where there is none, 2 where rows have labels, floats or a weight, so that versions
+before 0.4.0 refuse the job by name; and `schema`, the JSON of the schema that the marker was
 written with, by which a version that does not know the schema finds the fields that it knows.
 """
 
@@ -23,10 +24,18 @@ from streamtrain.contracts.paths import check_day, check_time, quoted, source_pa
 
 SCHEMA = Schema.named("SplitDone")
 FORMAT = b"1"
-#: Those of each marker that this version writes.
-HEADERS: dict[str, bytes] = {"format": FORMAT, "schema": SCHEMA.text.encode()}
+#: Of a job whose rows have values, see contracts.sample.
+VALUES_FORMAT = b"2"
 
 Status = Literal["data", "empty", "skipped"]
+
+
+def headers(*, values: bool = False) -> dict[str, bytes]:
+    """Those of each marker. values: whether the job's rows have more than slots and one label."""
+    return {"format": VALUES_FORMAT if values else FORMAT, "schema": SCHEMA.text.encode()}
+
+
+HEADERS = headers()
 
 
 @dataclass(frozen=True)
@@ -74,8 +83,8 @@ class Marker:
         """Fields that this version does not know are ignored. Raises UnknownSchema for a newer format, and for a schema
         that no header gives; DecodeError for a message that is cut or none of this encoding."""
         given = dict(headers)
-        if (version := given.get("format") or FORMAT) != FORMAT:
-            raise UnknownSchema(f"its format is {version!r}, this version reads {FORMAT!r}")
+        if (version := given.get("format") or FORMAT) not in (FORMAT, VALUES_FORMAT):
+            raise UnknownSchema(f"its format is {version!r}, this version reads {FORMAT!r} and {VALUES_FORMAT!r}")
         known = {SCHEMA.fingerprint: SCHEMA}
         fingerprint = fingerprint_of(message)
         if fingerprint not in known and (text := given.get("schema")):

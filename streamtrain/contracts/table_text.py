@@ -1,10 +1,11 @@
 """The text of the sparse table: Paddle's, in a checkpoint, and the shorter one of inference models. Pure.
 
     key slot unseen_days delta_score show click embed_w state.. [embedx.. state..]     Paddle's, a line a key
-    key embed_w embedx..                                                               an inference model's
+    key [show click] embed_w embedx..                                                  an inference model's
 
 Columns are separated by one blank. state: the numbers that the optimizer keeps, by its rule: one for AdaGrad. A key
-below embedx_threshold has no embedx in Paddle's text, and zeros in an inference model's. A part file `part-*.txt` has a
+below embedx_threshold has no embedx in Paddle's text, and zeros in an inference model's. show and click are in an
+inference model's where a lookup gives them to the network, by CtrCommonAccessor. A part file `part-*.txt` has a
 `part-*.meta` beside it, JSON, that names its columns.
 """
 
@@ -12,14 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from operator import itemgetter
 from typing import Any
 
 import orjson
 from pydantic import TypeAdapter
 
 from streamtrain.contracts import json_codec
+from streamtrain.contracts.paths import plain_path, quoted
 
-#: Directory of a checkpoint's part files.
+#: Directory of a checkpoint's part files, when there is one table.
 SHARD = "embedding.shard"
 #: Paddle's columns of every key, before the optimizer's state.
 COLUMNS = ("key", "slot", "unseen_days", "delta_score", "show", "click", "embed_w")
@@ -37,6 +40,11 @@ CTR_DEFAULTS = {
     "nonclk_coeff": 0.1, "click_coeff": 1.0, "base_threshold": 0.0, "delta_threshold": 0.0, "delta_keep_days": 16.0,
     "show_click_decay_rate": 1.0, "delete_threshold": 0.0, "delete_after_unseen_days": 30.0,
 }  # fmt: skip
+CVM_ACCESSOR = "CtrCommonAccessor"
+#: Accessors of tables that are trained, and the columns that an embedding has ahead of embedx.
+PULLED = {DEFAULT_ACCESSOR: ("embed_w",), CVM_ACCESSOR: ("show", "click", "embed_w")}
+#: How many these are.
+ACCESSORS = {accessor: len(columns) for accessor, columns in PULLED.items()}
 #: Numbers of state that a rule keeps for `dim` weights (Dim() in Paddle's sparse_sgd_rule.h).
 RULES: dict[str, Callable[[int], int]] = {
     "SparseNaiveSGDRule": lambda _dim: 0,
@@ -46,6 +54,17 @@ RULES: dict[str, Callable[[int], int]] = {
     "SparseAdamSGDRule": lambda dim: 2 * dim + 2,
     "SparseSharedAdamSGDRule": lambda _dim: 4,
 }
+
+
+def shard_directory(table: str, tables: int) -> str:
+    """The directory of a table's part files in a checkpoint. tables: how many the network has. Raises ValueError for a
+    name that is not one of a directory."""
+    if tables == 1:
+        return SHARD
+    path = plain_path(f"{table}.shard")
+    if len(path.parts) != 1:
+        raise ValueError(f"{quoted(table)} is not the name of a table: it has a '/'")
+    return str(path)
 
 
 def rule_of(accessor: Mapping[str, Any], key: str) -> str:
@@ -101,9 +120,9 @@ class TableColumns:
         return self.embedx_end + len(self.embedx_state)
 
 
-def inference_columns(embedx_dim: int) -> tuple[str, ...]:
-    """The columns of an inference model's text."""
-    return ("key", "embed_w", *_embedx(embedx_dim))
+def inference_columns(embedx_dim: int, pulls: Sequence[str] = PULLED[DEFAULT_ACCESSOR]) -> tuple[str, ...]:
+    """The columns of an inference model's text. pulls: those of an embedding ahead of embedx."""
+    return ("key", *pulls, *_embedx(embedx_dim))
 
 
 def _embedx(dim: int) -> tuple[str, ...]:
@@ -161,9 +180,9 @@ def checkpoint_meta(columns: TableColumns, keys: int, shard_num: int, accessor: 
     )
 
 
-def inference_meta(embedx_dim: int, keys: int) -> PartMeta:
+def inference_meta(embedx_dim: int, keys: int, pulls: Sequence[str] = PULLED[DEFAULT_ACCESSOR]) -> PartMeta:
     """The .meta of an inference model's part file."""
-    columns = _columns(inference_columns(embedx_dim))
+    columns = _columns(inference_columns(embedx_dim, pulls))
     return PartMeta(columns=columns, separator=SEPARATOR, embedx_dim=embedx_dim, keys=keys)
 
 
@@ -229,12 +248,14 @@ class Thresholds:
         return score >= self.base_threshold and float(columns[UNSEEN_DAYS]) <= self.delta_keep_days
 
 
-def shorten(data: bytes, columns: TableColumns) -> tuple[bytes, int]:
+def shorten(data: bytes, columns: TableColumns, pulls: Sequence[str] = PULLED[DEFAULT_ACCESSOR]) -> tuple[bytes, int]:
     """Complete lines of Paddle's text as those of an inference model, and how many there are.
 
-    A key without embedx gets zeros. Raises ValueError for a line that does not have these columns.
+    pulls: the columns of an embedding ahead of embedx. A key without embedx gets zeros. Raises ValueError for a line
+    that does not have these columns.
     """
     zeros = [b"0"] * columns.embedx_dim
+    pick = itemgetter(KEY, *map(COLUMNS.index, pulls))
     begin, end, count = columns.embedx_begin, columns.embedx_end, columns.count
     lines = []
     for line in data.splitlines():
@@ -242,7 +263,7 @@ def shorten(data: bytes, columns: TableColumns) -> tuple[bytes, int]:
         if len(values) not in (count, begin):
             raise ValueError(f"a line of {len(values)} columns: {line[:80].decode('ascii', 'replace')}")
         weights = values[begin:end] or zeros
-        lines.append(b" ".join((values[KEY], values[EMBED_W], *weights)))
+        lines.append(b" ".join((*pick(values), *weights)))
     lines.append(b"")
     return b"\n".join(lines), len(lines) - 1
 

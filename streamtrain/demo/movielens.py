@@ -14,7 +14,7 @@ import sys
 import tempfile
 import zipfile
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from itertools import product
@@ -26,10 +26,9 @@ from streamtrain.errors import ConfigError, DataError
 PACKAGE = "recbole==1.2.1"
 FOLDER = "recbole/dataset_example/ml-100k"
 RATINGS, USERS, ITEMS = "ml-100k.inter", "ml-100k.user", "ml-100k.item"
-CLICK_FROM = 4.0
+CLICK_FROM = 4
 LABEL_SLOT = 1
 MINUTES_A_DAY = 1440
-
 
 #: A user or item by attribute; an attribute may have several values (genres) or none.
 Attributes: TypeAlias = dict[str, tuple[str, ...]]
@@ -82,18 +81,33 @@ class Rating:
     time: int
     user: int
     item: int
-    click: int
+    stars: int
+
+    @property
+    def click(self) -> int:
+        return int(self.stars >= CLICK_FROM)
 
 
 @dataclass(frozen=True)
 class TreeSummary:
-    """What write_tree wrote: days inclusive as YYYYMMDD, `days` calendar days, rows, sparse slots."""
+    """What write_tree wrote: days inclusive as YYYYMMDD, `days` calendar days, rows."""
 
     first_day: str
     last_day: str
     days: int
     rows: int
-    slots: tuple[int, ...]
+
+
+def feasign_lines(
+    ratings: Iterable[Rating], users: Mapping[int, Attributes], items: Mapping[int, Attributes]
+) -> Iterator[str]:
+    """A line a rating, `feasign:slot ..`: the label and SLOTS."""
+    keys = _Keys()
+    return (_line(rating, users[rating.user] | items[rating.item], keys) for rating in ratings)
+
+
+#: Makes a line of each rating, in their order, which is that of time; with attributes of users and items.
+Lines: TypeAlias = Callable[[Sequence[Rating], Mapping[int, Attributes], Mapping[int, Attributes]], Iterator[str]]
 
 
 def fetch(cache_dir: Path) -> Path:
@@ -142,13 +156,15 @@ def feasign(slot: int, value: str) -> int:
 
 
 def write_tree(
-    source: Path, data_dir: Path, *, days: int = 0, split_interval: int = 1440, donefile: str = "data.done"
-) -> TreeSummary:
+    source: Path, data_dir: Path, *, days: int = 0, split_interval: int = 1440, donefile: str = "data.done",
+    lines: Lines = feasign_lines,
+) -> TreeSummary:  # fmt: skip
     """Writes the ratings below `source` (fetch's folder) as data_dir/YYYYMMDD/HHMM/part-0 and donefiles.
 
     `days` counts calendar days from the first rating, 0 for all 215; split_interval in minutes. Days and
     splits without a rating (two whole days are such) get a directory with the donefile only. Rows of a split
-    are in order of time, user, item. Raises ConfigError for a bad argument, DataError naming file and line.
+    are in order of time, user, item. lines: what a line has, by default feasign_slot with SLOTS. Raises ConfigError for
+    a bad argument, DataError naming file and line.
     """
     if split_interval < 1 or MINUTES_A_DAY % split_interval:
         raise ConfigError(
@@ -168,20 +184,17 @@ def write_tree(
     if days > available:
         raise ConfigError(f"days: {days} are more than there are", remedy=f"Give at most {available}, or 0 for all.")
     days = days or available
-    by_split: dict[str, list[Rating]] = defaultdict(list)
-    for rating in ratings:
-        by_split[_split_of(rating.time, split_interval)].append(rating)
-    keys = _Keys()
-    rows = 0
+    last_day = (first + timedelta(days=days - 1)).strftime("%Y%m%d")
+    ratings = [rating for rating in ratings if f"{_moment(rating.time):%Y%m%d}" <= last_day]
+    by_split: dict[str, list[str]] = defaultdict(list)
+    for rating, line in zip(ratings, lines(ratings, users, items), strict=True):
+        by_split[_split_of(rating.time, split_interval)].append(line)
     for offset in range(days):
         day = (first + timedelta(days=offset)).strftime("%Y%m%d")
         for minute in range(0, MINUTES_A_DAY, split_interval):
             split = f"{day}/{minute // 60:02d}{minute % 60:02d}"
-            chosen = by_split.get(split, [])
-            _write_split(data_dir / split, donefile, [_line(r, users, items, keys) for r in chosen])
-            rows += len(chosen)
-    last_day = (first + timedelta(days=days - 1)).strftime("%Y%m%d")
-    return TreeSummary(first.strftime("%Y%m%d"), last_day, days, rows, tuple(s.number for s in SLOTS))
+            _write_split(data_dir / split, donefile, by_split.get(split, []))
+    return TreeSummary(first.strftime("%Y%m%d"), last_day, days, len(ratings))
 
 
 class _Keys(dict[tuple[int, str], int]):
@@ -192,8 +205,7 @@ class _Keys(dict[tuple[int, str], int]):
         return value
 
 
-def _line(rating: Rating, users: Mapping[int, Attributes], items: Mapping[int, Attributes], keys: _Keys) -> str:
-    attributes = users[rating.user] | items[rating.item]
+def _line(rating: Rating, attributes: Attributes, keys: _Keys) -> str:
     tokens = [f"{rating.click}:{LABEL_SLOT}"]
     for slot in SLOTS:
         tokens += (f"{keys[slot.number, value]}:{slot.number}" for value in slot.values(attributes))
@@ -248,6 +260,7 @@ def _users(path: Path) -> dict[int, Attributes]:
             users[int(ident)] = {
                 "user": (ident,),
                 "age": (str(int(age) // 10),),
+                "years": (str(int(age)),),
                 "gender": (gender,),
                 "occupation": (occupation,),
             }
@@ -276,7 +289,7 @@ def _ratings(path: Path, users: Mapping[int, Attributes], items: Mapping[int, At
     ratings: list[Rating] = []
     for line, (user, item, stars, time, *_) in _records(path, 4):
         try:
-            rating = Rating(int(float(time)), int(user), int(item), int(float(stars) >= CLICK_FROM))
+            rating = Rating(int(float(time)), int(user), int(item), int(float(stars)))
         except (ValueError, OverflowError) as error:
             raise _bad(path, line, error) from error
         if rating.user not in users or rating.item not in items:

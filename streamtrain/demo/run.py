@@ -18,25 +18,30 @@ from streamtrain.checkpoint.journal import Journal, PassRecord, unpack
 from streamtrain.config import JobConfig, load_config
 from streamtrain.contracts import reports
 from streamtrain.demo import movielens
-from streamtrain.engine.stats import PassStats
+from streamtrain.demo.rating_rows import json_lines
+from streamtrain.engine.stats import Counts
 from streamtrain.errors import ConfigError, StreamtrainError
 from streamtrain.proof.job import recount_job
 from streamtrain.proof.recount import Recount
 from streamtrain.runtime.pipeline import Pipeline
 
+CONFIG = "config_online.yaml"
 SPLIT_INTERVAL = 360  # minutes: the ratings come a few hundred a day
-#: What the demo changes of models/slot_dnn/config_online.yaml.
+#: What the demo changes of a model's config_online.yaml.
 CHANGES: dict[str, Any] = {
     "runner": {
         "model_save_path": "model",
         "split_interval": SPLIT_INTERVAL,
         "split_per_pass": 1440 // SPLIT_INTERVAL,
-        "train_batch_size": 4,
         "save_delta_frequency": 1,
-        "model_dir": "slot_dnn",
     },
-    "hyper_parameters": {"layer_sizes": [], "weight_std": 0.3},
     "stream": {"job": "movielens", "partitions": 2, "consistency_rows": 500, "consistency_every": 10},
+}
+#: The model whose config is not of these data, and what else the demo changes of it.
+SLOT_DNN = "slot_dnn"
+SLOT_DNN_CHANGES: dict[str, Any] = {
+    "runner": {"train_batch_size": 4},
+    "hyper_parameters": {"layer_sizes": [], "weight_std": 0.3, "slot_num": len(movielens.SLOTS)},
 }
 
 
@@ -49,36 +54,49 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     return result
 
 
-def prepare(directory: Path, days: int) -> JobConfig:
-    """Fetches the data, writes data/, slot_dnn/ and config_online.yaml. days: 0 takes all.
+def prepare(directory: Path, days: int, model: str = SLOT_DNN) -> JobConfig:
+    """Fetches the data, writes data/, the model's folder and config_online.yaml. days: 0 takes all.
 
-    Raises ConfigError when the directory holds something that is not a demo.
+    Raises ConfigError when the directory holds something that is not a demo, or there is no such model.
     """
+    source_dir = model_source(model)
     if directory.exists() and any(directory.iterdir()):
-        if not (directory / "config_online.yaml").exists():
+        if not (directory / CONFIG).exists():
             raise ConfigError(f"{directory} is not empty and not a demo's", remedy="Give another --dir.")
         shutil.rmtree(directory)
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / ".gitignore").open("w") as out:
         out.write("*\n")
     source = movielens.fetch(directory / "source")
+    of_slot_dnn = model == SLOT_DNN
     tree = movielens.write_tree(
-        source, directory / "data", days=days, split_interval=SPLIT_INTERVAL, donefile="data.done"
-    )
-    model = model_source()
-    shutil.copytree(model, directory / "slot_dnn", ignore=shutil.ignore_patterns("__pycache__", "*.yaml", "log"))
-    base = yaml.safe_load((model / "config_online.yaml").read_text())
-    days_of_tree = {"start_day": tree.first_day, "end_day": tree.last_day}
-    of_data = {"runner": days_of_tree, "hyper_parameters": {"slot_num": len(tree.slots)}}
-    config = merged(merged(base, CHANGES), of_data)
-    path = directory / "config_online.yaml"
+        source, directory / "data", days=days, split_interval=SPLIT_INTERVAL, donefile="data.done",
+        lines=movielens.feasign_lines if of_slot_dnn else json_lines,
+    )  # fmt: skip
+    shutil.copytree(source_dir, directory / model, ignore=shutil.ignore_patterns("__pycache__", "*.yaml", "log"))
+    config = yaml.safe_load((source_dir / CONFIG).read_text())
+    of_data = {"runner": {"model_dir": model, "start_day": tree.first_day, "end_day": tree.last_day}}
+    for changes in (CHANGES, SLOT_DNN_CHANGES if of_slot_dnn else {}, of_data):
+        config = merged(config, changes)
+    path = directory / CONFIG
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     return load_config(path)
 
 
-def model_source() -> Path:
-    """models/slot_dnn, which is part of the installed package too."""
-    return Path(__file__).with_name("slot_dnn")
+def model_names() -> list[str]:
+    """The models that come with it."""
+    return sorted(path.parent.name for path in _models().glob(f"*/{CONFIG}"))
+
+
+def model_source(name: str) -> Path:
+    """models/NAME, which is part of the installed package too. Raises ConfigError when there is none."""
+    if name not in (names := model_names()):
+        raise ConfigError(f"--model: there is no {name}", remedy=f"Give one of: {', '.join(names)}.")
+    return _models() / name
+
+
+def _models() -> Path:
+    return Path(__file__).with_name("models")
 
 
 class Killer:
@@ -108,6 +126,7 @@ def run(
     directory: Path,
     days: int,
     *,
+    model: str = SLOT_DNN,
     say: Callable[[str], None],
     follow: Callable[[JobConfig], tuple[Callable[[], None], Callable[[int, str], None]]],
     stop: threading.Event | None = None,
@@ -117,7 +136,7 @@ def run(
     follow(config) gives tick() and on_restart(number, reason), for showing the passes.
     """
     say("fetching MovieLens-100K and writing the tree of logs")
-    config = prepare(directory, days)
+    config = prepare(directory, days, model)
     tick, on_restart = follow(config)
     killer = Killer(config, say)
 
@@ -147,7 +166,8 @@ def summarize(
 ) -> dict[str, Any]:
     """What goes into summary.json. The second half begins with the pass that half of the rows come before."""
     rows = sum(r.rows for r in records)
-    second, before = [], 0
+    second: list[PassRecord] = []
+    before = 0
     for r in records:
         if before >= rows // 2:
             second.append(r)
@@ -160,19 +180,31 @@ def summarize(
         "passes": [{k: v for k, v in asdict(r).items() if k in fields} for r in records],
         "auc_all": auc_over(records),
         "auc_second_half": auc_over(second),
+        "labels": {
+            name: {"all": over(records, name), "second_half": over(second, name)}
+            for name in dict.fromkeys(name for r in records for name in r.labels)
+        },
         "restarts": restarts,
         "consistency": consistency,
         "recount": {"keys": result.keys, "lost": result.lost, "duplicated": result.duplicated},
     }
 
 
-def auc_over(records: list[PassRecord]) -> float | None:
-    """AUC over all rows of several passes, each row predicted before it was trained."""
-    histograms = [unpack(r.predict_histogram) for r in records if r.rows]
+def auc_over(records: list[PassRecord], label: str | None = None) -> float | None:
+    """AUC over all rows of several passes, each row predicted before it was trained. label: by default the first."""
+    histograms = [unpack(r.histograms.get(label or "", r.predict_histogram)) for r in records if r.rows]
     if not histograms:
         return None
     pos, neg = (np.sum([h[i] for h in histograms], axis=0) for i in range(2))
-    return float(PassStats(pos, neg).auc)
+    return float(Counts(pos, neg).auc)
+
+
+def over(records: list[PassRecord], label: str) -> dict[str, float | None]:
+    """AUC and COPC of a label over all rows of several passes, as predicted."""
+    counted = [m for r in records if r.rows and label in r.labels and (m := r.labels[label].predict) is not None]
+    clicks = sum(m.rows * (m.actual_ctr or 0.0) for m in counted)
+    predicted = sum(m.rows * (m.predicted_ctr or 0.0) for m in counted)
+    return {"auc": auc_over(records, label), "copc": clicks / predicted if predicted else None}
 
 
 def plot(records: list[PassRecord], summary: dict[str, Any], path: Path) -> None:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from streamtrain.config import JobConfig, load_config
+from streamtrain.contracts.network import Network
 from streamtrain.engine.environment import engine_environment
 from streamtrain.errors import StreamtrainError
 from streamtrain.user_code import described
@@ -39,12 +40,15 @@ _NOBODY = "127.0.0.1"
 @dataclass(frozen=True)
 class BuildReport:
     """problems: (what is wrong, what to do); the rest is empty when the model does not build. width: numbers of an
-    embedding. dense: the shape of each dense parameter, by name."""
+    embedding in the first table. network: its feeds and tables. notes: what is not
+    exact about it. dense: the shape of each dense parameter, by name."""
 
     problems: list[tuple[str, str]]
     slots: int = 0
     width: int = 0
     dense: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    network: Network | None = None
+    notes: tuple[str, ...] = ()
 
 
 def role_environment() -> dict[str, str]:
@@ -75,7 +79,7 @@ def build(config: JobConfig) -> BuildReport:
     stream = config.stream
     try:
         exact = stream.inference_model != "none" and stream.inference_keys == "touched"
-        engine = Engine(config.model_dir, config.raw, exact_delta=exact)
+        engine = Engine(config.model_dir, config.raw, exact_delta=exact, layout=config.layout)
     except StreamtrainError as error:
         return BuildReport([(error.message, error.remedy)])
     except Exception as error:  # of Paddle, for values in the config that no key's type tells
@@ -86,18 +90,31 @@ def build(config: JobConfig) -> BuildReport:
             check()
         except StreamtrainError as error:
             problems.append((error.message, error.remedy))
-    return BuildReport(problems, len(engine.slots), 1 + engine.table.columns.embedx_dim, engine.dense_shapes())
+    return BuildReport(
+        problems, len(engine.slots), engine.table.width, engine.dense_shapes(), engine.network, engine.notes
+    )
 
 
 def _checks(config: JobConfig, engine: Engine) -> Iterator[Callable[[], object]]:
-    from streamtrain.engine.model import no_dump_fields, refuse_other_slots
+    from streamtrain.engine.counters import grouped_predictions, refuse_unknown
+    from streamtrain.engine.model_checks import no_dump_fields, refuse_other_slots
 
     def dump_fields(name: str) -> None:
         if not engine.variables(f"{name}_dump_fields"):
             raise no_dump_fields(name)
 
-    yield lambda: refuse_other_slots(engine.slots, config.slots, config.model_dir)
+    named = bool(config.stream.features)
+    yield lambda: refuse_other_slots(engine.slots, config.slots, config.model_dir, any_order=named)
     yield engine.compute_once
+    if config.stream.gate is not None:
+        bounded = list(config.stream.gate.labels)
+        yield lambda: refuse_unknown(bounded, engine.labels)
+    if config.group_slot is not None:
+        yield lambda: grouped_predictions(
+            engine.predictions,
+            list(config.stream.labels),
+            engine.variables("infer_dump_fields") if config.runner.need_infer_dump else (),
+        )
     if config.runner.need_infer_dump:
         yield lambda: dump_fields("infer")
     if config.runner.need_train_dump:

@@ -26,15 +26,20 @@ with importing_paddle():
     from paddle.distributed.fleet.base import role_maker
     from paddle.distributed.ps.utils.public import get_the_one_recv_context, get_the_one_send_context
 
+from streamtrain.contracts.row_layout import RowLayout
 from streamtrain.contracts.tensors import read_tensor
 from streamtrain.dumps import Dump
 from streamtrain.engine import failures, soundness, tables
+from streamtrain.engine.counters import Counters
 from streamtrain.engine.false_alarms import without_false_alarm
-from streamtrain.engine.model import DottedConfig, check_names, create_optimizer, flatten, load_model, no_table
+from streamtrain.engine.initializers import describe_truncated_normal
+from streamtrain.engine.lookups import set_pushes
+from streamtrain.engine.model import DottedConfig, Model, create_optimizer, flatten, load_model
+from streamtrain.engine.model_checks import check_names, no_table
 from streamtrain.engine.serving_network import ServingNetwork, cut_out
-from streamtrain.engine.stats import PassStats
+from streamtrain.engine.stats import Counts, PassStats, Sums
 from streamtrain.engine.trial import compute_once
-from streamtrain.errors import CheckpointError, ConfigError, TrainingError, UnknownFormat
+from streamtrain.errors import CheckpointError, TrainingError, UnknownFormat
 from streamtrain.timings import Timings
 
 paddle.disable_signal_handler()  # its own end the process at SIGTERM, before anything is saved
@@ -67,8 +72,16 @@ class Engine:
     Raises ConfigError for the model or its tables.
     """
 
-    def __init__(self, model_dir: Path, raw_config: Mapping[str, Any], *, exact_delta: bool = True) -> None:
-        """exact_delta: save_touched() gives every touched key, else those above the accessor's thresholds."""
+    def __init__(
+        self,
+        model_dir: Path,
+        raw_config: Mapping[str, Any],
+        *,
+        exact_delta: bool = True,
+        layout: RowLayout | None = None,
+    ) -> None:
+        """exact_delta: save_touched() gives every touched key, else those above the accessor's thresholds. layout: what
+        the job's rows have; None: whatever a network of numbered slots and one label reads."""
         paddle.enable_static()
         paddle.seed(1)
         paddle.static.default_main_program().random_seed = 1
@@ -77,24 +90,37 @@ class Engine:
         self._batch_size = int(config.get("runner.train_batch_size", 32))
         maker = role_maker.PaddleCloudRoleMaker()
         _bind_gloo_where_it_is_meant()
+        describe_truncated_normal()
         fleet.init(maker)
         if fleet.is_worker() and fleet.worker_num() > 1 and not maker._gloo._is_initialized:
             raise TrainingError(
                 "the workers cannot find each other: gloo is not initialized",
                 remedy="Set PADDLE_WITH_GLOO=1 in the launcher's environment.",
             )
-        self._table_name, table = _sparse_table(raw_config)
-        self._table = tables.TableFormat(table)
-        self._model = load_model(model_dir, config, self._table_name, 1 + self._table.columns.embedx_dim)
+        if not raw_config.get("table_parameters"):
+            raise no_table()
+        self._tables = tables.table_formats(raw_config)
+        self._model = load_model(model_dir, config, layout, self._tables)
         check_names(paddle.static.default_main_program(), self._model.file)
-        create_optimizer(self._model, _strategy(config, raw_config, self._model.static, self._table, exact_delta))
-        self._program = paddle.static.default_main_program()
+        create_optimizer(self._model, _strategy(config, raw_config, self._model, self._tables, exact_delta))
+        self._program = paddle.static.default_main_program()  # another one than before
+        if fleet.is_worker():
+            model = self._model
+            set_pushes(self._program, model.counting, model.lookups, model.slot_numbers)
         self._executor: Any = None
         self.is_server: bool = fleet.is_server()
         self.index: int = 0 if self.is_server else fleet.worker_index()
         self.workers: int = fleet.worker_num()
         self.servers: int = fleet.server_num()
         self.slots = self._model.slots
+        self.network = self._model.network
+        self.notes = self._model.notes
+        self.feeds = self._model.network.feeds
+        self._counters = self._model.counters
+        #: What its metrics are of, the first one first.
+        self.labels = tuple(counters.label for counters in self._counters if counters.label)
+        #: Variables of their predictions, by label, where they are known.
+        self.predictions = {c.label: c.predicted for c in self._counters if c.label and c.predicted}
 
     def serve(self) -> None:
         """Serves until it is stopped or killed."""
@@ -197,29 +223,39 @@ class Engine:
         """
         return self._model.variables(attribute, params=params)
 
+    def compared_variables(self) -> tuple[str, ...]:
+        """What a consistency check compares: all_vars, and the predictions. Raises ConfigError as variables()."""
+        block = self._model.feeds[0].block
+        dumped = [name for name in self._model.targets if len(block.var(name).shape) == 2]
+        return tuple(dict.fromkeys((*self.variables("all_vars"), *dumped)))
+
     def dense_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of the parameters that the optimizer changes, without the sparse table, by name."""
-        program = self._model.feeds[0].block.program
-        return {p.name: tuple(int(n) for n in p.shape) for p in program.all_parameters() if p.name != self._table_name}
+        """Of the parameters that the optimizer changes, without the sparse tables, by name."""
+        every = self._model.feeds[0].block.program.all_parameters()
+        return {p.name: tuple(int(n) for n in p.shape) for p in every if p.name not in self._tables}
 
     def global_stats(self, stats: PassStats) -> PassStats:
         """Summed over all workers."""
-        both = self.all_reduce_sum(np.stack([stats.pos, stats.neg]))
-        return PassStats(both[0], both[1])
+        return stats.of_array(self.all_reduce_sum(stats.to_array())) if self.workers > 1 else stats
+
+    def no_stats(self) -> PassStats:
+        """Of no rows, by the labels that the network counts."""
+        return self._read_stats().cleared()
 
     def _read_and_clear_stats(self) -> PassStats:
         """This process's counters, which are then cleared along with all other metrics."""
+        stats = self._read_stats()
         scope = paddle.static.global_scope()
-        counters = [
-            np.array(scope.find_var(v.name).get_tensor()).ravel().astype(np.int64)
-            for v in (self._model.stat_pos, self._model.stat_neg)
-        ]
-        for variable in self._model.metrics:
-            holder = scope.find_var(variable.name)
+        counted = [name for counters in self._counters for name in (counters.pos, counters.neg, *counters.sums)]
+        for name in dict.fromkeys([*counted, *(variable.name for variable in self._model.metrics)]):
+            holder = scope.find_var(name)
             if holder is not None and (tensor := holder.get_tensor())._is_initialized():
                 old = np.array(tensor)
                 tensor.set(np.zeros(old.shape, old.dtype), paddle.CPUPlace())
-        return PassStats(counters[0], counters[1])
+        return stats
+
+    def _read_stats(self) -> PassStats:
+        return PassStats({counters.label: _counts_of(counters) for counters in self._counters})
 
     def serving_network(self) -> ServingNetwork:
         """The network of inference models. Raises ConfigError when the model's inference_feed_vars do not define it."""
@@ -250,31 +286,44 @@ class Engine:
         Paddle counts the days in one save mode only: its files are deleted.
         """
         runtime = _runtime()
-        before = self._count_keys() if scratch is not None else 0
-        runtime._shrink()
-        deleted = before - self._count_keys() if scratch is not None else 0
+        before = sum(self._count_keys().values()) if scratch is not None else 0
+        runtime._shrink()  # all tables
+        deleted = before - sum(self._count_keys().values()) if scratch is not None else 0
         raw = str(scratch / "day") if scratch is not None else ""
-        runtime._save_one_table(tables.SPARSE, raw, 3)
+        for table in self.formats:
+            runtime._save_one_table(table.id, raw, 3)
         if scratch is not None:
             shutil.rmtree(raw, ignore_errors=True)
         return deleted
 
-    def save_touched(self, directory: Path | None) -> Path | None:
+    def save_touched(self, directory: Path | None) -> dict[str, Path] | None:
         """The keys touched since the last call, as Paddle's text; they count as untouched from now on.
 
-        Every worker calls it; worker 0 gives an empty directory and gets the directory of the part files. Raises
-        CheckpointError when the number of files is not shard_num.
+        Every worker calls it; worker 0 gives an empty directory and gets the directories of the part files, by table.
+        Raises CheckpointError when the number of a table's files is not shard_num.
         """
-        _runtime()._save_one_table(tables.SPARSE, str(directory) if directory is not None else "", 1)
+        for table in self.formats:
+            _runtime()._save_one_table(table.id, str(directory) if directory is not None else "", 1)
         if directory is None:
             return None
-        raw = directory / f"{tables.SPARSE:03d}"
-        tables.check_parts(raw, self._table)
-        return raw
+        for table in self.formats:
+            tables.check_parts(directory / f"{table.id:03d}", table)
+        return {table.name: directory / f"{table.id:03d}" for table in self.formats}
+
+    @property
+    def formats(self) -> list[tables.TableFormat]:
+        """In the order of their ids."""
+        return list(self._tables.values())
 
     @property
     def table(self) -> tables.TableFormat:
-        return self._table
+        """Of a network with one table."""
+        return self.formats[0]
+
+    @property
+    def forgets_embedx(self) -> bool:
+        """Whether a shrink can take keys of a table below its embedx_threshold."""
+        return any(table.forgets_embedx for table in self.formats)
 
     def save(self, directory: Path | None) -> Saved:
         """Every worker calls it; worker 0 writes a checkpoint's files into `directory`, which exists and is empty.
@@ -286,13 +335,13 @@ class Engine:
         keys = 0
         timings = Timings()
         raw = str(directory / ".raw") if directory is not None else ""
-        with timings("paddle_dense"), without_false_alarm(tables.DENSE):
-            runtime._save_one_table(tables.DENSE, raw, 0)
+        dense_id = len(self._tables)
+        with timings("paddle_dense"), without_false_alarm(dense_id):
+            runtime._save_one_table(dense_id, raw, 0)
         with timings("paddle_sparse"):
-            dense = (
-                tables.DenseCheck(Path(raw) / f"{tables.DENSE:03d}", self.servers) if directory is not None else None
-            )
-            runtime._save_one_table(tables.SPARSE, raw, 4)
+            dense = tables.DenseCheck(Path(raw) / f"{dense_id:03d}", self.servers) if directory is not None else None
+            for table in self.formats:
+                runtime._save_one_table(table.id, raw, 4)
         with timings("paddle_values"):
             if directory is not None:
                 for name, value in self._pull_dense().items():
@@ -300,8 +349,10 @@ class Engine:
                     self._save_variable(directory / name, value)
         with timings("checked"):
             if directory is not None and dense is not None:
-                keys = self._count_keys()
-                tables.arrange_sparse(Path(raw) / f"{tables.SPARSE:03d}", directory, self._table, keys)
+                counts = self._count_keys()
+                for table in self.formats:
+                    tables.arrange_sparse(Path(raw) / f"{table.id:03d}", directory, table, counts[table.name])
+                keys = sum(counts.values())
                 dense.arrange(directory)
                 shutil.rmtree(raw)
             self.barrier()
@@ -316,8 +367,13 @@ class Engine:
                 f"{path} cannot be written: {error}", remedy="Is the disk of runner.model_save_path full?"
             ) from error
 
-    def _count_keys(self) -> int:
-        return tables.count_keys(lambda: _runtime()._worker.print_table_stat(tables.SPARSE, 0, 0))
+    def _count_keys(self) -> dict[str, int]:
+        """Keys that the servers hold, by table."""
+        worker = _runtime()._worker
+        return {
+            table.name: tables.count_keys(lambda number=table.id: worker.print_table_stat(number, 0, 0))
+            for table in self.formats
+        }
 
     def load(self, directory: Path, scratch: Path | None, files: Collection[str] | None = None) -> int:
         """Every worker calls it, after connect(), with fresh servers, or with the servers that it was just saved from:
@@ -341,10 +397,52 @@ class Engine:
         keys = 0
         self.barrier()
         if scratch is not None:
-            with tables.paddle_layout(directory, scratch, self._table, files) as temporary:
+            with tables.paddle_layout(directory, scratch, self.formats, files) as temporary:
                 runtime._worker.load_model(str(temporary), 0)
-            keys = self._count_keys()
+            keys = sum(self._count_keys().values())
             self._push_dense(directory)
+        self.barrier()
+        self._pull_dense()
+        self.barrier()
+        return int(self.all_reduce_sum(np.array([keys], np.int64))[0])
+
+    def begin_from(
+        self, tables_at: Mapping[str, Path], dense: Path | None, values: Mapping[str, npt.NDArray[Any]]
+    ) -> int:
+        """Every worker calls it once, after connect(), with fresh servers; worker 0 gives what it has, others nothing.
+        Returns the number of keys in the servers.
+
+        tables_at: by table, a directory with a folder of Paddle's id (000 ..) with shard_num files. dense: the same of
+        the dense table with its optimizer's state. values: of dense parameters, by name; the others stay as they are.
+        Raises CheckpointError when Paddle did not load them.
+        """
+        try:
+            return self._begin_from(tables_at, dense, values)
+        except (RuntimeError, ValueError, OSError) as error:
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise CheckpointError(
+                f"Paddle could not load the warm start: {lines[-1].strip()}",
+                remedy="A server may have failed: read log/serverlog.*.",
+            ) from error
+
+    def _begin_from(
+        self, tables_at: Mapping[str, Path], dense: Path | None, values: Mapping[str, npt.NDArray[Any]]
+    ) -> int:
+        worker, keys = _runtime()._worker, 0
+        self.barrier()
+        if self.index == 0:
+            for table in self.formats:
+                if table.name in tables_at:
+                    worker.load_one_table(table.id, str(tables_at[table.name]), 0)
+            if dense is not None:
+                worker.load_one_table(len(self._tables), str(dense), 0)
+            scope = paddle.static.global_scope()
+            block = self._program.global_block()
+            self._pull_dense()
+            for name, value in values.items():
+                block.var(name).set_value(value, scope)
+            _runtime()._init_all_params([scope], *self._dense_names())
+            keys = sum(self._count_keys().values())
         self.barrier()
         self._pull_dense()
         self.barrier()
@@ -397,28 +495,27 @@ def _bind_gloo_where_it_is_meant() -> None:
         http_server.KVHTTPServer.server_bind = bind_there
 
 
+def _counts_of(counters: Counters) -> Counts:
+    """As this process has them."""
+    scope = paddle.static.global_scope()
+
+    def values(name: str) -> npt.NDArray[Any]:
+        return np.array(scope.find_var(name).get_tensor()).ravel()
+
+    sums = Sums(*(float(values(name)[0]) for name in counters.sums)) if counters.sums else None
+    return Counts(values(counters.pos).astype(np.int64), values(counters.neg).astype(np.int64), sums)
+
+
 def _runtime() -> Any:
     return fleet.fleet._runtime_handle
 
 
-def _sparse_table(raw: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    """Its name, and what the config says of it."""
-    configured = raw.get("table_parameters") or {}
-    if not configured:
-        raise no_table()
-    if len(configured) != 1:
-        raise ConfigError(
-            f"table_parameters names {len(configured)} tables, one is needed: {', '.join(configured)}",
-            remedy="Name the embedding's table as sparse_embedding's param_attr does.",
-        )
-    name, table = next(iter(configured.items()))
-    if not isinstance(table, Mapping):
-        raise ConfigError(f"table_parameters.{name}: must be a mapping")
-    return name, table
-
-
 def _strategy(
-    config: DottedConfig, raw: Mapping[str, Any], static: Any, table: tables.TableFormat, exact_delta: bool
+    config: DottedConfig,
+    raw: Mapping[str, Any],
+    model: Model,
+    formats: Mapping[str, tables.TableFormat],
+    exact_delta: bool,
 ) -> Any:
     """Asynchronous; beta powers of Adam are saved (adam_d2sum), or a restart is not exact."""
     strategy = fleet.DistributedStrategy()
@@ -428,14 +525,14 @@ def _strategy(
         "dump_fields_path": "",
         "dump_fields": [],
         "dump_param": [],
-        "stat_var_names": list(static.thread_stat_var_names),
+        "stat_var_names": model.summed,
     }
     strategy.sparse_table_configs = {
         name: {
-            f"table_parameters.{name}.shard_num": table.shard_num,
+            f"table_parameters.{name}.shard_num": formats[name].shard_num,
             **flatten(values, f"table_parameters.{name}"),
             **(
-                flatten(table.all_touched(), f"table_parameters.{name}.accessor.ctr_accessor_param")
+                flatten(formats[name].all_touched(), f"table_parameters.{name}.accessor.ctr_accessor_param")
                 if exact_delta
                 else {}
             ),

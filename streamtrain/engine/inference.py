@@ -11,6 +11,7 @@ import queue
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from streamtrain.engine.environment import importing_paddle, inference_environment
@@ -38,27 +39,51 @@ paddle.disable_signal_handler()  # its own end the process at SIGTERM
 _PADDLE_ERRORS = (RuntimeError, ValueError, OSError, AttributeError, NotImplementedError)
 
 
+@dataclass(frozen=True)
+class Fed:
+    """What a feed is given. lengths: of a sequence, how many of the values each row has, [rows]; None: the values are
+    [rows, ..]."""
+
+    values: npt.NDArray[Any]
+    lengths: I64 | None = None
+
+
 class Network:
     """A network that predicts. Several threads may use it: `threads` compute at once, others wait.
 
-    program: model/__model__; params: dense/__params__; feeds: variables in the order of the model's slots.
+    program: model/__model__; params: dense/__params__; feeds: variables of the slots, in the order of the model's;
+    others: those of floats and constants. targets: how many predictions a row has. foldable: whether the sums of all
+    feeds would be of one table.
 
     `sums` says what run() wants (whether `program.fold` could take the sums out of the network), `order` in which order
     of feeds. Raises CheckpointError when Paddle refuses it.
     """
 
-    def __init__(self, program: bytes, params: bytes, feeds: Sequence[str], *, threads: int = 1) -> None:
+    def __init__(
+        self,
+        program: bytes,
+        params: bytes,
+        feeds: Sequence[str],
+        *,
+        others: Sequence[str] = (),
+        targets: int = 1,
+        foldable: bool = True,
+        threads: int = 1,
+    ) -> None:
+        self._targets = targets
         try:
             if not params:
                 raise ValueError("dense/__params__ is empty")
             check_parameters(program, params)
-            folded = fold(program, tuple(feeds))
+            folded = fold(program, tuple(feeds)) if foldable else None
             self.sums = folded is not None
             self.order: tuple[str, ...] = folded.order if folded else tuple(feeds)
             first = inference.create_predictor(_config(folded.program if folded else program, params))
-            names = [folded.feed] if folded else list(feeds)
+            names = [*([folded.feed] if folded else feeds), *others]
             if missing := set(names) - set(first.get_input_names()):
                 raise CheckpointError(f"model/__model__ has no feed {min(missing)!r}, which the manifest names")
+            if (found := len(first.get_output_names())) != targets:
+                raise CheckpointError(f"model/__model__ has {found} targets, the manifest names {targets}")
             self._idle: queue.LifoQueue[_Runner] = queue.LifoQueue()
             self._idle.put(_Runner(first, names))
             for _ in range(threads - 1):
@@ -68,22 +93,21 @@ class Network:
                 f"Paddle cannot load model/__model__ with dense/__params__: {_reason(error)}"
             ) from error
 
-    def run(self, vectors: F32, counts: I64) -> F32:
-        """Predictions, [rows].
+    def run(self, inputs: Sequence[Fed], rows: int) -> F32:
+        """Predictions, [rows, targets].
 
-        With `sums`: vectors are the sums, [rows, slots * width]; counts are ignored. Else vectors lie slot by
-        slot, in each row by row, [n, width], and counts, [slots, rows], says how many each row has.
-        Raises CheckpointError when Paddle fails.
+        inputs: of `order`, then of the others; with `sums` the first are one, the sums of all slots, [rows, slots *
+        width]. Raises CheckpointError when Paddle fails.
         """
         with self._runner() as runner:
             try:
-                result = runner.dense(vectors) if self.sums else runner.sequences(vectors, counts)
+                results = runner.run(inputs)
             except _PADDLE_ERRORS as error:
                 raise CheckpointError(f"Paddle cannot run model/__model__: {_reason(error)}") from error
-        rows = len(vectors) if self.sums else counts.shape[1]
-        if result.size != rows:
-            raise CheckpointError(f"model/__model__ gives {result.shape} for {rows} rows, not one prediction a row")
-        return np.asarray(result, np.float32).reshape(rows)
+        if wrong := [result.shape for result in results if result.size != rows]:
+            raise CheckpointError(f"model/__model__ gives {wrong[0]} for {rows} rows, not one prediction a row")
+        columns = [np.asarray(result, np.float32).reshape(rows, 1) for result in results]
+        return columns[0] if len(columns) == 1 else np.concatenate(columns, axis=1)
 
     @contextmanager
     def _runner(self) -> Iterator[_Runner]:
@@ -100,26 +124,15 @@ class _Runner:
     def __init__(self, predictor: Any, names: Sequence[str]) -> None:
         self._predictor = predictor
         self._inputs = [predictor.get_input_handle(name) for name in names]
-        self._output = predictor.get_output_handle(predictor.get_output_names()[0])
+        self._outputs = [predictor.get_output_handle(name) for name in predictor.get_output_names()]
 
-    def dense(self, values: F32) -> F32:
-        self._inputs[0].copy_from_cpu(values)
-        return self._run()
-
-    def sequences(self, vectors: F32, counts: I64) -> F32:
-        ends = np.zeros((counts.shape[0], counts.shape[1] + 1), np.int64)
-        np.cumsum(counts, axis=1, out=ends[:, 1:])
-        begin = 0
-        for handle, offsets in zip(self._inputs, ends.tolist(), strict=True):
-            handle.copy_from_cpu(vectors[begin : begin + offsets[-1]])
-            handle.set_lod([offsets])
-            begin += offsets[-1]
-        return self._run()
-
-    def _run(self) -> F32:
+    def run(self, inputs: Sequence[Fed]) -> list[npt.NDArray[Any]]:
+        for handle, fed in zip(self._inputs, inputs, strict=True):
+            handle.copy_from_cpu(fed.values)
+            if fed.lengths is not None:
+                handle.set_lod([[0, *np.cumsum(fed.lengths).tolist()]])
         self._predictor.run()
-        predictions: F32 = self._output.copy_to_cpu()
-        return predictions
+        return [output.copy_to_cpu() for output in self._outputs]
 
 
 class Evaluator:
@@ -148,19 +161,21 @@ class Evaluator:
         except _PADDLE_ERRORS as error:
             raise CheckpointError(f"Paddle cannot load model/__model__ with dense/: {_reason(error)}") from error
 
-    def run(self, vectors: F32, counts: I64, variables: Sequence[str]) -> list[npt.NDArray[Any]]:
-        """The variables' values, in order. vectors, counts: as Network.run() takes them without `sums`, in the order
-        of `feeds`. Raises CheckpointError for a variable that the program lacks."""
+    def run(self, inputs: Sequence[Fed], variables: Sequence[str]) -> list[npt.NDArray[Any]]:
+        """The variables' values, in order. inputs: in the order of `feeds`. Raises CheckpointError for a variable that
+        the program lacks."""
         block = self._program.global_block()
         if missing := [name for name in variables if not block.has_var(name)]:
             raise CheckpointError(f"model/__model__ does not compute {missing[0]!r}")
-        feed, begin = {}, 0
-        for name, lengths in zip(self._feeds, counts, strict=True):
-            end = begin + int(lengths.sum())
-            feed[name] = paddle.base.create_lod_tensor(vectors[begin:end], [lengths.tolist()], self._place)
-            begin = end
+        feed = {
+            name: fed.values if fed.lengths is None
+            else paddle.base.create_lod_tensor(fed.values, [fed.lengths.tolist()], self._place)
+            for name, fed in zip(self._feeds, inputs, strict=True)
+        }  # fmt: skip
         try:
-            values = self._executor.run(self._program, feed=feed, fetch_list=list(variables), scope=self._scope)
+            values = self._executor.run(
+                self._program, feed=feed, fetch_list=list(variables), scope=self._scope, return_numpy=False
+            )  # a sequence has no numpy form of its own
         except _PADDLE_ERRORS as error:
             raise CheckpointError(f"Paddle cannot run model/__model__: {_reason(error)}") from error
         return [np.asarray(value) for value in values]

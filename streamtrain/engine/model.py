@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from streamtrain.contracts.paths import plain_path
+from streamtrain.contracts.network import Network
+from streamtrain.contracts.row_layout import RowLayout
+from streamtrain.engine import aucs
+from streamtrain.engine.counters import Counters, by_job_labels, find_counters
+from streamtrain.engine.feeds import FeedVariable, Said, recognise
+from streamtrain.engine.lookups import Counting, Lookup, counting, find_lookups, not_used, prepare
+from streamtrain.engine.model_checks import check_tables, forgotten, unproven
+from streamtrain.engine.tables import TableFormat
+from streamtrain.engine.trace import Trace
 from streamtrain.errors import ConfigError
 from streamtrain.masking import mask_value
 from streamtrain.user_code import user_code
@@ -47,15 +55,37 @@ def flatten(value: Any, prefix: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Model:
-    """A built model: its StaticModel, its feeds in order, its slots (the feeds after show and click)."""
+    """A built model.
+
+    static: its StaticModel. feeds: Paddle's variables, in order. network: what they are, and what the tables count.
+    lookups: of the sparse tables; counting: what these count. counters: of each AUC, by the job's name of its label, in
+    the job's order; '' is one that counts rows alone. metrics: what is cleared after a pass. summed: names of the
+    variables that are summed over a pass. targets: variables of the predictions; target_names: what they are called.
+    notes: what is not exact about it, a sentence each.
+    """
 
     static: Any
     feeds: list[Any]
-    slots: tuple[int, ...]
-    stat_pos: Any
-    stat_neg: Any
+    network: Network
+    lookups: tuple[Lookup, ...]
+    counting: dict[str, Counting]
+    counters: tuple[Counters, ...]
     metrics: list[Any]
+    summed: list[str]
+    targets: tuple[str, ...]
+    target_names: tuple[str, ...]
+    notes: tuple[str, ...]
     file: Path
+
+    @property
+    def slots(self) -> tuple[int, ...]:
+        """Numbers, in the order of the feeds."""
+        return self.network.slots
+
+    @property
+    def slot_numbers(self) -> dict[str, int]:
+        """By feed."""
+        return {feed.name: feed.slot for feed in self.network.feeds if feed.kind == "slot"}
 
     def variables(self, attribute: str, *, params: bool = False) -> tuple[str, ...]:
         """Names of what the StaticModel's `attribute` lists, variables or names; none when it lacks the attribute.
@@ -83,10 +113,12 @@ class Model:
         return tuple(names)
 
 
-def load_model(model_dir: Path, config: DottedConfig, table: str, width: int) -> Model:
+def load_model(
+    model_dir: Path, config: DottedConfig, layout: RowLayout | None, tables: Mapping[str, TableFormat]
+) -> Model:
     """Imports static_model.py and builds its network in the default program.
 
-    table: the name that the config gives to the sparse table; width: numbers of an embedding, embed_w and embedx.
+    layout: what the job's rows have; None: see feeds.recognise(). tables: what the config says of each sparse table.
     Raises ConfigError naming the file, and the line of the user's code or what it lacks.
     """
     file = model_dir / "static_model.py"
@@ -100,19 +132,81 @@ def load_model(model_dir: Path, config: DottedConfig, table: str, width: int) ->
     static = _static_model(module, config, model_dir)
     with user_code(model_dir, "the model does not build"):
         feeds = list(static.create_feeds())
-        slots = tuple(_slots(feeds, file))
+        if not feeds:
+            raise ConfigError(f"{file}: create_feeds() gives no feeds")
         static.net(feeds)
-        _name_slots(feeds)
-        _check_table(feeds, file, table, width)
-        for name in ("metric_list", "thread_stat_var_names", "inference_feed_vars", "inference_target_var"):
-            if not hasattr(static, name):
-                raise ConfigError(f"{file}: StaticModel.net() does not set the attribute {name}")
-        counters = [v for v in static.metric_list if v.name in set(static.thread_stat_var_names)]
-        # paddle.static.auc gives batch_stat_pos, batch_stat_neg, stat_pos, stat_neg; only the last two are counters
-        auc = [v for v in counters if "int64" in str(v.dtype).lower()]
-        if len(auc) < 2:
-            raise ConfigError(f"{file}: thread_stat_var_names lacks stat_pos and stat_neg of paddle.static.auc")
-        return Model(static, feeds, slots, auc[0], auc[1], list(static.metric_list), file)
+    block = feeds[0].block.program.global_block()
+    trace = Trace(block)
+    targets = _targets(static, trace)
+    if not targets:
+        aucs.take_columns(block, trace)
+        trace = Trace(block)
+    of_aucs = aucs.predictions(block, trace)
+    given, targets = bool(targets), targets or tuple(of_aucs)
+    if not targets:
+        raise ConfigError(
+            f"{file}: StaticModel.net() does not set the attribute inference_target_var",
+            remedy="Set it to the prediction, or to a list of them.",
+        )
+    if not aucs.find(block, trace):
+        aucs.add_row_counter(block.var(targets[0]))
+        trace = Trace(block)
+    lookups = find_lookups(block, trace, [feed.name for feed in feeds], file)
+    found = aucs.find(block, trace)
+    weight = _names(static, "weight")
+    names = {feed.name for feed in feeds}
+    of_auc = tuple(counter.feed for counter in found if counter.feed in names)
+    said = Said(_names(static, "labels"), weight[0] if weight else "", of_auc)
+    known = recognise(file, [_described(feed, lookups) for feed in feeds], layout, said)
+    check_tables(lookups, block, tables)
+    prepare(lookups, {feed.name: feed.slot for feed in known if feed.kind == "slot"})
+    accessors = {name: table.accessor for name, table in tables.items()}
+    widths = {name: table.width for name, table in tables.items()}
+    counted = counting(lookups, Trace(block), known, layout, accessors, widths)
+    network = Network(known, tuple(each.use for each in counted.values()))
+    notes = tuple(dict.fromkeys((*unproven(network), *forgotten(block, file))))  # layers of one line say the same
+    called = _target_names(static if given else None, targets, of_aucs)
+    summed, cleared = aucs.summed(static, found), aucs.metrics(static, found)
+    labels = [label.name for label in layout.labels] if layout is not None else []
+    counters = by_job_labels(find_counters(block, trace, names, {*summed, *(v.name for v in cleared)}), labels)
+    return Model(
+        static, feeds, network, tuple(lookups), counted, tuple(counters), cleared, summed, targets, called, notes,
+        file,
+    )  # fmt: skip
+
+
+def _names(static: Any, attribute: str) -> tuple[str, ...] | None:
+    """Of a variable or a name, or a list of them; None when the StaticModel lacks the attribute."""
+    given = getattr(static, attribute, None)
+    if given is None:
+        return None
+    items = (
+        list(given.values()) if isinstance(given, Mapping) else given if isinstance(given, list | tuple) else [given]
+    )
+    return tuple(item if isinstance(item, str) else str(item.name) for item in items)
+
+
+def _targets(static: Any, trace: Trace) -> tuple[str, ...]:
+    """What inference_target_var says; () without it, and where it is AUCs alone, as PaddleRec's models have it."""
+    names = _names(static, "inference_target_var") or ()
+    return () if all(aucs.is_auc(name, trace) for name in names) else names
+
+
+def _target_names(static: Any, targets: Sequence[str], of_aucs: Mapping[str, str]) -> tuple[str, ...]:
+    """By what the StaticModel's mapping calls them, else by the label that an AUC compares them with, else by their
+    variables. static: None where it does not say what the targets are."""
+    given = getattr(static, "inference_target_var", None)
+    if isinstance(given, Mapping):
+        return tuple(map(str, given))
+    names = [of_aucs.get(target, target) for target in targets]
+    return tuple(names if len(set(names)) == len(names) else targets)
+
+
+def _described(feed: Any, lookups: Sequence[Lookup]) -> FeedVariable:
+    dtype = str(feed.dtype).rpartition(".")[2].lower()
+    dtype = {"fp32": "float32", "fp64": "float64"}.get(dtype, dtype)
+    looked_up = any(lookup.feed == feed.name for lookup in lookups)
+    return FeedVariable(feed.name, dtype, tuple(int(n) for n in feed.shape[1:]), int(feed.lod_level), looked_up)
 
 
 def _static_model(module: Any, config: DottedConfig, model_dir: Path) -> Any:
@@ -131,87 +225,10 @@ def _static_model(module: Any, config: DottedConfig, model_dir: Path) -> Any:
 def create_optimizer(model: Model, strategy: Any) -> None:
     """The StaticModel's own. Raises ConfigError with the line of the user's code."""
     with user_code(model.file.parent, "the model's optimizer cannot be made"):
-        model.static.create_optimizer(strategy)
-
-
-def refuse_other_slots(model: tuple[int, ...], config: tuple[int, ...], model_dir: Path) -> None:
-    """Raises ConfigError unless the model's slots are the config's, in this order."""
-    if model == config:
-        return
-    if len(model) != len(config):
-        what = f"has {len(model)} slots, the config says {len(config)}"
-    else:
-        number = next(i for i, (a, b) in enumerate(zip(model, config, strict=True)) if a != b)
-        what = f"has slot {model[number]} as its number {number + 1}, the config says slot {config[number]}"
-    raise ConfigError(
-        f"the model in {model_dir} {what}",
-        remedy="Set stream.slots, or hyper_parameters.slot_num, to the model's slots.",
-    )
-
-
-def no_table() -> ConfigError:
-    """For a config without a sparse table."""
-    return ConfigError(
-        "table_parameters: required, not given",
-        remedy="Name the embedding's table as sparse_embedding's param_attr does.",
-    )
-
-
-def no_dump_fields(name: str) -> ConfigError:
-    """For a dump that is on, of a model that lists nothing for it. name: infer or train."""
-    return ConfigError(
-        f"runner.need_{name}_dump is on, but the model's StaticModel has no {name}_dump_fields",
-        remedy="List the variables to dump there, or set it to false.",
-    )
-
-
-def _check_table(feeds: list[Any], file: Path, table: str, width: int) -> None:
-    """The network's one sparse table has the config's name and width: Paddle would train another one in silence."""
-    block = feeds[0].block.program.global_block()
-    names = {feed.name for feed in feeds[2:]}
-    found = {op.input("W")[0] for op in block.ops if op.type == "lookup_table" and op.input("Ids")[0] in names}
-    if len(found) != 1:
-        given = ", ".join(sorted(found)) or "none"
-        raise ConfigError(
-            f"{file}: the slots' embeddings have {len(found)} tables, {given}; one is wanted",
-            remedy="Give every sparse_embedding the same param_attr name.",
-        )
-    if (name := found.pop()) != table:
-        raise ConfigError(
-            f"table_parameters.{table}: the network's table is {name}", remedy=f"Write table_parameters.{name}."
-        )
-    if (size := int(block.var(name).shape[1])) != width:
-        raise ConfigError(
-            f"table_parameters.{table}.accessor.embedx_dim: {width - 1}, which gives embeddings of {width} numbers "
-            f"(embed_w and embedx); the network's have {size}",
-            remedy=f"Set embedx_dim to {size - 1} and fea_dim to {size + 2}, or the model's emb_dim to {width}.",
-        )
-
-
-def check_names(program: Any, file: Path) -> None:
-    """Raises ConfigError for a parameter whose name cannot be that of a checkpoint's file."""
-    for parameter in program.all_parameters():
         try:
-            plain_path(parameter.name)
-        except ValueError as error:
-            raise ConfigError(
-                f"{file}: a parameter's name is the name of its file in a checkpoint: {error}",
-                remedy="Give it another one (paddle.ParamAttr(name=..)).",
-            ) from error
-
-
-def _name_slots(feeds: list[Any]) -> None:
-    """Sets each key's slot for the table's text: Paddle 3.0.0 drops sparse_embedding's own argument for it."""
-    names = {feed.name for feed in feeds[2:]}
-    for op in feeds[0].block.program.global_block().ops:
-        if op.type == "lookup_table" and op.input("Ids")[0] in names:
-            op._set_attr("slot", int(op.input("Ids")[0]))
-
-
-def _slots(feeds: list[Any], file: Path) -> Iterator[int]:
-    if len(feeds) < 3:
-        raise ConfigError(f"{file}: create_feeds() must give show, click and the slots, it gives {len(feeds)}")
-    for feed in feeds[2:]:
-        if not feed.name.isdigit():
-            raise ConfigError(f"{file}: feed {feed.name!r} is not a slot: a slot's name is its number")
-        yield int(feed.name)
+            model.static.create_optimizer(strategy)
+        except KeyError as error:  # of Paddle, which looks for the gradient of each table
+            if (table := str(error.args[0] if error.args else "")) not in model.counting:
+                raise
+            lookup = next(lookup for lookup in model.lookups if lookup.table == table)
+            raise not_used(lookup) from error

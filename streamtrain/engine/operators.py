@@ -28,7 +28,8 @@ ALLOWED = frozenset(
         "elementwise_pow elementwise_mod elementwise_floordiv elementwise_fmax elementwise_fmin",
         "abs sign square sqrt rsqrt reciprocal pow exp expm1 log log2 log10 log1p floor ceil round trunc erf",
         "sin cos tan asin acos atan sinh cosh asinh acosh atanh atan2 scale clip clip_by_norm increment cast lerp",
-        "equal not_equal less_than less_equal greater_than greater_equal",
+        "equal not_equal less_than less_equal greater_than greater_equal equal_all isclose allclose",
+        "bitwise_and bitwise_or bitwise_not bitwise_xor elementwise_heaviside",
         "logical_and logical_or logical_not logical_xor isfinite_v2 isinf_v2 isnan_v2 where",
         # sums and products
         "sum mean reduce_sum reduce_mean reduce_max reduce_min reduce_prod reduce_all reduce_any logsumexp",
@@ -42,7 +43,7 @@ ALLOWED = frozenset(
         # look-ups
         "lookup_table lookup_table_v2 gather gather_nd index_select index_sample take_along_axis put_along_axis",
         "scatter scatter_nd_add masked_select one_hot_v2 arg_max arg_min argsort top_k top_k_v2 where_index",
-        "hash shard_index",
+        "hash shard_index kthvalue searchsorted tril_indices triu_indices unfold",
         # normalizations
         "batch_norm layer_norm instance_norm group_norm data_norm rms_norm lrn label_smooth dropout",
         # sequences, pools, convolutions, recurrences, attention over them

@@ -48,10 +48,10 @@ def find_unsound(block: bytes) -> bytes | None:
     return block[begin : end if end >= 0 else len(block)]
 
 
-def unsound_key(line: bytes, names: tuple[str, ...]) -> BadModel:
-    """The error of a line of the sparse table. names: of its columns."""
+def unsound_key(line: bytes, names: tuple[str, ...], table: str = "embedding") -> BadModel:
+    """The error of a line of a sparse table. names: of its columns."""
     values = line.split()
     column = next((n for n, v in zip(names, values, strict=False) if _UNSOUND.search(v)), "a column")
     value = next((v for v in values if _UNSOUND.search(v)), b"").decode("ascii", "replace")
     key = values[0].decode("ascii", "replace") if values else "?"
-    return BadModel(f"the sparse table's key {key} has {column} {value}", remedy=REMEDY)
+    return BadModel(f"sparse table {table}: key {key} has {column} {value}", remedy=REMEDY)

@@ -1,7 +1,7 @@
 """Saving and loading the servers' tables as a checkpoint's files.
 
     embedding.shard/part-*.txt    every key with its optimizer statistics (Paddle's save mode 4: no side effect)
-    embedding.shard/part-*.meta   what the columns are, how many keys
+    embedding.shard/part-*.meta   what the columns are, how many keys; <table>.shard/ each where there are several
     <var_name>                    one binary tensor a dense parameter
     .dense/part-*                 the dense table with its optimizer state
 
@@ -24,36 +24,53 @@ from typing import Any
 
 from streamtrain.contracts.paths import plain_path
 from streamtrain.contracts.table_text import (
+    ACCESSORS,
     CTR_DEFAULTS,
+    CVM_ACCESSOR,
     DEFAULT_ACCESSOR,
     DEFAULT_EMBEDX_THRESHOLD,
     DEFAULT_SHARDS,
-    SHARD,
     TableColumns,
     checkpoint_meta,
+    shard_directory,
 )
 from streamtrain.engine.soundness import REMEDY, find_unsound, unsound_key
 from streamtrain.errors import BadModel, CheckpointError, ConfigError
+from streamtrain.files import link_or_copy
 
-SPARSE, DENSE = 0, 1  # Paddle's table ids: the one sparse table, then the dense one
 DENSE_DIR = ".dense"
 #: Seconds that Paddle may take to print how many keys there are.
 PRINT_S = 20.0
 
 
 class TableFormat:
-    """What the config says of the sparse table. Raises ConfigError for an optimizer's rule that Paddle lacks."""
+    """What the config says of a sparse table. Raises ConfigError for an optimizer's rule that Paddle lacks.
 
-    def __init__(self, table: Mapping[str, Any]) -> None:
+    id: Paddle's, the place of its name among the tables' names. directory: of its part files in a checkpoint. width:
+    numbers of an embedding.
+    """
+
+    def __init__(self, name: str, table: Mapping[str, Any], number: int = 0, tables: int = 1) -> None:
         accessor = table.get("accessor") or {}
+        self.name = name
+        self.id = number
+        self.directory = shard_directory(name, tables)
         self.shard_num = int(table.get("shard_num", DEFAULT_SHARDS))
         self.accessor = str(accessor.get("accessor_class", DEFAULT_ACCESSOR))
         try:
             self.columns = TableColumns.of_accessor(accessor)
         except ValueError as error:
-            raise ConfigError(f"table_parameters: {error}", remedy="Use one of these.") from error
+            raise ConfigError(f"table_parameters.{name}: {error}", remedy="Use one of these.") from error
+        if self.accessor not in ACCESSORS:
+            raise ConfigError(
+                f"table_parameters.{name}.accessor.accessor_class: {self.accessor}",
+                remedy=f"Tables are trained with {' or '.join(ACCESSORS)}.",
+            )
+        self.width = self.columns.embedx_dim + ACCESSORS[self.accessor]
         self.thresholds: Mapping[str, Any] = {**CTR_DEFAULTS, **(accessor.get("ctr_accessor_param") or {})}
         decay = float(self.thresholds["show_click_decay_rate"])
+        #: Whether a day's end changes embeddings of keys that were not touched.
+        self.changes_untouched = decay < 1 and self.accessor == CVM_ACCESSOR
         #: Whether a shrink can take keys below embedx_threshold: the servers keep and use their embedx, which the
         #: saved text leaves out.
         self.forgets_embedx = decay < 1 and float(accessor.get("embedx_threshold", DEFAULT_EMBEDX_THRESHOLD)) > 0
@@ -64,7 +81,8 @@ class TableFormat:
         least = min(float(self.thresholds[key]) for key in ("nonclk_coeff", "click_coeff"))
         if least <= 0:
             raise ConfigError(
-                "ctr_accessor_param: nonclk_coeff and click_coeff must be over 0 for inference models of all keys",
+                f"table_parameters.{self.name}.accessor.ctr_accessor_param: nonclk_coeff and click_coeff must be over "
+                "0 for inference models of all keys",
                 remedy="Set both, or stream.inference_keys: thresholds, or stream.inference_model: none.",
             )
         return {"base_threshold": 0.0, "delta_threshold": least / 2, "delta_keep_days": 1e9}
@@ -74,14 +92,24 @@ class TableFormat:
         return checkpoint_meta(self.columns, keys, self.shard_num, self.accessor).encode()
 
 
+def table_formats(raw: Mapping[str, Any]) -> dict[str, TableFormat]:
+    """Of the config's table_parameters, in the order of their names. Raises ConfigError."""
+    configured = raw.get("table_parameters") or {}
+    for name, table in configured.items():
+        if not isinstance(table, Mapping):
+            raise ConfigError(f"table_parameters.{name}: must be a mapping")
+    names = sorted(configured)
+    return {name: TableFormat(name, configured[name], number, len(names)) for number, name in enumerate(names)}
+
+
 def arrange_sparse(raw: Path, directory: Path, table: TableFormat, expected: int) -> None:
-    """Moves Paddle's part files to embedding.shard/ and writes their .meta.
+    """Moves Paddle's part files of a table to its directory in the checkpoint and writes their .meta.
 
     expected: keys in the servers. Raises CheckpointError when Paddle wrote another number of files than
     shard_num, or of keys: of a full disk it says nothing but in its log.
     """
     parts = check_parts(raw, table)
-    shard = directory / SHARD
+    shard = directory / table.directory
     shard.mkdir()
     total = 0
     for part in parts:
@@ -92,7 +120,7 @@ def arrange_sparse(raw: Path, directory: Path, table: TableFormat, expected: int
         total += keys
     if total != expected:
         raise CheckpointError(
-            f"Paddle saved {total} keys, the servers hold {expected}",
+            f"Paddle saved {total} keys of table {table.name}, the servers hold {expected}",
             remedy="Is the disk of runner.model_save_path full? Read log/serverlog.*.",
         )
 
@@ -102,7 +130,7 @@ def check_parts(raw: Path, table: TableFormat) -> list[Path]:
     parts = sorted(p for p in raw.iterdir() if p.is_file()) if raw.is_dir() else []
     if len(parts) != table.shard_num:
         raise CheckpointError(
-            f"Paddle saved {len(parts)} part files of the sparse table, shard_num is {table.shard_num}",
+            f"Paddle saved {len(parts)} part files of table {table.name}, its shard_num is {table.shard_num}",
             remedy="Is the disk of runner.model_save_path full? Or a server failed: read log/serverlog.*.",
         )
     return parts
@@ -170,16 +198,17 @@ def _count_sound_lines(path: Path, table: TableFormat) -> int:
             lines += block.count(b"\n")
             text = rest + block
             if (line := find_unsound(text)) is not None:
-                raise unsound_key(line, table.columns.names)
+                raise unsound_key(line, table.columns.names, table.name)
             rest = text[text.rfind(b"\n") + 1 :]
     return lines
 
 
 @contextmanager
 def paddle_layout(
-    directory: Path, scratch: Path, table: TableFormat, files: Collection[str] | None = None
+    directory: Path, scratch: Path, formats: Collection[TableFormat], files: Collection[str] | None = None
 ) -> Iterator[Path]:
-    """A temporary directory as Paddle's load wants it: 000/ with exactly shard_num files, and 001/.
+    """A temporary directory as Paddle's load wants it: for each table, by its id, a folder such as 000/ with exactly
+    shard_num files, then the dense one's.
 
     scratch: where it is made, on the checkpoint's file system, for hard links: Paddle does not see symbolic
     ones, and crashes without files. files: the checkpoint's, below `directory`, by its manifest; None: all that are
@@ -187,21 +216,25 @@ def paddle_layout(
 
     One file too many, a .meta even, makes Paddle load nothing and say nothing.
     """
-    parts = _plain_parts(directory, SHARD, "part-*.txt", files)
-    if len(parts) != table.shard_num:
-        raise CheckpointError(
-            f"{directory / SHARD} has {len(parts)} part files, table_parameters' shard_num is {table.shard_num}",
-            remedy="shard_num of a job must not change: restore it in the config.",
-        )
+    folders = {}
+    for table in formats:
+        parts = _plain_parts(directory, table.directory, "part-*.txt", files)
+        if len(parts) != table.shard_num:
+            raise CheckpointError(
+                f"{directory / table.directory} has {len(parts)} part files, "
+                f"table_parameters.{table.name}.shard_num is {table.shard_num}",
+                remedy="shard_num of a job must not change: restore it in the config.",
+            )
+        folders[table.id] = parts
     dense = _plain_parts(directory, DENSE_DIR, "part-*", files)
     if not dense:
         raise CheckpointError(f"{directory / DENSE_DIR} has no part file")
     temporary = Path(tempfile.mkdtemp(prefix="load-", dir=scratch))
     try:
-        for folder, sources in (("000", parts), ("001", dense)):
-            (temporary / folder).mkdir()
+        for number, sources in {**folders, len(folders): dense}.items():
+            (folder := temporary / f"{number:03d}").mkdir()
             for file in sources:
-                link(file, temporary / folder / file.name.removesuffix(".txt"))
+                link_or_copy(file, folder / file.name.removesuffix(".txt"))
         yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -221,14 +254,6 @@ def _plain_parts(directory: Path, folder: str, pattern: str, files: Collection[s
                 remedy="This software writes no such name: restore the checkpoint.",
             ) from error
     return parts
-
-
-def link(source: Path, target: Path) -> None:
-    """A hard link, or a copy where the file system has none."""
-    try:
-        target.hardlink_to(source)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(source, target)
 
 
 def count_keys(print_stat: Any) -> int:

@@ -29,21 +29,27 @@ def compute_once(model: Model, program: Any, startup: Any) -> None:
     """
     network = program.clone(for_test=True)
     block = network.global_block()
-    show, click, *slots = (feed.name for feed in model.feeds)
-    feed: dict[str, Any] = {name: np.ones((_ROWS, 1), np.int64) for name in (show, click)}
-    feed.update({name: _sequences(np.ones((_ROWS, 1), np.int64)) for name in slots})
+    by_name = {known.name: known for known in model.network.feeds}
+    feed: dict[str, Any] = {}
+    for variable in model.feeds:
+        known = by_name[variable.name]
+        shape = (_ROWS, *(int(n) for n in variable.shape[1:]))
+        ones = np.ones(shape, np.int64 if known.integer else np.float32)
+        feed[variable.name] = _sequences(ones) if variable.lod_level and known.kind == "slot" else ones
+    lookups = {lookup.variable: lookup for lookup in model.lookups}
     for number in reversed(range(len(block.ops))):
         op = block.ops[number]
-        if op.type == "lookup_table" and op.input("Ids")[0] in slots:
-            width = int(block.var(op.input("W")[0]).shape[1])
-            feed.update({name: _sequences(np.zeros((_ROWS, width), np.float32)) for name in op.output("Out")})
+        if op.type == "lookup_table" and (lookup := lookups.get(op.output("Out")[0])) is not None:
+            slot = by_name[lookup.feed]
+            zeros = np.zeros((_ROWS * slot.width, model.counting[lookup.table].use.width), np.float32)
+            feed[lookup.variable] = _sequences(zeros) if slot.sequence else zeros
         elif op.type != "auc":  # which refuses predictions that are no numbers: training says more of them
             continue
         block._remove_op(number)
     executor = paddle.static.Executor(paddle.CPUPlace())
     executor.run(startup)
     try:
-        executor.run(network, feed=feed, fetch_list=[model.static.inference_target_var.name])
+        executor.run(network, feed=feed, fetch_list=list(model.targets))
     except Exception as error:
         if _REFUSED not in str(error):
             return

@@ -9,14 +9,21 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from streamtrain.contracts.codec import SchemaError
+from streamtrain.contracts.network import NetworkFeed
+from streamtrain.contracts.row_layout import RowLayout
 from streamtrain.contracts.sample import SampleDecoder, SampleError
 from streamtrain.errors import DataError, StreamtrainError, UnknownFormat
 from streamtrain.failpoints import failpoint
-from streamtrain.feed.multislot import MultiSlotWriter
+from streamtrain.feed.groups import RowGroups, groups_of, joined
+from streamtrain.feed.multislot import MultiSlotWriter, RowError
 from streamtrain.feed.passes import PassBuilder, PassPlan, partition_owner
 from streamtrain.feed.ranges import RangeReader
 from streamtrain.feed.row_ids import RowIds
+from streamtrain.feed.shuffle import Shuffle
 from streamtrain.feed.spool import Spool
 from streamtrain.kafka.marker_log import LogEntry, MarkerLog
 from streamtrain.schedule import Schedule
@@ -35,11 +42,12 @@ class FeedStart:
 
 @dataclass(frozen=True)
 class PassData:
-    """A pass, read: its plan, and this worker's rows as MultiSlot text."""
+    """A pass, read: its plan, and this worker's rows as MultiSlot text. groups: theirs, when they are asked for."""
 
     plan: PassPlan
     file: Path
     rows: int
+    groups: RowGroups | None = None
 
     def release(self) -> None:
         self.file.unlink(missing_ok=True)
@@ -48,7 +56,9 @@ class PassData:
 class Feed:
     """Reads and decodes the next pass in a thread while this one trains.
 
-    properties: librdkafka's. spool: a folder for the text of passes. ins_ids: whether rows have theirs in it.
+    properties: librdkafka's. spool: a folder for the text of passes. ins_ids: whether rows have theirs in it. shuffle:
+    whether they come in a random order, the same each time that a pass is read, else as they arrive. group_slot: by
+    which slot rows are grouped.
     """
 
     def __init__(
@@ -60,12 +70,15 @@ class Feed:
         splits: str,
         topic_id: str,
         schedule: Schedule,
-        slots: Sequence[int],
+        feeds: Sequence[NetworkFeed],
+        layout: RowLayout,
         start: FeedStart,
         worker: int,
         workers: int,
         spool: Path,
         ins_ids: bool = False,
+        shuffle: bool = False,
+        group_slot: int | None = None,
     ) -> None:
         self._spool = Spool(spool)
         self._stalled = False
@@ -80,9 +93,12 @@ class Feed:
         )
         own = {p: o for p, o in start.offsets.items() if partition_owner(p, workers) == worker}
         self._reader = RangeReader(properties, samples, group, own, on_stall=self._report_stall)
-        self._decoder = SampleDecoder()
-        self._writer = MultiSlotWriter(slots)
+        self._decoder = SampleDecoder(layout=layout)
+        self._writer = MultiSlotWriter(feeds, layout)
         self._with_ids = ins_ids
+        self._shuffle = shuffle
+        self._group_slot = group_slot
+        self._labels = len(layout.labels)
         self._closed = threading.Event()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="feed")
         self._next: Future[PassData | None] = self._pool.submit(self._prepare)
@@ -129,6 +145,8 @@ class Feed:
         own = {p: r for p, r in plan.ranges.items() if partition_owner(p, self._workers) == self._worker}
         ids = RowIds(plan.markers) if self._with_ids else None
         rows = 0
+        order = Shuffle(plan.id) if self._shuffle else None
+        parts: list[RowGroups] = []
         with self._spool.writer(f"{plan.id.day}-{plan.id.pass_id}.txt") as (file, out):
             for records in self._reader.read(own, self._closed.is_set):
                 try:
@@ -136,8 +154,25 @@ class Feed:
                 except SampleError as error:
                     partition, offset, _ = records[error.index]
                     raise not_a_row(f"topic {self._samples}, partition {partition}, offset {offset}", error) from error
-                out.write(self._writer.text(batch, ids.encode(records, batch) if ids is not None else None))
+                try:
+                    text = self._writer.text(batch, ids.encode(records, batch) if ids is not None else None)
+                except RowError as error:
+                    partition, offset, _ = records[error.index]
+                    raise DataError(
+                        f"topic {self._samples}, partition {partition}, offset {offset}: the row does not fit the "
+                        f"network: {error}",
+                        remedy="Correct the model's feeds, or stream.labels; the pass was not trained.",
+                    ) from error
+                out.write(text)
+                if order is not None:
+                    order.add(records, text)
+                if self._group_slot is not None:
+                    parts.append(groups_of(batch, self._group_slot))
                 rows += len(batch)
+        groups = joined(parts, self._labels) if self._group_slot is not None else None
+        if order is not None and rows > 1:
+            file, places = self._shuffled(file, order)
+            groups = groups.taken(places) if groups is not None else None
         self._stalled = False
         expected = plan.rows_of(self._worker, self._workers)
         if rows != expected and not self._closed.is_set():
@@ -146,7 +181,14 @@ class Feed:
                 remedy="The pass was not trained; check what wrote into the topic.",
             )
         failpoint("feed.spooled")
-        return PassData(plan, file, rows)
+        return PassData(plan, file, rows, groups)
+
+    def _shuffled(self, file: Path, order: Shuffle) -> tuple[Path, npt.NDArray[np.int64]]:
+        """The rows of a file in their random order, in a file of its own, and that order; the other file is removed."""
+        with self._spool.writer(f"{file.stem}.shuffled.txt") as (target, out):
+            places = order.write(file, out)
+        file.unlink(missing_ok=True)
+        return target, places
 
     def _next_plan(self) -> PassPlan | None:
         if self._builder.index >= self._schedule.total_passes:

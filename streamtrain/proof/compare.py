@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -35,28 +35,49 @@ class Differences:
             self.examples.append((int(key), float(expected), float(actual)))
 
 
+def total(each: Sequence[Differences]) -> Differences:
+    """Of several tables together."""
+    result = Differences()
+    for one in each:
+        for name, value in vars(one).items():
+            if name == "tolerance":
+                result.tolerance = max(result.tolerance, one.tolerance)
+            elif name == "examples":
+                result.examples = [*result.examples, *one.examples][:10]
+            else:
+                setattr(result, name, getattr(result, name) + value)
+    return result
+
+
 def compare(
-    histories: Histories, table: tuple[Keys, Numbers, Numbers], last: float, *, less: bool, more: bool
+    histories: Histories,
+    table: tuple[Keys, Numbers, Numbers],
+    last: float,
+    *,
+    less: bool,
+    more: bool,
+    clicks: bool = True,
 ) -> Differences:
-    """table: key, show, click. last: what one row of the last day adds to show. less, more: whether a show that is too
+    """table: key, show, click. clicks: whether click is compared too.
+    last: what one row of the last day adds to show. less, more: whether a show that is too
     small, too large is known to be wrong; the others are not recountable.
 
     Missing rows can only make a count of the sources too small, whatever the decay: a key with more rows has more show
     and is deleted later or not at all. So a show below the count of what is there is lost for certain.
     """
-    keys, shows, clicks = table
+    keys, shows, clicked = table
     result = Differences()
     twice = np.zeros(len(keys), np.bool_)
     twice[1:] = keys[1:] == keys[:-1]
     keys_of_rows = histories.key
     at, present = lookup(keys, keys_of_rows)
     actual = np.where(present, shows[at] if len(keys) else 0.0, 0.0)
-    actual_click = np.where(present, clicks[at] if len(keys) else 0.0, 0.0)
+    actual_click = np.where(present, clicked[at] if len(keys) else 0.0, 0.0)
     there = histories.unseen != ABSENT
     expected = histories.show.astype(np.float64)
     tolerance = histories.tolerance()
     difference = actual - expected
-    difference_of_clicks = actual_click - histories.click
+    difference_of_clicks = actual_click - histories.click if clicks else np.zeros(len(actual))
     same_show = (present == there) & (np.abs(difference) <= tolerance)
     right = same_show & (np.abs(difference_of_clicks) <= tolerance)
 

@@ -3,7 +3,6 @@ alone."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 from streamtrain.proof.days import Histories
 from streamtrain.proof.markers import Entry, Source
 from streamtrain.proof.passes import Pass
-from streamtrain.proof.sources import FileName, Found, Judged, Place, Portion, Reader, find, judge, longest
+from streamtrain.proof.sources import FileName, Found, Judged, Place, Portion, Reader, Tally, find, judge, longest
 
 Progress = Callable[[int, int], None]
 #: Files that are named for a key.
@@ -37,13 +36,13 @@ class Stretch:
 class Counted:
     """What the sources say.
 
-    histories: of the keys. by_pass: rows of each trained pass, by the markers where there are some. rows, rejected,
-    occurrences: of the sources. uneven: where a file's rows are not its marker's, see Place.rows. gone: files that are
-    missing or changed. too_large: rows that the bridge refused, without its being known which ones, by file. done: the
-    bytes of each file that markers have covered. shrinks: days ended. stretches: all that was read.
+    histories: of the keys, of each table. by_pass: rows of each trained pass, by the markers where there are some.
+    rows, rejected, occurrences: of the sources. uneven: where a file's rows are not its marker's, see Place.rows. gone:
+    files that are missing or changed. too_large: rows that the bridge refused, without its being known which ones, by
+    file. done: the bytes of each file that markers have covered. shrinks: days ended. stretches: all that was read.
     """
 
-    histories: Histories
+    histories: Sequence[Histories]
     rows: int = 0
     rejected: int = 0
     occurrences: int = 0
@@ -55,37 +54,43 @@ class Counted:
     done: dict[FileName, int] = field(default_factory=dict)
     day_ended: bool = False
     stretches: list[Stretch] = field(default_factory=list)
-    _shown: Counter[int] = field(default_factory=Counter)
-    _clicked: Counter[int] = field(default_factory=Counter)
+    _tallies: list[Tally] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._tallies = [Tally() for _ in self.histories]
 
     def add(self, portion: Portion) -> None:
         self.rows += portion.rows
         self.rejected += portion.rejected
-        self._shown.update(portion.shown)
-        self._clicked.update(portion.clicked)
+        for mine, tally in zip(self._tallies, portion.tallies, strict=True):
+            mine.shown.update(tally.shown)
+            mine.clicked.update(tally.clicked)
 
     def end_pass(self, of: Pass) -> None:
         self.day_ended = of.ends_day
         if of.ends_day:
             self.flush()
-            self.histories.end_day()
+            for each in self.histories:
+                each.end_day()
             self.shrinks += 1
 
     def flush(self) -> None:
-        self.occurrences += sum(self._shown.values())
-        self.histories.train(self._shown, self._clicked)
-        self._shown.clear()
-        self._clicked.clear()
+        for histories, tally in zip(self.histories, self._tallies, strict=True):
+            self.occurrences += sum(tally.shown.values())
+            histories.train(tally.shown, tally.clicked)
+            tally.shown.clear()
+            tally.clicked.clear()
 
 
 def places(reader: Reader, counted: Counted, keys: Sequence[int]) -> dict[str, list[str]]:
     """The first files that each key occurs in, with how often: reads all stretches once more."""
     found: dict[str, list[str]] = {str(key): [] for key in keys}
     for stretch in counted.stretches:
-        shown = stretch.read(reader).shown
+        tallies = stretch.read(reader).tallies
         for key in keys:
-            if shown[key] and len(found[str(key)]) < _PLACES:
-                found[str(key)].append(f"{stretch.path.relative_to(reader.data_dir)}: {shown[key]}")
+            shown = sum(tally.shown[key] for tally in tallies)
+            if shown and len(found[str(key)]) < _PLACES:
+                found[str(key)].append(f"{stretch.path.relative_to(reader.data_dir)}: {shown}")
     return found
 
 

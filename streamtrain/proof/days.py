@@ -71,6 +71,18 @@ class Histories:
         self.unseen: npt.NDArray[np.int32] = np.empty(0, np.int32)
         self.deleted = 0
 
+    def begin(
+        self,
+        key: npt.NDArray[np.uint64],
+        show: npt.NDArray[np.float32],
+        click: npt.NDArray[np.float32],
+        unseen: npt.NDArray[np.int32],
+    ) -> None:
+        """What the keys of another model had, before any row. They are what a text said: exact, whatever they are."""
+        order = np.argsort(key, kind="stable")
+        self.key, self.show, self.click = key[order], show[order], click[order]
+        self.error, self.unseen = np.zeros(len(key)), unseen[order]
+
     def train(self, shown: Counter[int], clicked: Counter[int]) -> None:
         """Adds rows: occurrences by key, of all rows and of clicked ones."""
         size = len(shown)

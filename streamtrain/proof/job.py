@@ -14,11 +14,14 @@ from streamtrain.config import JobConfig
 from streamtrain.errors import ConfigError
 from streamtrain.proof import markers
 from streamtrain.proof.days import ShrinkRule
+from streamtrain.proof.line_rules import ParseFunction, Rules
 from streamtrain.proof.markers import Log
 from streamtrain.proof.newest import newest
 from streamtrain.proof.recount import Recount, recount
-from streamtrain.proof.rows import DEFAULT_IGNORE, ParseFunction
+from streamtrain.proof.rows import DEFAULT_IGNORE
 from streamtrain.stopping import StopWatch
+
+_BUILT_IN = ("feasign_slot", "multislot", "name_value", "csv", "tsv", "json")
 
 
 def recount_job(config: JobConfig, progress: Callable[[int, int], None] = lambda _done, _of: None) -> Recount:
@@ -35,7 +38,6 @@ def recount_job(config: JobConfig, progress: Callable[[int, int], None] = lambda
     if "://" in config.data_dir:
         raise ConfigError(f"recount reads local files only, train_data_dir is {config.data_dir}")
     newest(config.model_save_path)  # before Kafka is waited for
-    name = config.stream.format
     return recount(
         Path(config.data_dir),
         config.model_save_path,
@@ -43,11 +45,9 @@ def recount_job(config: JobConfig, progress: Callable[[int, int], None] = lambda
         split_per_pass=config.runner.split_per_pass,
         start_day=config.runner.start_day,
         slots=config.slots,
-        line_format=name,
+        rules=rules_of(config),
         donefile=config.runner.data_donefile,
-        parse=None if name in ("feasign_slot", "multislot") else _function(name),
-        reject_unknown=config.stream.unknown_slot == "reject",
-        rule=shrink_rule(config),
+        rule=shrink_rules(config),
         progress=progress,
         ignore=getattr(config.stream, "ignore_files", DEFAULT_IGNORE),
         changed_split=config.stream.changed_split,
@@ -72,11 +72,37 @@ def _marker_log(config: JobConfig) -> Log:
     return StopWatch().call(markers.read, properties, config.stream.job)  # in a thread: Ctrl-C ends the wait for it
 
 
-def shrink_rule(config: JobConfig) -> ShrinkRule:
-    """The sparse table's ctr_accessor_param. Raises ConfigError naming a value that recount cannot follow."""
+def rules_of(config: JobConfig) -> Rules:
+    """How the job's lines are read. Raises ConfigError for a function that cannot be imported."""
+    stream = config.stream
+    return Rules(
+        config.slots,
+        stream.format,
+        None if stream.format in _BUILT_IN else _function(stream.format),
+        stream.unknown_slot == "reject",
+        names=dict(stream.features or {}),
+        labels=tuple(stream.labels.items()),
+        dense=tuple(stream.dense.items()),
+        weight=stream.weight,
+        order=tuple(stream.feed_order or ()),
+        columns={} if stream.columns is None else stream.columns.model_dump(by_alias=True),
+        header=None if isinstance(stream.header, str) else tuple(stream.header),
+    )
+
+
+def shrink_rules(config: JobConfig) -> dict[str, ShrinkRule]:
+    """Of each table of table_parameters; '' stands for those that it lacks. Raises ConfigError as shrink_rule()."""
+    given = config.raw.get("table_parameters")
+    names = list(given) if isinstance(given, Mapping) else []
+    return {**{str(name): shrink_rule(config, str(name)) for name in names}, "": ShrinkRule()}
+
+
+def shrink_rule(config: JobConfig, table: str = "") -> ShrinkRule:
+    """A sparse table's ctr_accessor_param, by default the only one's. Raises ConfigError naming a value that recount
+    cannot follow."""
     given: object = config.raw.get("table_parameters")
     path = "table_parameters"
-    table = next(iter(given), "") if isinstance(given, Mapping) else ""
+    table = table or (next(iter(given), "") if isinstance(given, Mapping) else "")
     for key in (table, "accessor", "ctr_accessor_param"):
         path = f"{path}.{key}"
         given = given.get(key) if isinstance(given, Mapping) else None

@@ -19,7 +19,8 @@ from confluent_kafka.admin import AdminClient
 from streamtrain.errors import DataError
 
 _SCHEMAS = Path(__file__).parent.parent / "contracts"
-_FORMAT = b"1"
+#: 2: of a job whose rows have labels, floats or a weight.
+_FORMATS = (b"1", b"2")
 _ANSWER_S = 10.0
 _CONSUMER = {
     "isolation.level": "read_committed",
@@ -70,8 +71,9 @@ def decode(
     Raises DataError for a message that is not a marker, or of a newer format.
     """
     given = dict(headers)
-    if (version := given.get("format") or _FORMAT) != _FORMAT:
-        raise DataError(f"the marker log has at offset {offset} a marker of format {version!r}, known is {_FORMAT!r}")
+    if (version := given.get("format") or _FORMATS[0]) not in _FORMATS:
+        known = ", ".join(map(repr, _FORMATS))
+        raise DataError(f"the marker log has at offset {offset} a marker of format {version!r}, known are {known}")
     fingerprint = message[2:10] if message[:2] == b"\xc3\x01" else b""
     schema = _known().get(fingerprint) or _given(given.get("schema"), fingerprint)
     if schema is None:

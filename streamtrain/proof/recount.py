@@ -16,15 +16,18 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from streamtrain.proof.compare import compare
+from streamtrain.proof.compare import Differences, compare, total
 from streamtrain.proof.counting import Counted, by_markers, by_tree, places
 from streamtrain.proof.days import NEVER, Histories, ShrinkRule
+from streamtrain.proof.line_rules import ParseFunction, Rules
 from streamtrain.proof.markers import Entry, Log
 from streamtrain.proof.newest import Newest, newest, rows_by_pass, table
 from streamtrain.proof.passes import Schedule, with_markers
 from streamtrain.proof.pending import Policy, left_out, pending
-from streamtrain.proof.rows import DEFAULT_IGNORE, ParseFunction
+from streamtrain.proof.rows import DEFAULT_IGNORE
 from streamtrain.proof.sources import FileName, Place, Reader
+from streamtrain.proof.start import begin
+from streamtrain.proof.tables import tables_of
 
 #: Places that are named; all of them are counted.
 _NAMED = 100
@@ -53,6 +56,8 @@ class Recount:
     of days. tolerance: the largest of any key, as a part of its show; 0: all are compared exactly. sharp: keys of
     which one row too few or too many of the last day is sure to be seen. undecided: keys too close to the threshold
     for anybody to tell whether they were deleted: compared with both. reason: what else is wrong.
+
+    tables: of a network with several tables, those of the numbers above that are of keys, by table.
     """
 
     checkpoint: str
@@ -89,6 +94,7 @@ class Recount:
     unknown: list[str] = field(default_factory=list)
     marker_log: str = ""
     places: dict[str, list[str]] = field(default_factory=dict)
+    tables: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def verdict(self) -> str:
@@ -120,7 +126,8 @@ def recount(
     donefile: str = "",
     parse: ParseFunction | None = None,
     reject_unknown: bool = False,
-    rule: ShrinkRule = NEVER,
+    rules: Rules | None = None,
+    rule: ShrinkRule | Mapping[str, ShrinkRule] = NEVER,
     progress: Callable[[int, int], None] = lambda _done, _of: None,
     ignore: Sequence[str] = DEFAULT_IGNORE,
     changed_split: str = "fail",
@@ -129,24 +136,27 @@ def recount(
 ) -> Recount:
     """Recounts what the newest checkpoint was made of: from start_day's first split up to the checkpoint's pass.
 
-    split_interval: minutes. slots: the model's. parse: for a format of the user's. rule: what is done at the end of
-    a day. progress(splits or markers done, of). ignore: patterns of names that are no logs. changed_split, end_day: the
+    split_interval: minutes. slots: the model's. parse: for a format of the user's. rules: how lines are read, in place
+    of slots, line_format, parse and reject_unknown. rule: what is done at the end of a day; by table, or to all.
+    progress(splits or markers done, of). ignore: patterns of names that are no logs. changed_split, end_day: the
     config's. log: the marker log.
     Raises CheckpointError when there is no readable checkpoint, UnknownFormat for one of another version, DataError for
     a file that cannot be unpacked, Unreadable.
     """
     of = newest(model_save_path)
     schedule = Schedule(start_day, split_interval, split_per_pass)
-    reader = Reader(
-        data_dir, slots, line_format, donefile, ignore, parse, reject_unknown, append=changed_split == "append"
-    )
-    result = Recount(str(of.path), of.day, of.pass_id, rows_in_manifest=of.rows, decay=rule.show_click_decay_rate)
-    counted = Counted(Histories(rule))
+    rules = rules or Rules(slots, line_format, parse, reject_unknown)
+    tables = tables_of(of.path, rules, rule if isinstance(rule, Mapping) else {"": rule})
+    reader = Reader(data_dir, rules, tables, donefile, ignore, append=changed_split == "append")
+    decay = min((each.rule.show_click_decay_rate for each in tables), default=1.0)
+    result = Recount(str(of.path), of.day, of.pass_id, rows_in_manifest=of.rows, decay=decay)
+    counted = Counted([Histories(each.rule) for each in tables])
+    begun = {each.name: begin(of.path, each.name, h) for each, h in zip(tables, counted.histories, strict=True)}
     passes = with_markers(log, of, schedule)
     if isinstance(passes, str):
         result.marker_log = passes
         passes = schedule.passes_up_to(of)
-        if late := _late_rows(of, rule, sum(each.ends_day for each in passes)):
+        if late := _late_rows(of, [each.rule for each in tables], sum(each.ends_day for each in passes)):
             result.unknown.append(f"{late}; {result.marker_log}")
             return result
         by_tree(reader, passes, of.untrained, counted, progress)
@@ -156,7 +166,7 @@ def recount(
         _find_pending(result, reader, log.entries or (), of.marker_offset, counted, Policy(changed_split, end_day))
     _take(result, counted)
     certain = _compare_rows(result, counted, of, rows_by_pass(model_save_path, of))
-    _compare_keys(result, counted, of, rule, certain=certain)
+    _compare_keys(result, counted, of, reader, begun, certain=certain)
     if result.examples:
         result.places = places(reader, counted, [key for key, _, _ in result.examples])
     return result
@@ -164,7 +174,7 @@ def recount(
 
 def _take(result: Recount, counted: Counted) -> None:
     result.rows, result.rejected, result.occurrences = counted.rows, counted.rejected, counted.occurrences
-    result.shrinks, result.deleted = counted.shrinks, counted.histories.deleted
+    result.shrinks, result.deleted = counted.shrinks, sum(each.deleted for each in counted.histories)
     result.not_recountable_files = len(counted.gone)
     result.not_recountable_rows = sum(place.rows or 0 for place in counted.gone)
     result.not_recountable = counted.gone[:_NAMED]
@@ -232,25 +242,39 @@ def _compare_rows(result: Recount, counted: Counted, of: Newest, journal: Mappin
     return not counted.gone and not counted.too_large
 
 
-def _compare_keys(result: Recount, counted: Counted, of: Newest, rule: ShrinkRule, *, certain: bool) -> None:
+def _compare_keys(
+    result: Recount, counted: Counted, of: Newest, reader: Reader, begun: Mapping[str, str], *, certain: bool
+) -> None:
     """Without the markers and with rows that do not agree nothing is certain; with files that are gone a show that is
     too small is: it is so whatever the files had."""
-    last = rule.show_click_decay_rate if counted.day_ended else 1.0
     less = certain or (result.rows_in_markers is not None and not counted.too_large)
-    found = compare(counted.histories, table(of.path / "embedding.shard"), last, less=less, more=certain)
-    for name, value in vars(found).items():
+    found: dict[str, Differences] = {}
+    for each, histories in zip(reader.tables, counted.histories, strict=True):
+        if why := begun[each.name] or each.unprovable(reader.rules, counted.shrinks):
+            result.unknown.append(why)
+            continue
+        last = each.rule.show_click_decay_rate if counted.day_ended else 1.0
+        clicks = each.exact_clicks(reader.rules)
+        shown = table(of.path / each.directory)
+        found[each.name] = compare(histories, shown, last, less=less, more=certain, clicks=clicks)
+    if not reader.tables:
+        result.unknown.append("the network, which has no sparse table: nothing in its checkpoint counts rows")
+    for name, value in vars(total(list(found.values()))).items():
         setattr(result, name, value)
+    if len(reader.tables) > 1:
+        result.tables = {name: {k: v for k, v in vars(its).items() if k != "examples"} for name, its in found.items()}
     if result.not_recountable_keys:
         result.unknown.append(f"{result.not_recountable_keys} keys, whose show differs and may be right")
     result.reason = _wrong_shrinks(of, result)
 
 
-def _late_rows(of: Newest, rule: ShrinkRule, days: int) -> str:
+def _late_rows(of: Newest, rules: Sequence[ShrinkRule], days: int) -> str:
     """Without the markers nothing says in which pass a late row was trained: why that matters, '' when it does not."""
-    if not of.late_rows or (rule.keeps_all(days) and not of.untrained):
+    keeps_all = all(rule.keeps_all(days) for rule in rules)
+    if not of.late_rows or (keeps_all and not of.untrained):
         return ""
     why = f"pass {min(of.untrained)} was not trained" if of.untrained else ""
-    if days and not rule.keeps_all(days):
+    if days and not keeps_all:
         why = "at the end of a day show decays and keys are deleted"
     if not why:
         return ""

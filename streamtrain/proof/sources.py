@@ -15,8 +15,12 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from streamtrain.errors import DataError
+from streamtrain.proof.columns import header_in
+from streamtrain.proof.formats import row_of
+from streamtrain.proof.line_rules import Row, Rules
 from streamtrain.proof.markers import Source
-from streamtrain.proof.rows import DEFAULT_IGNORE, ParseFunction, content, digests, files, is_packed, lines, row_of
+from streamtrain.proof.rows import DEFAULT_IGNORE, MAX_LINE, digests, files, is_packed, lines
+from streamtrain.proof.tables import Table
 
 #: (split, path below it)
 FileName: TypeAlias = tuple[str, str]
@@ -40,48 +44,69 @@ class Large(NamedTuple):
 
     size: int
     number: int
-    label: int
-    keys: list[int]
+    row: Row
+
+
+@dataclass
+class Tally:
+    """Of one table: shown: occurrences by key; clicked: the sum of what counts as click."""
+
+    shown: Counter[int] = field(default_factory=Counter)
+    clicked: Counter[int] = field(default_factory=Counter)
+
+    def add(self, table: Table, row: Row, sign: int = 1) -> None:
+        """sign: -1 takes the row away."""
+        keys = table.keys(row)
+        click = round(row.labels.get(table.click, 0))
+        if sign > 0:
+            self.shown.update(keys)
+        else:
+            self.shown.subtract(keys)
+        if click:
+            for key in keys:
+                self.clicked[key] += sign * click
 
 
 @dataclass
 class Portion:
-    """Rows of a stretch of a file. shown, clicked: occurrences by key. large: the largest rows. tail: whether it ends
-    with a line without a line end, which is not counted."""
+    """Rows of a stretch of a file. tallies: of each table. large: the largest rows. tail: whether it ends with a line
+    without a line end, which is not counted."""
 
+    tables: Sequence[Table]
     rows: int = 0
     rejected: int = 0
-    shown: Counter[int] = field(default_factory=Counter)
-    clicked: Counter[int] = field(default_factory=Counter)
+    tallies: list[Tally] = field(default_factory=list)
     large: list[Large] = field(default_factory=list)
     tail: bool = False
 
-    def take_away(self, row: Large) -> None:
+    def __post_init__(self) -> None:
+        self.tallies = [Tally() for _ in self.tables]
+
+    def add(self, row: Row) -> None:
+        self.rows += 1
+        for table, tally in zip(self.tables, self.tallies, strict=True):
+            tally.add(table, row)
+
+    def take_away(self, row: Row) -> None:
         """The row was rejected by the bridge."""
         self.rows -= 1
         self.rejected += 1
-        keys = Counter(row.keys)
-        self.shown -= keys
-        if row.label:
-            self.clicked -= keys
+        for table, tally in zip(self.tables, self.tallies, strict=True):
+            tally.add(table, row, -1)
+            tally.shown, tally.clicked = +tally.shown, +tally.clicked
 
 
 @dataclass(frozen=True)
 class Reader:
-    """How the files are read. append: a last line without its end is no row yet (stream.changed_split: append)."""
+    """How the files are read. tables: what is counted. append: a last line without its end is no row yet
+    (stream.changed_split: append)."""
 
     data_dir: Path
-    slots: Sequence[int]
-    line_format: str = "feasign_slot"
+    rules: Rules
+    tables: Sequence[Table] = ()
     donefile: str = ""
     ignore: Sequence[str] = DEFAULT_IGNORE
-    parse: ParseFunction | None = None
-    reject_unknown: bool = False
     append: bool = False
-
-    @cached_property
-    def _wanted(self) -> frozenset[int]:
-        return frozenset(self.slots)
 
     def files(self, split: str) -> dict[str, Path]:
         """By path below the split; those of the last split are remembered."""
@@ -105,34 +130,45 @@ class Reader:
     ) -> Portion:
         """The stretch begin .. end of the file, see lines(). whole_lines: a last line of a plain file that has no line
         end is not counted; None: as `append` says. Raises DataError, Unreadable."""
-        portion = Portion()
+        portion = Portion(self.tables)
+        header = self._header(path, inside=inside) if self.rules.has_header else []
         whole_lines = (self.append if whole_lines is None else whole_lines) and not is_packed(path)
         for number, line in enumerate(lines(path, begin, end, inside=inside)):
-            text = b"" if line.text is None else content(line.text, self.parse)
+            text = b"" if line.text is None else self.rules.content(line.text)
+            if header and not begin and not number and (line.ended or not whole_lines):
+                continue
             if whole_lines and not line.ended:
                 portion.tail = bool(text) or line.text is None
             elif text:
-                self._count(text, number, portion)
+                self._count(text, number, header, portion)
             elif line.text is None:
                 portion.rejected += 1
         return portion
 
-    def _count(self, text: bytes, number: int, portion: Portion) -> None:
+    def _header(self, path: Path, *, inside: bool) -> list[str]:
+        """The names in the file's first line; none in a file without lines. Raises DataError."""
+        first = next(lines(path, inside=inside), None)
+        if first is None:
+            return []
         try:
-            row = row_of(text, self.line_format, self.slots, self._wanted, self.parse, self.reject_unknown)
+            if first.text is None:
+                raise ValueError(f"it is longer than {MAX_LINE} bytes")
+            return header_in(self.rules.content(first.text), self.rules.line_format)
+        except ValueError as error:
+            raise DataError(f"{path}, line 1: it is no header: {error}", remedy="Restore the file.") from error
+
+    def _count(self, text: bytes, number: int, header: Sequence[str], portion: Portion) -> None:
+        try:
+            row = row_of(text, self.rules, header)
         except ValueError:
             portion.rejected += 1
             return
         if row is None:
             return
-        label, keys = row
-        portion.rows += 1
-        portion.shown.update(keys)
-        if label:
-            portion.clicked.update(keys)
-        if len(keys) >= _LARGE:
+        portion.add(row)
+        if len(row.pairs) >= _LARGE:
             keep = heapq.heappush if len(portion.large) <= _MOST_LARGE else heapq.heappushpop
-            keep(portion.large, Large(len(keys), number, label, keys))
+            keep(portion.large, Large(len(row.pairs), number, row))
 
 
 @dataclass
@@ -211,5 +247,5 @@ def judge(portion: Portion, source: Source, refused: int) -> Judged:
     if surplus < len(largest) and largest[surplus].size == largest[surplus - 1].size:
         return Judged(portion, refused=surplus, loose=surplus)
     for row in largest[:surplus]:
-        portion.take_away(row)
+        portion.take_away(row.row)
     return Judged(portion, refused=surplus)

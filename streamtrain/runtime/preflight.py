@@ -12,15 +12,18 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from streamtrain.checkpoint import rewind
+from streamtrain.checkpoint import rewind, warmup
 from streamtrain.checkpoint.identity import IdentityCheck
+from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import JobConfig
 from streamtrain.config.checks import dump_dirs
 from streamtrain.config.kafka_properties import expanded
-from streamtrain.connectors.formats import line_parser
 from streamtrain.connectors.tree import Tree
+from streamtrain.connectors.user_function import load_function
+from streamtrain.contracts.line_format import BUILT_IN
+from streamtrain.contracts.warmup import WarmStart
 from streamtrain.engine.dry_build import BuildReport
-from streamtrain.engine.model import no_table
+from streamtrain.engine.model_checks import no_table
 from streamtrain.errors import ConfigError, StreamtrainError, Unreadable
 from streamtrain.kafka import properties
 from streamtrain.runtime.model_build import build_model
@@ -34,7 +37,7 @@ def problems(config: JobConfig, *, bridge: bool = True) -> list[StreamtrainError
     checks: list[Callable[[], object]] = [lambda: config.slots, lambda: _table(config), _temporary_folder]
     if bridge:
         checks.append(lambda: _data(config))
-        checks.append(lambda: line_parser(config.stream.format, ()))
+        checks.append(lambda: config.stream.format in BUILT_IN or load_function(config.stream.format))
     found: list[StreamtrainError] = []
     for check in checks:
         try:
@@ -72,7 +75,16 @@ def refuse(config: JobConfig, *, bridge: bool, stop: threading.Event | None = No
     report = build_model(config, stop)
     if report is not None:
         _raise_all(config.path, problems_of(report))
-        IdentityCheck(config, report.dense).newest()
+        IdentityCheck(config, report.dense, network=report.network).newest()
+        warm_start(config, report.dense)
+
+
+def warm_start(config: JobConfig, dense: Mapping[str, tuple[int, ...]]) -> WarmStart | None:
+    """What a job that has no checkpoint yet begins from; None when it begins from nothing, or has begun. dense: shapes
+    of the network's parameters. Raises as checkpoint.warmup.decide()."""
+    if not warmup.wanted(config) or any(True for _ in CheckpointStore(config.model_save_path).ids_newest_first()):
+        return None
+    return warmup.decide(config, dense).start
 
 
 def _raise_all(path: Path, found: Sequence[StreamtrainError]) -> None:

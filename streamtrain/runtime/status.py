@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from streamtrain.checkpoint.identity import identity_of
 from streamtrain.checkpoint.journal import Journal, PassRecord
 from streamtrain.checkpoint.published import PublishedModels
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import JobConfig
 from streamtrain.contracts import reports
 from streamtrain.contracts.manifest import Manifest
-from streamtrain.errors import BrokerUnavailable, TopicReplaced
+from streamtrain.contracts.metrics import LabelMetrics
+from streamtrain.contracts.warmup import WarmStart
+from streamtrain.errors import BrokerUnavailable, StreamtrainError, TopicReplaced
 from streamtrain.kafka.clients import admin
 from streamtrain.kafka.marker_history import MarkerHistory, Totals, file_of, key_of, last_noted, read_on
 from streamtrain.kafka.marker_log import MarkerLog
@@ -37,7 +40,8 @@ class Bridged:
 
 @dataclass(frozen=True)
 class Trained:
-    """pass_id: the newest one, day/pass_id, with its AUCs. of_passes: of the whole schedule."""
+    """pass_id: the newest one, day/pass_id, with its AUCs and all metrics by label; those of versions before 0.4.0 have
+    none. of_passes: of the whole schedule."""
 
     pass_id: str | None
     passes: int
@@ -45,6 +49,7 @@ class Trained:
     of_passes: int
     predict_auc: float | None
     train_auc: float | None
+    labels: dict[str, LabelMetrics] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,7 @@ class JobStatus:
 
     checkpoint: the newest one whose manifest can be read; checkpoint_problem: what is wrong with a newer one's.
     inference_model: the newest donefile line; consistency, upload: see contracts.reports. None where there is none.
+    warm_start: what the job has begun from, by that checkpoint; None for nothing, or when it cannot be read.
     """
 
     job: str
@@ -86,6 +92,7 @@ class JobStatus:
     inference_model: dict[str, Any] | None
     consistency: dict[str, Any] | None
     upload: dict[str, Any] | None
+    warm_start: WarmStart | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As `streamtrain status --json` prints it."""
@@ -195,7 +202,17 @@ def _status(
         inference_model=model.values if model else None,
         consistency=reports.read(root, reports.CONSISTENCY),
         upload=reports.read(root, reports.UPLOAD) if config.models_url is not None else None,
+        warm_start=_warm_start(CheckpointStore(root), newest),
     )  # fmt: skip
+
+
+def _warm_start(store: CheckpointStore, newest: Manifest | None) -> WarmStart | None:
+    if newest is None:
+        return None
+    with contextlib.suppress(StreamtrainError):  # status says of a checkpoint what its manifest says
+        identity = identity_of(store.read(newest.id))
+        return identity.warmup if identity is not None else None
+    return None
 
 
 def _newest(store: CheckpointStore) -> tuple[Manifest | None, str | None]:
@@ -230,6 +247,7 @@ def _trained(config: JobConfig, newest: Manifest | None) -> Trained:
         of_passes=config.schedule.total_passes,
         predict_auc=last.predict_auc if last else None,
         train_auc=last.train_auc if last else None,
+        labels=last.labels if last else {},
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NoReturn
@@ -11,9 +12,11 @@ from typing import NoReturn
 import numpy as np
 
 from streamtrain.contracts.feature_text import U64
-from streamtrain.contracts.inference_models import DELETED, PARAMS, PROGRAM, ModelManifest
+from streamtrain.contracts.inference_models import DELETED, PARAMS, PROGRAM
 from streamtrain.contracts.manifest import NAME, FileEntry
-from streamtrain.contracts.table_text import SEPARATOR, PartMeta, inference_columns
+from streamtrain.contracts.network_manifest import AnyManifest, decode_manifest
+from streamtrain.contracts.served_network import ServedNetwork, TableShape, sparse_directory
+from streamtrain.contracts.table_text import SEPARATOR, PartMeta
 from streamtrain.errors import CheckpointError
 from streamtrain.serving.extra import need
 from streamtrain.serving.files import Files
@@ -21,20 +24,28 @@ from streamtrain.serving.table import F32
 
 
 @dataclass(frozen=True)
-class Bundle:
-    """A directory's content. keys, [n], in the files' order; values, [n, width]; deleted, [m]."""
+class BundleTable:
+    """keys, [n], in the files' order; values, [n, width]; deleted, [m]."""
 
-    manifest: ModelManifest
-    digest: str
-    program: bytes
-    params: bytes
-    dense: dict[str, bytes]
     keys: U64
     values: F32
     deleted: U64
 
 
-def read_manifest(files: Files, path: str, digest: str | None = None) -> tuple[ModelManifest, str]:
+@dataclass(frozen=True)
+class Bundle:
+    """A directory's content. tables: by their directory."""
+
+    manifest: AnyManifest
+    digest: str
+    network: ServedNetwork
+    program: bytes
+    params: bytes
+    dense: dict[str, bytes]
+    tables: dict[str, BundleTable]
+
+
+def read_manifest(files: Files, path: str, digest: str | None = None) -> tuple[AnyManifest, str]:
     """The manifest of a directory (path; '' is the root itself) and its digest.
 
     Raises CheckpointError naming the file, and the key that is missing or wrong; also when its digest differs from
@@ -46,7 +57,7 @@ def read_manifest(files: Files, path: str, digest: str | None = None) -> tuple[M
     if digest is not None and actual != digest:
         raise CheckpointError(f"{files.name(name)} is damaged: its SHA-256 is not the donefile's")
     try:
-        return ModelManifest.decode(data), actual
+        return decode_manifest(data), actual
     except ValueError as error:
         raise CheckpointError(f"{files.name(name)}: {error}") from error
 
@@ -61,23 +72,46 @@ def open_bundle(files: Files, path: str, digest: str | None = None) -> Bundle:
     for needed in (PROGRAM, PARAMS, *(f"dense/{name}" for name in manifest.dense)):
         if needed not in entries:
             _damaged(files, path, NAME, f"does not list {needed}")
-    texts = sorted(p for p in entries if p.startswith("sparse/part-") and p.endswith(".txt"))
+    try:
+        network = manifest.network
+    except ValueError as error:
+        _damaged(files, path, NAME, f"cannot be used: {error}")
+    shapes = {sparse_directory(name, len(network.tables)): shape for name, shape in network.tables.items()}
+    texts = {text: table for table in shapes for text in sorted(_texts(entries, table))}
     others = [p for p in entries if p not in texts]
     with ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 1)) as pool:
         small = dict(zip(others, pool.map(lambda p: _read(files, path, entries[p]), others), strict=True))
-        for text in texts:
-            _check_meta(files, path, text, small.get(f"{text.removesuffix('.txt')}.meta"), manifest.width)
+        for text, table in texts.items():
+            _check_meta(files, path, text, small.get(f"{text.removesuffix('.txt')}.meta"), shapes[table])
         # a part is parsed as soon as it is read, so that its text does not stay in memory
-        parsed = list(pool.map(lambda p: _parse(files, path, entries[p], manifest.width), texts))
-    keys = np.concatenate([np.zeros(0, np.uint64), *(k for k, _ in parsed)])
-    values = np.concatenate([np.zeros((0, manifest.width), np.float32), *(v for _, v in parsed)])
-    del parsed  # the second copy of the table
-    deleted = _parse_deleted(files, path, small.get(DELETED, b""))
-    for what, count, expected in (("keys", len(keys), manifest.keys), ("deleted keys", len(deleted), manifest.deleted)):
-        if count != expected:
-            _damaged(files, path, NAME, f"says {expected} {what}, the files have {count}")
+        parsed = list(pool.map(lambda p: _parse(files, path, entries[p], shapes[texts[p]].width), texts))
+    tables = {}
+    for table, expected in manifest.directories.items():
+        own = [part for text, part in zip(texts, parsed, strict=True) if texts[text] == table]
+        keys = np.concatenate([np.zeros(0, np.uint64), *(k for k, _ in own)])
+        values = np.concatenate([np.zeros((0, shapes[table].width), np.float32), *(v for _, v in own)])
+        deleted = _parse_deleted(files, path, f"{table}/{DELETED}", small.get(f"{table}/{DELETED}", b""))
+        for what, count, said in (
+            ("keys", len(keys), expected.keys), ("deleted keys", len(deleted), expected.deleted)
+        ):  # fmt: skip
+            if count != said:
+                _damaged(files, path, NAME, f"says {said} {what}, the files have {count}{_of(table)}")
+        tables[table] = BundleTable(keys, values, deleted)
     dense = {name: small[f"dense/{name}"] for name in manifest.dense}
-    return Bundle(manifest, digest, small[PROGRAM], small[PARAMS], dense, keys, values, deleted)
+    return Bundle(manifest, digest, network, small[PROGRAM], small[PARAMS], dense, tables)
+
+
+def _texts(entries: Iterable[str], table: str) -> Iterator[str]:
+    """The part files of a table's directory."""
+    for name in entries:
+        folder, _, file = name.rpartition("/")
+        if folder == table and file.startswith("part-") and file.endswith(".txt"):
+            yield name
+
+
+def _of(table: str) -> str:
+    """For a message: nothing where there is one table."""
+    return f" in {table}" if "/" in table else ""
 
 
 def _read(files: Files, path: str, entry: FileEntry) -> bytes:
@@ -89,7 +123,7 @@ def _read(files: Files, path: str, entry: FileEntry) -> bytes:
     return data
 
 
-def _check_meta(files: Files, path: str, text: str, meta: bytes | None, width: int) -> None:
+def _check_meta(files: Files, path: str, text: str, meta: bytes | None, shape: TableShape) -> None:
     name = f"{text.removesuffix('.txt')}.meta"
     if meta is None:
         _damaged(files, path, NAME, f"does not list {name}")
@@ -97,7 +131,7 @@ def _check_meta(files: Files, path: str, text: str, meta: bytes | None, width: i
         columns = PartMeta.decode(meta)
     except ValueError as error:
         _damaged(files, path, name, f"cannot be used: {error}")
-    expected = inference_columns(width - 1)
+    expected = shape.columns
     if columns.names != expected or columns.separator != SEPARATOR:
         _damaged(files, path, name, f"has other columns than {' '.join(expected)}, separated by a blank")
 
@@ -124,11 +158,11 @@ def _parse(files: Files, path: str, entry: FileEntry, width: int) -> tuple[U64, 
     return table["key"].to_numpy(), values
 
 
-def _parse_deleted(files: Files, path: str, data: bytes) -> U64:
+def _parse_deleted(files: Files, path: str, name: str, data: bytes) -> U64:
     try:
         return np.array([int(line) for line in data.split()], np.uint64)
     except (ValueError, OverflowError) as error:
-        _damaged(files, path, DELETED, f"does not parse: {error}")
+        _damaged(files, path, name, f"does not parse: {error}")
 
 
 def _damaged(files: Files, path: str, file: str, why: str) -> NoReturn:

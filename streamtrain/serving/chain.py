@@ -1,30 +1,34 @@
-"""The models of a chain, one over the other, as one table."""
+"""The models of a chain, one over the other, as the tables of one model."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from streamtrain.contracts.served_network import ServedNetwork, sparse_directory
 from streamtrain.serving.bundle import Bundle
 from streamtrain.serving.table import Patches, Table
 
 
 @dataclass(frozen=True)
 class Built:
-    """A chain put together. digests: those of its models; bundle: that of its last model."""
+    """A chain put together. digests: of its models; tables: by their directory; bundle: of its last model."""
 
     digests: tuple[str, ...]
-    table: Table
+    tables: Mapping[str, Table]
     bundle: Bundle
 
 
 class Stack:
-    """Models added one over the other, upon a table that contains the first ones already, or upon nothing."""
+    """Models added one over the other, upon tables that contain the first ones already, or upon nothing."""
 
-    def __init__(self, digests: tuple[str, ...] = (), table: Table | None = None, bundle: Bundle | None = None) -> None:
+    def __init__(
+        self, digests: tuple[str, ...] = (), tables: Mapping[str, Table] | None = None, bundle: Bundle | None = None
+    ) -> None:
         self.digests = digests
-        self._table = table
+        self._tables = dict(tables) if tables is not None else None
         self._bundle = bundle
-        self._patches = Patches(table.width) if table else None
+        self._patches = _no_patches(self._tables or {})
 
     def add(self, bundle: Bundle) -> None:
         """Raises ValueError saying why the model cannot be added; the stack is then as it was."""
@@ -32,22 +36,36 @@ class Stack:
         if manifest.kind == "full":
             if self.digests:
                 raise ValueError("it is a full model, which patches no other")
-            self._table = Table.of(bundle.keys, bundle.values)
-            self._patches = Patches(manifest.width)
+            self._tables = {name: Table.of(own.keys, own.values) for name, own in bundle.tables.items()}
+            self._patches = _no_patches(self._tables)
         else:
             previous = manifest.previous.digest if manifest.previous else None
             if previous != (self.digests[-1] if self.digests else None):
                 raise ValueError("its manifest says that it patches another model than the donefile does")
-            if self._patches is None:
-                self._table, self._patches = Table.empty(manifest.width), Patches(manifest.width)
-            self._patches.add(bundle.keys, bundle.values, bundle.deleted)
+            if self._tables is None:
+                self._tables = {name: Table.empty(width) for name, width in _widths(bundle.network).items()}
+                self._patches = _no_patches(self._tables)
+            if self._patches.keys() != bundle.tables.keys():
+                raise ValueError(f"it has {' '.join(bundle.tables)}, the model below {' '.join(self._patches)}")
+            patches = {name: patch.copy() for name, patch in self._patches.items()}
+            for name, own in bundle.tables.items():
+                patches[name].add(own.keys, own.values, own.deleted)
+            self._patches = patches
         self.digests = (*self.digests, bundle.digest)
         self._bundle = bundle
 
     def built(self) -> Built | None:
         """The models added so far; None when there is none, or the last one's own files are not known."""
-        if self._table is None or self._patches is None or self._bundle is None:
+        if self._tables is None or self._bundle is None:
             return None
-        self._table = self._patches.over(self._table)
-        self._patches = Patches(self._table.width)
-        return Built(self.digests, self._table, self._bundle)
+        self._tables = {name: self._patches[name].over(table) for name, table in self._tables.items()}
+        self._patches = _no_patches(self._tables)
+        return Built(self.digests, self._tables, self._bundle)
+
+
+def _no_patches(tables: Mapping[str, Table]) -> dict[str, Patches]:
+    return {name: Patches(table.width) for name, table in tables.items()}
+
+
+def _widths(network: ServedNetwork) -> dict[str, int]:
+    return {sparse_directory(name, len(network.tables)): shape.width for name, shape in network.tables.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -9,14 +10,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from streamtrain.contracts.metrics import recorded_labels
 from streamtrain.engine.inference import F32, Evaluator, Network
 from streamtrain.errors import CheckpointError, DataError
 from streamtrain.serving.bundle import Bundle
-from streamtrain.serving.rows import Columns, SlotIndex, cells
+from streamtrain.serving.inputs import Inputs
+from streamtrain.serving.row_objects import RowForm
+from streamtrain.serving.rows import Columns
 from streamtrain.serving.table import Table
 
 #: Rows that go through the network at once: more would take memory and save no time.
 BATCH = 1024
+#: Of the rows that a model is tried with.
+_FLOATS = (0.0, 0.5, 1.0)
 
 
 @dataclass(frozen=True)
@@ -46,25 +52,50 @@ class Version:
 
 
 class Model:
-    """A table and a network. threads: how many predict at once.
+    """Tables and a network. threads: how many predict at once.
 
     Raises CheckpointError when Paddle refuses the network, or its prediction for an empty row is not a number.
     """
 
-    def __init__(self, bundle: Bundle, table: Table, *, threads: int) -> None:
-        manifest = bundle.manifest
+    def __init__(self, bundle: Bundle, tables: Mapping[str, Table], *, threads: int) -> None:
+        manifest, served = bundle.manifest, bundle.network
         self.version = Version(manifest.day, manifest.pass_id, bundle.digest, manifest.event_time)
         self.rows = manifest.rows
-        self.table = table
-        slots = {feed.variable: feed.slot for feed in manifest.feeds}
-        self._network = Network(bundle.program, bundle.params, [f.variable for f in manifest.feeds], threads=threads)
-        self._index = SlotIndex([slots[variable] for variable in self._network.order])
+        #: The metrics of the pass that it was published after, by label.
+        self.metrics = recorded_labels(manifest.metrics.get("labels"))
+        self.tables = tables
+        self.form = RowForm(served)
+        self.targets = tuple(target.name for target in served.targets)
+        slots = [feed.variable for feed in served.slots]
+        self._network = Network(
+            bundle.program, bundle.params, slots, others=served.variables[len(slots) :], targets=len(self.targets),
+            foldable=len(tables) == 1 and not any(served.lengths.values()), threads=threads,
+        )  # fmt: skip
+        self._inputs = Inputs(served, tables, self._network.order if self._network.sums else None)
+        self._check()
+
+    def _check(self) -> None:
+        """Rows without features, with other floats each: a network may take the logarithm of one."""
+        rows = len(_FLOATS) if self.form.dense else 1
+        width = sum(feed.width for feed in self.form.dense)
+        dense = np.repeat(np.array(_FLOATS, np.float32)[:, None], width, axis=1) if width else None
         empty = np.zeros(0, np.uint64)
-        if not np.isfinite(self.predict(Columns(np.zeros(1, np.int64), empty, empty))).all():
+        predictions = self.predict(Columns(np.zeros(rows, np.int64), empty, empty, dense))
+        if not np.isfinite(predictions).any(axis=0).all():
             raise CheckpointError(f"{self.version} does not predict a number for a row without features")
 
+    @property
+    def keys(self) -> int:
+        """Of all tables."""
+        return sum(len(table) for table in self.tables.values())
+
+    @property
+    def nbytes(self) -> int:
+        """Of all tables, in memory."""
+        return sum(table.nbytes for table in self.tables.values())
+
     def predict(self, columns: Columns) -> F32:
-        """Predictions, [rows]."""
+        """Predictions, [rows, targets]."""
         if len(columns) <= BATCH:
             return self._predict(columns)
         parts = [self._predict(columns.part(i, i + BATCH)) for i in range(0, len(columns), BATCH)]
@@ -72,26 +103,20 @@ class Model:
 
     def _predict(self, columns: Columns) -> F32:
         if not len(columns):
-            return np.zeros(0, np.float32)
-        rows, counts = cells(columns, self._index, self.table, slots_first=not self._network.sums)
-        if self._network.sums:
-            sums = self.table.gather_sums(rows, counts.ravel())
-            return self._network.run(sums.reshape(len(columns), -1), counts)
-        return self._network.run(self.table.gather(rows), counts)
+            return np.zeros((0, len(self.targets)), np.float32)
+        return self._network.run(self._inputs.of(columns), len(columns))
 
 
-def evaluate(bundle: Bundle, table: Table, columns: Columns) -> dict[str, npt.NDArray[Any]]:
-    """The model's `all_vars` and its target for these rows, by name, [rows, ..].
+def evaluate(bundle: Bundle, tables: Mapping[str, Table], columns: Columns) -> dict[str, npt.NDArray[Any]]:
+    """The model's `all_vars` and its targets' variables for these rows, by name, [rows, ..].
 
     For the consistency check: they are computed by another part of Paddle than Model uses, by the complete network.
     Raises CheckpointError when Paddle refuses it.
     """
-    manifest = bundle.manifest
-    evaluator = Evaluator(bundle.program, bundle.dense, [feed.variable for feed in manifest.feeds])
-    index = SlotIndex([feed.slot for feed in manifest.feeds])
-    rows, counts = cells(columns, index, table, slots_first=True)
-    names = list(dict.fromkeys((*manifest.variables, manifest.target)))
-    return dict(zip(names, evaluator.run(table.gather(rows), counts, names), strict=True))
+    served = bundle.network
+    evaluator = Evaluator(bundle.program, bundle.dense, served.variables)
+    names = list(dict.fromkeys((*bundle.manifest.variables, *(target.variable for target in served.targets))))
+    return dict(zip(names, evaluator.run(Inputs(served, tables).of(columns), names), strict=True))
 
 
 def check_columns(columns: Columns) -> None:

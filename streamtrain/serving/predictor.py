@@ -6,8 +6,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from streamtrain.contracts import reports
 from streamtrain.contracts.inference_models import DoneLine
 from streamtrain.contracts.manifest import NAME
+from streamtrain.contracts.metrics import LabelMetrics
 from streamtrain.engine.inference import F32
 from streamtrain.errors import CheckpointError
 from streamtrain.masking import mask_text
@@ -24,8 +25,10 @@ from streamtrain.serving.bundle import open_bundle, read_manifest
 from streamtrain.serving.catalog import Chain, Listing, age
 from streamtrain.serving.chain import Built, Stack
 from streamtrain.serving.files import Files, Stamp
+from streamtrain.serving.inputs import check_lengths
 from streamtrain.serving.model import Model, Version, check_columns
-from streamtrain.serving.rows import Columns, parse
+from streamtrain.serving.row_objects import AnyRow, dense_columns, parse_rows
+from streamtrain.serving.rows import Columns
 
 log = logging.getLogger("streamtrain.serving")
 
@@ -101,13 +104,25 @@ class Predictor:
     @property
     def keys(self) -> int:
         running = self._running
-        return len(running.model.table) if running else 0
+        return running.model.keys if running else 0
 
     @property
     def memory(self) -> int:
-        """Bytes of the running model's table. A reload needs up to three times as much while it lasts."""
+        """Bytes of the running model's tables. A reload needs up to three times as much while it lasts."""
         running = self._running
-        return running.model.table.nbytes if running else 0
+        return running.model.nbytes if running else 0
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the running model's predictions; empty when there is none."""
+        running = self._running
+        return running.model.targets if running else ()
+
+    @property
+    def metrics(self) -> dict[str, LabelMetrics]:
+        """Of the pass that the running model was published after, by label; none for models before 0.4.0."""
+        running = self._running
+        return running.model.metrics if running else {}
 
     @property
     def consistency(self) -> dict[str, Any] | None:
@@ -117,31 +132,57 @@ class Predictor:
         except CheckpointError:
             return None
 
-    def predict(self, lines: Sequence[str | bytes]) -> F32:
-        """Predictions, [rows], of `feasign:slot` lines; a label (slot 1) and slots that the model lacks are ignored.
+    def predict(self, lines: Sequence[AnyRow]) -> F32:
+        """Predictions: [rows] of a model with one target, [rows, targets] of one with several, in the order of
+        `targets`.
 
-        Raises DataError with the number of a line that does not parse, the first is 1.
+        lines: a row each, `feasign:slot` text, or values by name as an object or its JSON, {"user": [1, 2], "price":
+        0.3}. A label (slot 1), slots and names that the model lacks are ignored.
+
+        Raises DataError with the number of a row that is not valid, the first is 1.
         """
         return self.answer(lines)[0]
 
-    def answer(self, lines: Sequence[str | bytes], first: int = 1, name: str = "line") -> tuple[F32, Version]:
+    def predict_by_name(self, lines: Sequence[AnyRow]) -> dict[str, F32]:
+        """The same, [rows] of each target, by its name."""
+        return self.answer_by_name(lines)[0]
+
+    def answer(self, lines: Sequence[AnyRow], first: int = 1, name: str = "line") -> tuple[F32, Version]:
         """predict() with the model's version; lines are counted from `first` and called `name` in errors."""
-        return self._answer(parse(lines, first, name))
+        predictions, model = self._answer_rows(lines, first, name)
+        return _of_one(predictions), model.version
 
-    def predict_arrays(self, counts: Any, slots: Any, feasigns: Any) -> F32:
-        """Predictions, [rows], of columns as SampleBatch has them: counts [rows], slots and feasigns [sum(counts)].
+    def answer_by_name(
+        self, lines: Sequence[AnyRow], first: int = 1, name: str = "line"
+    ) -> tuple[dict[str, F32], Version]:
+        """predict_by_name() in the same way."""
+        predictions, model = self._answer_rows(lines, first, name)
+        return _by_name(predictions, model), model.version
 
-        Raises DataError when they do not belong together.
+    def predict_arrays(self, counts: Any, slots: Any, feasigns: Any, dense: Mapping[str, Any] | None = None) -> F32:
+        """Predictions as predict() gives them, of columns as SampleBatch has them: counts [rows], slots and feasigns
+        [sum(counts)]. dense: by name, [rows, n], or [rows] for one float.
+
+        Raises DataError when they do not belong together, or floats that the model takes are missing.
         """
+        model = self._model()
         columns = Columns(np.asarray(counts, np.int64), np.asarray(slots), np.asarray(feasigns, np.uint64))
         check_columns(columns)
-        return self._answer(columns)[0]
+        columns = replace(columns, dense=dense_columns(model.form, dense or {}, len(columns)))
+        check_lengths(columns, model.form.fixed, 1, "row")
+        return _of_one(model.predict(columns))
 
-    def _answer(self, columns: Columns) -> tuple[F32, Version]:
-        running = self._running  # once: a reload may swap it meanwhile
-        if running is None:
+    def _answer_rows(self, rows: Sequence[AnyRow], first: int, name: str) -> tuple[F32, Model]:
+        model = self._model()
+        columns = parse_rows(rows, model.form, first, name)
+        check_lengths(columns, model.form.fixed, first, name)
+        return model.predict(columns), model
+
+    def _model(self) -> Model:
+        """The running one: asked for once by each prediction, since a reload may swap it meanwhile."""
+        if (running := self._running) is None:
             raise CheckpointError(f"{self.source} has had no inference model yet")
-        return running.model.predict(columns), running.model.version
+        return running.model
 
     def refresh(self) -> bool:
         """Reads the donefiles and loads a newer model. True when another model runs now.
@@ -234,7 +275,7 @@ class Predictor:
                 continue
             self._running = _Running(model, built.digests, age(newest))
             self.reloads += 1
-            log.info("running %s: %d keys", model.version, len(model.table))
+            log.info("running %s: %d keys", model.version, model.keys)
             return True
         return False
 
@@ -264,9 +305,9 @@ class Predictor:
         running = self._running
         stack = Stack()
         if built is not None and built.digests == digests[: len(built.digests)]:
-            stack = Stack(built.digests, built.table, built.bundle)
+            stack = Stack(built.digests, built.tables, built.bundle)
         elif running is not None and running.digests == digests[: len(running.digests)]:
-            stack = Stack(running.digests, running.model.table)
+            stack = Stack(running.digests, running.model.tables)
         for line in chain[len(stack.digests) :]:
             stamp = self._files.stamp(line.path)
             try:
@@ -284,7 +325,7 @@ class Predictor:
 
     def _ready(self, line: DoneLine, built: Built) -> Model:
         try:
-            return Model(built.bundle, built.table, threads=self.threads)
+            return Model(built.bundle, built.tables, threads=self.threads)
         except CheckpointError as error:
             named = CheckpointError(f"{self._files.name(line.path)}: {error}")
             self._record_damage(line, named, self._files.stamp(line.path))
@@ -303,3 +344,11 @@ class Predictor:
             if problem not in self.problems and problem not in (d.problem for d in self._damages.values()):
                 log.warning("%s", problem)
         self.problems = tuple(problems)
+
+
+def _of_one(predictions: F32) -> F32:
+    return predictions[:, 0] if predictions.shape[1] == 1 else predictions
+
+
+def _by_name(predictions: F32, model: Model) -> dict[str, F32]:
+    return {name: predictions[:, place] for place, name in enumerate(model.targets)}

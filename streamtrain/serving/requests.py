@@ -47,7 +47,7 @@ def too_long(limits: Limits) -> Refused:
     return Refused(413, f"the body has more than {limits.body_bytes} bytes (--max-body-bytes): send fewer rows at once")
 
 
-def read_rows(body: bytes, limits: Limits) -> list[str]:
+def read_rows(body: bytes, limits: Limits) -> list[str | dict[str, Any]]:
     """The rows as they were sent, unparsed. Raises Refused, 422: it is no JSON object of this form, or too much."""
     try:
         document: Any = orjson.loads(body)
@@ -65,17 +65,22 @@ def read_rows(body: bytes, limits: Limits) -> list[str]:
     if len(rows) > limits.rows:
         raise Refused(422, f"the request has {len(rows)} rows, at most {limits.rows} are taken (--max-rows)")
     for number, row in enumerate(rows, 1):
-        if not isinstance(row, str):
-            raise Refused(422, f"row {number} is not a text: {FORM}")
-        features = row.count(":")
+        if not isinstance(row, str | dict):
+            raise Refused(422, f"row {number} is neither a text nor an object: {FORM}")
+        features = row.count(":") + row.count(",") if isinstance(row, str) else sum(map(_numbers, row.values()))
         if features > limits.features:
             raise Refused(
                 422, f"row {number} has {features} features, at most {limits.features} are taken (--max-features)"
             )
-        if len(row) > FEATURE_BYTES * limits.features:
+        if isinstance(row, str) and len(row) > FEATURE_BYTES * limits.features:
             raise Refused(
                 422,
                 f"row {number} has {len(row)} characters, at most {FEATURE_BYTES} for each of {limits.features} "
                 "features are taken (--max-features)",
             )
     return rows
+
+
+def _numbers(value: object) -> int:
+    """Of a value by name, known or not: feasigns and floats alike."""
+    return len(value) if isinstance(value, list) else 1

@@ -11,16 +11,18 @@ import numpy.typing as npt
 
 from streamtrain.contracts.feature_text import I64, MAX_SLOT, U64, FeatureError, parse_lines
 from streamtrain.errors import DataError
-from streamtrain.serving.table import Rows, Table
+from streamtrain.serving.table import F32, Rows, Table
 
 
 @dataclass(frozen=True)
 class Columns:
-    """n rows: counts [n] (features a row), slots and feasigns [sum(counts)]."""
+    """n rows: counts [n] (features a row), slots and feasigns [sum(counts)]; dense [n, floats], in the order of the
+    model's dense feeds, None when it has none."""
 
     counts: I64
     slots: npt.NDArray[Any]
     feasigns: U64
+    dense: F32 | None = None
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -29,7 +31,8 @@ class Columns:
         """Rows begin to end."""
         first = int(self.counts[:begin].sum())
         last = first + int(self.counts[begin:end].sum())
-        return Columns(self.counts[begin:end], self.slots[first:last], self.feasigns[first:last])
+        dense = self.dense[begin:end] if self.dense is not None else None
+        return Columns(self.counts[begin:end], self.slots[first:last], self.feasigns[first:last], dense)
 
 
 def parse(lines: Sequence[str | bytes], first: int = 1, name: str = "line") -> Columns:
@@ -45,10 +48,14 @@ def parse(lines: Sequence[str | bytes], first: int = 1, name: str = "line") -> C
 
 
 class SlotIndex:
-    """The place of each slot in a model; -1 for slots that the model lacks, and for the label's, 1."""
+    """The place of each slot in a model; -1 for slots that the model lacks, and for the label's, 1.
 
-    def __init__(self, slots: Sequence[int]) -> None:
+    least: how many vectors each slot has at least in a row, 1 by default.
+    """
+
+    def __init__(self, slots: Sequence[int], least: Sequence[int] | None = None) -> None:
         self.size = len(slots)
+        self.least: I64 = np.ones(self.size, np.int64) if least is None else np.array(least, np.int64)
         self._places = np.full(MAX_SLOT + 1, -1, np.int64)
         self._places[list(slots)] = np.arange(len(slots))
 
@@ -58,8 +65,8 @@ class SlotIndex:
 
 
 def cells(columns: Columns, index: SlotIndex, table: Table, *, slots_first: bool) -> tuple[Rows, I64]:
-    """The table's rows of all feasigns, ordered by cell, and how many each cell has, at least 1: an empty cell has one
-    row of zeros. Feasign 0 is ignored, as in training.
+    """The table's rows of all feasigns, ordered by cell and in it as they are in the columns, and how many each cell
+    has: it is filled up with rows of zeros to `index.least`. Feasign 0 is ignored, as in training.
 
     Cells are [rows, slots], or [slots, rows] with slots_first; the counts have that shape.
     """
@@ -77,7 +84,7 @@ def cells(columns: Columns, index: SlotIndex, table: Table, *, slots_first: bool
     counts = np.bincount(cell, minlength=n * width)
     begins = np.cumsum(counts) - counts
     rank = np.arange(cell.size) - begins[cell]  # which of its cell's feasigns
-    shown = np.maximum(counts, 1).reshape(n, width)
+    shown = np.maximum(counts.reshape(n, width), index.least)
     if slots_first:
         cell = (cell % width) * n + cell // width
         shown = np.ascontiguousarray(shown.T)

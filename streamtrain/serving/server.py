@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streamtrain import __version__
+from streamtrain.contracts.metrics import NAMES, LabelMetrics
 from streamtrain.errors import BadModel, CheckpointError, DataError, StreamtrainError
 from streamtrain.serving.admission import RETRY, Bodies, Disconnected, Timed
 from streamtrain.serving.limits import Limits
@@ -31,9 +32,10 @@ _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 
 
 class PredictRequest(BaseModel):
-    """rows: each `feasign:slot feasign:slot ...`; a label (slot 1) and unknown slots are ignored."""
+    """rows: each `feasign:slot feasign:slot ...`, or values by name, {"user": [1, 2], "price": 0.3}; a label (slot 1),
+    unknown slots and unknown names are ignored."""
 
-    rows: list[str]
+    rows: list[str | dict[str, Any]]
 
 
 class ModelVersion(BaseModel):
@@ -46,9 +48,9 @@ class ModelVersion(BaseModel):
 
 
 class PredictResponse(BaseModel):
-    """predictions: one a row, in order, from 0 to 1."""
+    """predictions: one a row, in order; of a model with several targets a list for each, by its name."""
 
-    predictions: list[float]
+    predictions: list[float] | dict[str, list[float]]
     model: ModelVersion
 
 
@@ -140,12 +142,16 @@ class _Predictions:
 
     def _compute(self, body: bytes) -> bytes:
         rows = read_rows(body, self._limits)
-        predictions, version = self._predictor.answer(rows, name="row")
-        wrong = np.flatnonzero(~np.isfinite(predictions))
-        if wrong.size:
-            raise BadModel(f"row {int(wrong[0]) + 1}: model {version} predicts {predictions[wrong[0]]}, no number")
-        self._rows.inc(len(predictions))
-        return orjson.dumps({"predictions": predictions.tolist(), "model": version.to_json()})
+        by_name, version = self._predictor.answer_by_name(rows, name="row")
+        for name, predictions in by_name.items():
+            wrong = np.flatnonzero(~np.isfinite(predictions))
+            if wrong.size:
+                what = f"{name} {predictions[wrong[0]]}" if len(by_name) > 1 else str(predictions[wrong[0]])
+                raise BadModel(f"row {int(wrong[0]) + 1}: model {version} predicts {what}, no number")
+        self._rows.inc(len(rows))
+        lists = {name: predictions.tolist() for name, predictions in by_name.items()}
+        answer = lists if len(lists) > 1 else next(iter(lists.values()))
+        return orjson.dumps({"predictions": answer, "model": version.to_json()})
 
 
 class _Measured:
@@ -200,6 +206,7 @@ class _ModelMetrics(Collector):
             return
         yield GaugeMetricFamily("streamtrain_model_keys", "Keys in the table.", predictor.keys)
         yield GaugeMetricFamily("streamtrain_model_table_bytes", "Memory of the table.", predictor.memory)
+        yield from _of_labels(predictor.metrics)
         if (timestamp := version.event_timestamp) is not None:
             name = "streamtrain_model_event_time_seconds"
             yield GaugeMetricFamily(name, "End of the newest split in the model.", timestamp)
@@ -207,3 +214,16 @@ class _ModelMetrics(Collector):
         info = GaugeMetricFamily("streamtrain_model_info", "The running model.", labels=["day", "pass_id", "digest"])
         info.add_metric([version.day, str(version.pass_id), version.digest], 1)
         yield info
+
+
+def _of_labels(labels: Mapping[str, LabelMetrics]) -> Iterator[Metric]:
+    """A gauge a metric; what the pass's rows do not define is absent."""
+    for name in ("rows", *NAMES):
+        words = f"{name} of the pass that the running model was published after, predicted before it and while trained."
+        gauge = GaugeMetricFamily(f"streamtrain_model_{name}", words, labels=["label", "of"])
+        for label, metrics in labels.items():
+            for kind, values in (("predict", metrics.predict), ("train", metrics.train)):
+                if values is not None and (value := getattr(values, name)) is not None:
+                    gauge.add_metric([label, kind], value)
+        if gauge.samples:
+            yield gauge

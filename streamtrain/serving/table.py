@@ -203,6 +203,12 @@ class Patches:
             )
         )
 
+    def copy(self) -> Patches:
+        """One that may get other patches."""
+        other = Patches(self._width)
+        other._parts = list(self._parts)
+        return other
+
     def over(self, table: Table) -> Table:
         """The table with all the patches over it."""
         if not self._parts:

@@ -8,28 +8,31 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from streamtrain import __version__
-from streamtrain.checkpoint import table_files
 from streamtrain.checkpoint.published import PublishedModels
 from streamtrain.checkpoint.runs import Run, refusals
 from streamtrain.checkpoint.store import put_manifest, seal
 from streamtrain.config import JobConfig
-from streamtrain.contracts.feature_text import U64
-from streamtrain.contracts.inference_models import DELETED, DueModel, Feed, ModelManifest, due_models
+from streamtrain.contracts.inference_models import (
+    DueModel,
+    Feed,
+    ModelManifest,
+    TableKeys,
+    due_models,
+)
 from streamtrain.contracts.manifest import ModelChain, ModelRef
-from streamtrain.contracts.table_text import SHARD, Thresholds
+from streamtrain.contracts.network_manifest import AnyManifest, NetworkManifest, TableEntry
 from streamtrain.errors import CheckpointError
 from streamtrain.failpoints import failpoint
 from streamtrain.schedule import PassId
 from streamtrain.timings import Timings
+from streamtrain.training.table_export import Shrinks, TableContent, TableExport
 
 if TYPE_CHECKING:
     from streamtrain.engine.engine import Engine
@@ -53,36 +56,30 @@ class ModelState:
 class SavedTables:
     """A pass's tables, saved and not published yet.
 
-    checkpoint: the staged directory. touched: directory of Paddle's part files of the keys that were touched since the
-    last inference model; None when no incremental model needs them.
+    checkpoint: the staged directory. touched: by table, the directory of Paddle's part files of the keys that were
+    touched since the last inference model; None when no incremental model needs them.
     """
 
     id: PassId
     checkpoint: Path
-    touched: Path | None
+    touched: Mapping[str, Path] | None
     state: ModelState
-
-    @property
-    def parts(self) -> list[Path]:
-        """Paddle's part files with all keys."""
-        return sorted((self.checkpoint / SHARD).glob("part-*.txt"))
 
 
 @dataclass(frozen=True)
 class ExportJob:
     """One inference model to be staged.
 
-    parts: Paddle's part files with the model's keys. tables: where its dense parameters are saved; None: nothing is
-    saved yet, and those of the servers are taken. patches: the chain that an incremental model patches; None for a full
-    model. deleted: keys that are no longer in the model, [m].
+    content: by table, what the model has of it; nothing of a table that is not there. tables: where its dense
+    parameters are saved; None: nothing is saved yet, and those of the servers are taken. patches: the chain that an
+    incremental model patches; None for a full model.
     """
 
     model: DueModel
     state: ModelState = field(default_factory=ModelState)
-    parts: Sequence[Path] = ()
+    content: Mapping[str, TableContent] = field(default_factory=dict)
     tables: SavedTables | None = None
     patches: ModelChain | None = None
-    deleted: U64 = field(default_factory=lambda: np.zeros(0, np.uint64))
 
     def chain_with(self, ref: ModelRef) -> ModelChain:
         """What the next incremental model patches once this one, `ref`, is published."""
@@ -111,8 +108,16 @@ class Exporter:
         self._models = PublishedModels(run.root, run)
         self._first = engine.index == 0
         self._network: ServingNetwork | None = None
+        self._tables: list[TableExport] = []
         if config.stream.inference_model != "none":
             self._network = engine.serving_network()
+            shapes = self._network.served.tables
+            touched = config.stream.inference_keys == "touched"
+            self._tables = [
+                TableExport(table, shapes[table.name], len(shapes), self._models, run, touched=touched)
+                for table in engine.formats
+                if table.name in shapes  # another one serves no prediction
+            ]
         self.chain: ModelChain | None = None
 
     def due(self, after: PassId) -> list[DueModel]:
@@ -121,9 +126,9 @@ class Exporter:
         mode = self._config.stream.inference_model
         return due_models(mode, runner.save_delta_frequency, after, schedule, has_base=self.chain is not None)
 
-    def save_touched(self, due: Sequence[DueModel]) -> Path | None:
+    def save_touched(self, due: Sequence[DueModel]) -> dict[str, Path] | None:
         """Every worker calls it before the checkpoint is saved: the keys touched since the last model are saved,
-        and count as untouched in the checkpoint. Worker 0 gets the directory of their part files."""
+        and count as untouched in the checkpoint. Worker 0 gets the directories of their part files, by table."""
         mode, frequency = self._config.stream.inference_model, self._config.runner.save_delta_frequency
         if not due or mode == "full" or (mode == "both" and not frequency):
             return None  # no incremental model will need them
@@ -151,25 +156,48 @@ class Exporter:
         self.chain = job.chain_with(ref)
 
     def _job(self, model: DueModel, chain: ModelChain | None, tables: SavedTables) -> ExportJob:
-        """How the model is built. An incremental one becomes full when the models that it would patch are missing."""
-        parts = tables.parts
-        if model.kind == "full":
-            return ExportJob(model, tables.state, parts, tables)
-        change = self._change(chain, parts, tables)
-        if change is None:
-            log.warning("the inference model of %s is full: the models that it would patch are missing", model.id)
-            return ExportJob(replace(model, kind="full"), tables.state, parts, tables)
-        changed, deleted = change
-        return ExportJob(model, tables.state, changed, tables, chain, deleted)
+        """How the model is built. An incremental one becomes full when the models that it would patch are missing, or
+        the tables have changed at all of their keys."""
+        if model.kind == "incremental" and chain is not None:
+            now = Shrinks(chain, tables.state.shrinks, tables.state.deletions)
+            changed_all = [table.name for table in self._tables if now.any and table.changes_with_a_shrink]
+            if changed_all:
+                # Their embeddings begin with show and click, which a day's end decays for every key: a model with all
+                # of them is a full one, and the chain is shorter for it.
+                log.info(
+                    "the inference model of %s is full: the day's end has changed show in %s", model.id, changed_all[0]
+                )
+            elif (changed := self._changed(chain, now, tables)) is not None:
+                return ExportJob(model, tables.state, changed, tables, chain)
+            else:
+                log.warning("the inference model of %s is full: the models that it would patch are missing", model.id)
+        every = {table.name: table.all_of(tables.checkpoint) for table in self._tables}
+        return ExportJob(replace(model, kind="full"), tables.state, every, tables)
+
+    def _changed(self, chain: ModelChain, now: Shrinks, tables: SavedTables) -> dict[str, TableContent] | None:
+        """What an incremental model changes in the chain; None when that cannot be known, since models of the chain are
+        missing."""
+        if tables.touched is None or not self._models.can_be_patched(chain):
+            return None
+        try:
+            return {
+                table.name: table.changed(chain, now, tables.checkpoint, tables.touched[table.name])
+                for table in self._tables
+            }
+        except (CheckpointError, OSError, ValueError) as error:
+            log.error("%s", error)
+            return None
 
     def _stage(self, job: ExportJob) -> tuple[ModelRef, Path]:
         """Writes the model into a directory of this run, and seals it."""
         path = self._run.empty(f"model-{job.model.id.day}-{job.model.id.pass_id}")
         network = self._write_network(path, job)
         with refusals(path, "cannot be written"):
-            keys = self._write_sparse(path / "sparse", job)
-            if job.deleted.size:
-                (path / DELETED).write_bytes(b"".join(b"%d\n" % key for key in job.deleted.tolist()))
+            full = job.patches is None
+            keys = {
+                table.name: table.write(path, job.content.get(table.name, TableContent()), full=full)
+                for table in self._tables
+            }
         files = seal(path)
         digest = put_manifest(path, replace(self._manifest(job, network, keys), files=files))
         failpoint("export.staged")
@@ -184,110 +212,55 @@ class Exporter:
             self._engine.write_first_network(network, path)
         return network
 
-    def _manifest(self, job: ExportJob, network: ServingNetwork, keys: int) -> ModelManifest:
-        """Without its files."""
-        thresholds = self._thresholds()
-        return ModelManifest(
-            job=self._config.stream.job,
-            day=job.model.id.day,
-            pass_id=job.model.id.pass_id,
-            kind=job.model.kind,
-            base=job.patches.base if job.patches is not None else None,
-            previous=job.patches.previous if job.patches is not None else None,
-            checkpoint=job.tables.id if job.tables is not None else None,
-            keys=keys,
-            deleted=len(job.deleted),
-            width=self._engine.table.columns.embedx_dim + 1,
-            feeds=tuple(Feed(slot, variable) for slot, variable in network.feeds),
-            target=network.target,
-            variables=network.variables,
-            dense=network.parameters,
-            thresholds=asdict(thresholds) if thresholds is not None else None,
-            rows=job.state.rows,
-            event_time=job.state.event_time,
-            metrics=job.state.metrics,
-            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            program=f"streamtrain {__version__}",
-            config_sha256=self._config.sha256,
-            files=(),
+    def _manifest(self, job: ExportJob, network: ServingNetwork, keys: Mapping[str, TableKeys]) -> AnyManifest:
+        """Without its files. keys: by table."""
+        common: dict[str, Any] = {
+            "job": self._config.stream.job,
+            "day": job.model.id.day,
+            "pass_id": job.model.id.pass_id,
+            "kind": job.model.kind,
+            "base": job.patches.base if job.patches is not None else None,
+            "previous": job.patches.previous if job.patches is not None else None,
+            "checkpoint": job.tables.id if job.tables is not None else None,
+            "keys": sum(each.keys for each in keys.values()),
+            "deleted": sum(each.deleted for each in keys.values()),
+            "variables": network.variables,
+            "dense": network.parameters,
+            "rows": job.state.rows,
+            "event_time": job.state.event_time,
+            "metrics": job.state.metrics,
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "program": f"streamtrain {__version__}",
+            "config_sha256": self._config.sha256,
+            "files": (),
+        }
+        thresholds = {
+            table.name: asdict(table.thresholds) if table.thresholds is not None else None for table in self._tables
+        }
+        served = network.served
+        if network.is_usual:
+            ((name, shape),) = served.tables.items()
+            return ModelManifest(
+                **common,
+                width=shape.width,
+                feeds=tuple(Feed(feed.slot, feed.variable) for feed in served.slots),
+                target=served.targets[0].variable,
+                thresholds=thresholds[name],
+            )
+        return NetworkManifest(
+            **common,
+            feeds=served.slots,
+            dense_feeds=served.dense,
+            constants=served.constants,
+            tables={
+                name: TableEntry(
+                    keys[name].keys,
+                    keys[name].deleted,
+                    width=shape.width,
+                    pulls=shape.pulls,
+                    thresholds=thresholds[name],
+                )
+                for name, shape in served.tables.items()
+            },
+            targets=served.targets,
         )
-
-    def _write_sparse(self, directory: Path, job: ExportJob) -> int:
-        """sparse/: a file for each of the job's parts, one for all of an incremental model's. Returns the number of
-        keys."""
-        directory.mkdir()
-        columns, thresholds = self._engine.table.columns, self._thresholds()
-        counts: dict[Path, int] = {}
-        for number, part in enumerate(job.parts):
-            target = directory / f"part-{0 if job.patches is not None else number:05d}.txt"
-            counts[target] = counts.get(target, 0) + table_files.write_short(part, target, columns, thresholds)
-        for target, count in counts.items():
-            table_files.write_meta(target, columns.embedx_dim, count)
-        return sum(counts.values())
-
-    def _thresholds(self) -> Thresholds | None:
-        """None: all keys are exported."""
-        if self._config.stream.inference_keys == "touched":
-            return None
-        configured = self._engine.table.thresholds
-        return Thresholds(**{f.name: float(configured[f.name]) for f in fields(Thresholds)})
-
-    def _change(
-        self, chain: ModelChain | None, parts: list[Path], tables: SavedTables
-    ) -> tuple[list[Path], U64] | None:
-        """What an incremental model changes in the chain: part files of the changed keys, and the deleted keys.
-
-        None when that cannot be known, since models of the chain are missing.
-        """
-        if chain is None or tables.touched is None or not self._models.can_be_patched(chain):
-            return None
-        try:
-            deleted = self._deleted(chain, parts, tables.state)
-            without_embedx = self._untouched_with_embedx(chain, tables.touched, tables.state)
-        except (CheckpointError, OSError, ValueError) as error:
-            log.error("%s", error)
-            return None
-        changed = sorted(tables.touched.glob("part-*"))
-        return [*changed, *self._write_forgotten(parts, without_embedx)], deleted
-
-    def _deleted(self, chain: ModelChain, parts: list[Path], state: ModelState) -> U64:
-        """Keys that the chain's models have and the checkpoint's `parts` lack.
-
-        The models are read only when keys were deleted since the last of them.
-        """
-        known = np.zeros(0, np.uint64)
-        if chain.deletions == state.deletions:
-            return known
-        for model in self._models.members(chain):
-            deleted = self._models.path(model) / DELETED
-            if deleted.exists():
-                known = np.setdiff1d(known, table_files.keys_of(deleted))
-            known = np.union1d(known, _all_keys(sorted(deleted.parent.glob("part-*.txt"))))
-        return np.setdiff1d(known, _all_keys(parts))
-
-    def _untouched_with_embedx(self, chain: ModelChain, touched: Path, state: ModelState) -> set[bytes]:
-        """Keys that are published with an embedx and were not touched since: a shrink may have taken them below
-        embedx_threshold, so that they have none any more. Empty where that is impossible."""
-        keys: set[bytes] = set()
-        if chain.shrinks == state.shrinks or not self._engine.table.forgets_embedx:
-            return keys
-        for model in self._models.members(chain):
-            for part in sorted((self._models.path(model) / DELETED).parent.glob("part-*.txt")):
-                table_files.follow_embedx(part, keys)
-        for part in touched.glob("part-*"):
-            keys.difference_update(b"%d" % key for key in table_files.keys_of(part).tolist())
-        return keys
-
-    def _write_forgotten(self, parts: list[Path], keys: set[bytes]) -> list[Path]:
-        """A part file of those keys that have no embedx in the checkpoint's `parts`; no file when there are no keys."""
-        if not keys:
-            return []
-        path = self._run.empty("forgotten") / "part-0"
-        with refusals(path, "cannot be written"), path.open("wb") as out:
-            for part in parts:
-                out.write(table_files.without_embedx(part, self._engine.table.columns, keys))
-        return [path]
-
-
-def _all_keys(parts: list[Path]) -> U64:
-    return np.concatenate([np.zeros(0, np.uint64), *map(table_files.keys_of, parts)])

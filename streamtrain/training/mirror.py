@@ -86,8 +86,9 @@ class Mirror:
 
     def _list(self, lines: Sequence[DoneLine]) -> None:
         self._check()
+        here = [line.moved(str(self._root), self._url) for line in lines]
         for kind, name in DONEFILES.items():
-            self._replace(f"{self._base}/{name}", encode_donefile(lines, kind))
+            self._replace(f"{self._base}/{name}", encode_donefile(here, kind))
 
     def _read_listed(self) -> set[str]:
         """Digests of the models that the URL's donefiles list."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from streamtrain.config import JobConfig
 from streamtrain.dumps import Dump, DumpFolder, check_part
-from streamtrain.engine.model import no_dump_fields
+from streamtrain.engine.model_checks import no_dump_fields
 from streamtrain.errors import TrainingError
 from streamtrain.failpoints import failpoint
 from streamtrain.feed.passes import PassPlan
@@ -49,6 +49,11 @@ class PassDumps:
     def any(self) -> bool:
         """Whether rows need ins_ids."""
         return self._infer is not None or self._train is not None
+
+    @property
+    def infer_fields(self) -> tuple[str, ...]:
+        """What predicting dumps; none when it does not."""
+        return self._infer.fields if self._infer is not None else ()
 
     def infer(self, plan: PassPlan) -> contextlib.AbstractContextManager[Dump | None]:
         """Around predicting a pass, on every worker. None: nothing is dumped.

@@ -36,6 +36,7 @@ from streamtrain.timings import Timings
 from streamtrain.training.exporter import Exporter, ModelState, SavedTables
 from streamtrain.training.position import Position
 from streamtrain.training.upkeep import Upkeep
+from streamtrain.training.warm_start import WarmStarter
 
 if TYPE_CHECKING:
     from streamtrain.engine.engine import Engine
@@ -58,7 +59,7 @@ class Saver:
     Raises ConfigError when the config's inference models, their URL or the consistency check are not possible.
     """
 
-    def __init__(self, config: JobConfig, engine: Engine, run: Run, journal: Journal) -> None:
+    def __init__(self, config: JobConfig, engine: Engine, run: Run, journal: Journal, warm: WarmStarter) -> None:
         first = engine.index == 0
         self._config = config
         self._engine = engine
@@ -66,6 +67,7 @@ class Saver:
         self._store = CheckpointStore(run.root, run)
         self._models = PublishedModels(run.root, run)
         self._journal = journal
+        self._warm = warm
         self._exporter = Exporter(config, engine, run)
         self._upkeep = Upkeep(config, run) if first else None
         self._consistency = ConsistencyCheck(config, engine, run) if first else None
@@ -138,12 +140,16 @@ class Saver:
         saved = self._engine.save(staged)
         failpoint("save.written")
         timings.update(saved.timings)
-        if day_end and self._engine.table.forgets_embedx:
+        if day_end and self._engine.forgets_embedx:
             with timings("paddle_load"):
                 self._reload(staged, saved.keys)
         if self._commit is not None and staged is not None:
             record = replace(record, ended=time.time(), checkpoint_seconds=time.monotonic() - begin)
-            metrics = {"predict_auc": record.predict_auc, "train_auc": record.train_auc}
+            metrics = {
+                "predict_auc": record.predict_auc,
+                "train_auc": record.train_auc,
+                "labels": {name: asdict(label) for name, label in record.labels.items()},
+            }
             state = ModelState(position.rows, position.shrinks, position.deletions, position.event_time, metrics)
             tables = SavedTables(record.id, staged, touched, state)
             manifest = self._manifest(self._commit.topics, record, position, saved.keys)
@@ -182,6 +188,7 @@ class Saver:
         with timings("sealed"):
             with refusals(tables.checkpoint, "cannot be written"):
                 (tables.checkpoint / identity.NAME).write_bytes(commit.job.encode())
+            self._warm.add_to(tables.checkpoint)
             files = seal(tables.checkpoint)
         if due and self._consistency is not None:
             self._consistency.dump()

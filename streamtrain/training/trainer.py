@@ -19,7 +19,7 @@ from streamtrain.checkpoint.runs import Run
 from streamtrain.checkpoint.store import Checkpoint, CheckpointStore
 from streamtrain.config import JobConfig
 from streamtrain.contracts import phases
-from streamtrain.engine.stats import PassStats
+from streamtrain.contracts.metrics import LabelMetrics, Metrics, global_words
 from streamtrain.errors import CheckpointError, PartitionsChanged, TrainingError
 from streamtrain.failpoints import failpoint
 from streamtrain.feed.feed import Feed, FeedStart, PassData
@@ -30,14 +30,19 @@ from streamtrain.kafka.waiting import FIRST_S, Waiting, report_waiting
 from streamtrain.schedule import PassId
 from streamtrain.stopping import Stopped
 from streamtrain.training.gate import Gate, Verdict
+from streamtrain.training.group_aucs import GroupAucs
 from streamtrain.training.pass_dumps import PassDumps
 from streamtrain.training.position import Position
 from streamtrain.training.saving import Saver
+from streamtrain.training.warm_start import WarmStarter
 
 if TYPE_CHECKING:
     from streamtrain.engine.engine import Engine
 
 log = logging.getLogger("streamtrain.trainer")
+
+#: PaddleRec's line: day, pass, Infer or Train, the metrics.
+_GLOBAL = "Day:%s, Pass: %d, %s Global Metric: %s"
 
 
 class Trainer:
@@ -68,11 +73,13 @@ class Trainer:
         self._run = Run(config.model_save_path)
         self._store = CheckpointStore(config.model_save_path, self._run)
         self._dumps = PassDumps(config, engine, self._run.check_newest)
+        self._groups = GroupAucs(config, engine, self._dumps)
         self._journal = Journal(config.model_save_path)
-        self._identity = IdentityCheck(config, engine.dense_shapes())
+        self._identity = IdentityCheck(config, engine.dense_shapes(), network=engine.network)
         self._position = Position()
-        self._saver = Saver(config, engine, self._run, self._journal)
-        self._gate = Gate(config.stream.gate) if config.stream.gate is not None else None
+        self._warm = WarmStarter(config, engine, self._run)
+        self._saver = Saver(config, engine, self._run, self._journal, self._warm)
+        self._gate = Gate(config.stream.gate, engine.labels) if config.stream.gate is not None else None
         self._committer: Committer | None = None  # worker 0's
         self._waiting: Waiting | None = None
         self._report_wait = report_waiting(log, on_phase)
@@ -120,7 +127,7 @@ class Trainer:
 
     def _train(self, topics: JobTopics) -> None:
         chosen = self._restore(topics)
-        checked = self._identity.against(chosen)
+        checked = self._identity.against(chosen, self._warm.start)
         if self._committer is not None:
             log_changes(checked.changes)
         self._saver.begin(chosen.manifest if chosen is not None else None, topics, self._committer, checked.identity)
@@ -161,7 +168,10 @@ class Trainer:
             newest = PassRecord.of_manifest(chosen.manifest) if chosen and chosen.manifest else None
             self._journal.roll_back(chosen.id if chosen else None, self._run, newest)
         if not number:
-            log.info("last model: none found, starting from nothing")
+            if self._warm.begin():
+                log.info("last model: none found, starting from %s", self._config.runner.warmup_model_path)
+            else:
+                log.info("last model: none found, starting from nothing")
             self._position = Position(offsets=dict.fromkeys(range(topics.partitions), 0))
             return None
         pass_id = schedule.pass_at(number - 1)
@@ -177,9 +187,11 @@ class Trainer:
             raise CheckpointError(f"{checkpoint.path}: {keys} keys were loaded, its manifest says {manifest.keys}")
         log.info("last model: %s loaded, %d keys, %.1f s", pass_id, keys, time.monotonic() - begin)
         failpoint("restore.loaded")
+        if self._committer is not None:
+            self._warm.recall(checkpoint)
         self._position = Position.of_manifest(manifest, number)
         if self._gate is not None and self._committer is not None:
-            self._gate.recall((r.predict_auc, r.rows, r.gate) for r in self._journal.backwards())
+            self._gate.recall((_aucs(r), r.rows, r.gate) for r in self._journal.backwards())
         return checkpoint
 
     def _find(self, pass_id: PassId) -> Checkpoint:
@@ -198,13 +210,21 @@ class Trainer:
             splits=self._names.splits,
             topic_id=topics.samples_topic_id,
             schedule=self._config.schedule,
-            slots=self._engine.slots,
+            feeds=self._engine.feeds,
+            layout=self._config.layout,
             start=FeedStart(self._position.pass_index, self._position.marker_offset, self._position.offsets or {}),
             worker=self._engine.index,
             workers=self._engine.workers,
             spool=self._config.spool_dir,
-            ins_ids=self._dumps.any,
+            ins_ids=self._has_ids,
+            shuffle=self._config.stream.shuffle,
+            group_slot=self._groups.slot,
         )
+
+    @property
+    def _has_ids(self) -> bool:
+        """Whether rows have their ids in the text."""
+        return self._dumps.any or self._groups.on
 
     def _next_pass(self, feed: Feed) -> PassData | None:
         """The next pass once every worker has it; None at the end of the stream or at a stop.
@@ -257,7 +277,7 @@ class Trainer:
         log.info("pass %s: %d rows, %d of them here", plan.id, plan.rows, data.rows)
         begin = time.monotonic()
         self._phase(phases.READING)
-        dataset = self._engine.read([data.file], ins_ids=self._dumps.any) if data.rows else None
+        dataset = self._engine.read([data.file], ins_ids=self._has_ids) if data.rows else None
         try:
             if dataset is not None:
                 self._check_rows(plan, "read", data.rows, dataset.rows)
@@ -265,23 +285,30 @@ class Trainer:
             self._phase(phases.PREDICTING)
             self._engine.barrier()  # no worker trains while another still predicts
             started = time.monotonic()
-            with self._dumps.infer(plan) as dump:
-                predicted = self._engine.predict(dataset, dump) if dataset is not None else PassStats.empty()
+            with self._dumps.infer(plan) as users, self._groups.dumping(users) as dump:
+                predicted = self._engine.predict(dataset, dump) if dataset is not None else self._engine.no_stats()
                 self._check_rows(plan, "predicted", data.rows, predicted.rows)
-            predicted = self._engine.global_stats(predicted)
+                predicted = self._engine.global_stats(predicted)
+                before = self._groups.add(predicted.metrics(), data, dump)
             log.info("pass %s: predict AUC %.6f", plan.id, predicted.auc)
+            log.info(_GLOBAL, plan.id.day, plan.id.pass_id, "Infer", global_words(before))
             failpoint("pass.predicted")
             halfway = time.monotonic()
-            verdict = self._judge(plan, predicted)
+            verdict = self._judge(plan, before)
             train = verdict.trained
             self._phase(phases.TRAINING)
             self._engine.barrier()
             with self._dumps.train(plan, plan.rows if train else 0) as dump:
-                trained = self._engine.train(dataset, dump) if dataset is not None and train else PassStats.empty()
+                trained = (
+                    self._engine.train(dataset, dump) if dataset is not None and train else self._engine.no_stats()
+                )
                 self._check_rows(plan, "trained", data.rows if train else 0, trained.rows)
             trained = self._engine.global_stats(trained)
             log.info("pass %s: train AUC %.6f", plan.id, trained.auc)
-            self._saver.sample_rows(plan.id, data.file, ins_ids=self._dumps.any)
+            after = trained.metrics()
+            if train:
+                log.info(_GLOBAL, plan.id.day, plan.id.pass_id, "Train", global_words(after))
+            self._saver.sample_rows(plan.id, data.file, ins_ids=self._has_ids)
         finally:
             if dataset is not None:
                 dataset.release()
@@ -291,19 +318,22 @@ class Trainer:
         failpoint("pass.trained")
         self._position.advance(plan, self._config.schedule, trained=train)
         end = time.monotonic()
+        first, *others = [(name, pack(counts.pos, counts.neg)) for name, counts in predicted.labels.items()]
         return PassRecord(
             plan.id.day, plan.id.pass_id, plan.rows, _or_none(predicted.auc), _or_none(trained.auc),
             seconds=end - begin, read_seconds=started - begin, predict_seconds=halfway - started,
-            train_seconds=end - halfway, predict_histogram=pack(predicted.pos, predicted.neg),
+            train_seconds=end - halfway,
+            labels={name: LabelMetrics(before[name], after[name] if train else None) for name in before},
+            predict_histogram=first[1], histograms={name: packed for name, packed in others if name},
             gate=verdict.out_of_bounds or "", trained=train, withheld=verdict.withheld or "",
         )  # fmt: skip
 
-    def _judge(self, plan: PassPlan, predicted: PassStats) -> Verdict:
+    def _judge(self, plan: PassPlan, metrics: Mapping[str, Metrics]) -> Verdict:
         """Worker 0 judges for all; the others learn its verdict, not its reasons."""
         config = self._config.stream.gate
         if self._gate is None or config is None:
             return Verdict()
-        reason = self._gate.judge(predicted.auc, plan.rows) if self._committer is not None else None
+        reason = self._gate.judge(metrics, plan.rows) if self._committer is not None else None
         flags = np.array([reason is not None, self._gate.last is not None], np.int64)
         out, withhold = (bool(flag) for flag in self._engine.all_reduce_sum(flags))
         train = not out or config.train
@@ -336,6 +366,13 @@ class Trainer:
         if self._committer is not None:
             self._journal.append(replace(record, ended=time.time()))
             failpoint("pass.recorded")
+
+
+def _aucs(record: PassRecord) -> list[tuple[str, float | None]]:
+    """The predict AUCs of a pass by label, the first label's first; that of a record before 0.4.0 has no name."""
+    if not record.labels:
+        return [("", record.predict_auc)]
+    return [(name, label.predict.auc) for name, label in record.labels.items()]
 
 
 def _or_none(value: float) -> float | None:

@@ -10,6 +10,7 @@ import pytest
 from streamtrain.config import JobConfig
 from streamtrain.connectors.bridge import Bridge
 from streamtrain.contracts.marker import Marker
+from streamtrain.contracts.network import click_feeds
 from streamtrain.contracts.sample import SampleDecoder
 from streamtrain.errors import ConfigError, DataError, Fenced, TopicMismatch
 from streamtrain.feed.multislot import MultiSlotWriter
@@ -35,8 +36,9 @@ def read_rows(config: JobConfig, found: list[Marker]) -> int:
             ranges[r.partition].append(r)
     reader = RangeReader(config.kafka(), f"{config.stream.job}.samples", "test", {0: 0, 1: 0})
     text = b""
+    writer = MultiSlotWriter(click_feeds(config.slots), config.layout)
     for records in reader.read(ranges):  # type: ignore[arg-type]
-        text += MultiSlotWriter(config.slots).text(SampleDecoder().decode([v for _, _, v in records]))
+        text += writer.text(SampleDecoder().decode([v for _, _, v in records]))
     reader.close()
     return text.count(b"\n")
 

@@ -123,10 +123,6 @@ def test_a_models_error_names_its_line(
     ("changes", "words"),
     [
         ({"net": (_WIDTH, "        import os; os._exit(0)\n")}, "its code ends the process"),
-        (
-            {"static": ("self.inference_target_var = predicted", "pass")},
-            "does not set the attribute inference_target_var",
-        ),
         ({"hyper_parameters": {"emb_dim": 12}}, "accessor.embedx_dim: 8, which gives embeddings of 9 numbers"),
         (
             {

@@ -181,9 +181,9 @@ def test_a_pickle_in_a_models_dense_files(exports: Exports, networks: list[Netwo
 def test_part_files_whose_names_a_shell_would_run(tmp_path: Path) -> None:
     (tmp_path / SHARD).mkdir()
     (tmp_path / SHARD / "part-$(id).txt").touch()
-    table = tables.TableFormat({"shard_num": 1})
+    table = tables.TableFormat("embedding", {"shard_num": 1})
     with pytest.raises(CheckpointError, match=r"a part file that Paddle cannot be given: 'part-\$\(id\)\.txt'"):
-        tables.paddle_layout(tmp_path, tmp_path, table).__enter__()
+        tables.paddle_layout(tmp_path, tmp_path, [table]).__enter__()
     assert not list(tmp_path.glob("load-*"))
 
 

@@ -31,7 +31,7 @@ def test_recount_sees_it(
     mutant: str, wrong: set[str], tmp_path: Path, kafka: dict[str, str], job: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     break_code(mutant, tmp_path, monkeypatch)
-    scene = Scene(tmp_path, kafka, job, stream={"changed_split": "append", "settle_second": 0})
+    scene = Scene(tmp_path, kafka, job, stream={"changed_split": "append", "settle_second": 0, "shuffle": False})
     scene.start("bridge").finish()
     for seed in (70, 71):  # two revisions of the first split
         grow(scene, seed)

@@ -70,8 +70,8 @@ def test_all_variables_are_computed_offline(exports: Exports, networks: list[Net
     for number, network in enumerate((networks[0], averaging)):
         exports.full(DAY, number, vectors(KEYS, 1), network)
         bundle = open_bundle(Files(exports.root), f"{DAY}/inference_model_{number}")
-        table = Table.of(bundle.keys, bundle.values)
-        found = evaluate(bundle, table, parse(lines(30)))
+        tables = {name: Table.of(own.keys, own.values) for name, own in bundle.tables.items()}
+        found = evaluate(bundle, tables, parse(lines(30)))
         names = network.variables
         assert set(found) == {*names.values(), network.target}
         expected = exports.expected(bundle.digest, lines(30))

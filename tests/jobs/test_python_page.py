@@ -56,6 +56,6 @@ def test_the_examples_run(tmp_path: Path, kafka: dict[str, str], job: str) -> No
     passes, first, version, *_, rows, recounted, error = printed[0]
     assert passes == "4 passes of 1 splits of 360 minutes" and first.startswith("the first is 20240101/1 - slots: 4")
     assert version.startswith("20240102/inference_model_0 (")
-    assert rows.startswith("150 rows; the first is 20240101/0000/0/1 {")
+    assert re.match(r"150 rows; the first is 20240101/0000/0/\d+ \{", rows)
     assert re.fullmatch(r"454 rows, \d+ keys: lost 0, duplicated 0", recounted)
     assert error.startswith("2 ") and error.endswith("-> Give the config with -m.")

@@ -92,6 +92,16 @@ def test_the_server(exports: Exports, networks: list[Network]) -> None:
         assert "streamtrain_request_seconds_count 9.0" in metrics
         for name in ("reloads_total", "failed_reloads_total", "model_age_seconds", "model_table_bytes"):
             assert f"\nstreamtrain_{name} " in metrics
+        of_labels = [line for line in metrics.splitlines() if re.match("streamtrain_model_.*label=", line)]
+        assert sorted(of_labels) == [
+            'streamtrain_model_auc{label="click",of="predict"} 0.7',
+            'streamtrain_model_auc{label="click",of="train"} 0.75',
+            'streamtrain_model_copc{label="buy",of="predict"} 0.5',
+            'streamtrain_model_copc{label="click",of="predict"} 1.25',
+            'streamtrain_model_rows{label="buy",of="predict"} 20.0',
+            'streamtrain_model_rows{label="click",of="predict"} 20.0',
+            'streamtrain_model_rows{label="click",of="train"} 20.0',
+        ]
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
         said = process.stderr.read()

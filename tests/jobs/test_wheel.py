@@ -11,7 +11,7 @@ from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.timeout(300)
 #: Top-level folders that are packages below streamtrain, by their links.
-LINKS = {"connectors": "streamtrain/connectors", "models/slot_dnn": "streamtrain/demo/slot_dnn"}
+LINKS = {"connectors": "streamtrain/connectors", "models": "streamtrain/demo/models"}
 
 
 def tracked() -> set[str]:
@@ -57,4 +57,4 @@ def test_a_missing_line_is_seen(checkout: Path, tmp_path: Path) -> None:
     assert line in text
     project.write_text(text.replace(line, ""))
     missing = tracked() - build(checkout, tmp_path / "wheels")
-    assert missing == {"streamtrain/contracts/Sample.avsc", "streamtrain/contracts/SplitDone.avsc"}
+    assert missing == {f"streamtrain/contracts/{name}.avsc" for name in ("Sample", "SampleValues", "SplitDone")}

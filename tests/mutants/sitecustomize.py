@@ -66,9 +66,9 @@ elif MUTANT == "export-wrong-weights":
 
     shorten = table_text.shorten
 
-    def shorten_wrong(data: bytes, columns: Any) -> tuple[bytes, int]:
+    def shorten_wrong(data: bytes, columns: Any, *pulls: Any) -> tuple[bytes, int]:
         """Each key has embed_w's sign turned: well-formed, its digests right, and wrong."""
-        text, count = shorten(data, columns)
+        text, count = shorten(data, columns, *pulls)
         rows = [line.split(b" ") for line in text.splitlines()]
         return b"".join(b" ".join([r[0], b"%g" % -float(r[1]), *r[2:]]) + b"\n" for r in rows), count
 

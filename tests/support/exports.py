@@ -18,6 +18,11 @@ from pyarrow import csv
 from tests.support.networks import WIDTH, Network
 
 PARTS = 2
+#: The metrics of each model's pass.
+LABELS = {
+    "click": {"predict": {"rows": 20, "auc": 0.7, "copc": 1.25}, "train": {"rows": 20, "auc": 0.75, "copc": None}},
+    "buy": {"predict": {"rows": 20, "auc": None, "copc": 0.5}, "train": None},
+}
 
 
 class Exports:
@@ -148,7 +153,8 @@ def write_model(
         "target": network.target,
         "variables": list(network.variables.values()),
         "dense": sorted(network.dense), "thresholds": None, "rows": 0, "event_time": event_time(day, pass_id),
-        "metrics": {"predict_auc": 0.7, "train_auc": 0.7}, "created": "now", "program": "tests", "config_sha256": "",
+        "metrics": {"predict_auc": 0.7, "train_auc": 0.7, "labels": LABELS}, "created": "now", "program": "tests",
+        "config_sha256": "",
         "files": [
             {"path": path, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
             for path, data in sorted(files.items())

@@ -1,6 +1,7 @@
 """Parse functions of a user's, for the tests of the bridge."""
 
 import time
+from typing import Any
 
 
 def csv(line: bytes) -> tuple[int, list[int], list[int]] | None:
@@ -20,3 +21,11 @@ def tabs(line: bytes) -> tuple[int, list[int], list[int]]:
 def slow(_line: bytes) -> tuple[int, list[int], list[int]]:
     time.sleep(0.05)
     return 1, [2], [5]
+
+
+def counts(lines: list[bytes]) -> list[Any]:
+    """Breaks the rule of functions by batches: a line's row has its place in the batch."""
+    return [(1, [2], [place]) for place, _ in enumerate(lines)]
+
+
+counts.batch = True  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ from streamtrain.engine.engine import Engine
 
 config_path, source, target = sys.argv[1:4]
 config = load_config(config_path)
-engine = Engine(config.model_dir, config.raw)
+engine = Engine(config.model_dir, config.raw, layout=config.layout)
 if engine.is_server:
     engine.serve()
 engine.connect()

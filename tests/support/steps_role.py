@@ -14,7 +14,7 @@ from streamtrain.engine.engine import Engine
 
 config_path, steps_path = sys.argv[1:3]
 config = load_config(config_path)
-engine = Engine(config.model_dir, config.raw)
+engine = Engine(config.model_dir, config.raw, layout=config.layout)
 if engine.is_server:
     engine.serve()
 engine.connect()

@@ -19,8 +19,8 @@ import pytest
 
 from tests.support.paths import ROOT
 
-#: The last commit of 0.2.0.
-BEFORE = "32ce7517901ad23e6a64e66e53fe0dcfdd1c270b"
+#: The last commit of 0.3.0.
+BEFORE = "c3a3e512efa670523335f42202aeb37696951802"
 
 
 @dataclass(frozen=True)

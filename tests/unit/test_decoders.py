@@ -17,19 +17,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streamtrain.checkpoint import journal, rewind, store, table_files
+from streamtrain.connectors.formats import line_parser
 from streamtrain.connectors.source import SourceReader
 from streamtrain.contracts import feature_text, table_text
 from streamtrain.contracts.codec import MAGIC, Schema, SchemaError
 from streamtrain.contracts.identity import JobIdentity
 from streamtrain.contracts.manifest import Witness
 from streamtrain.contracts.marker import SCHEMA, Marker, Range, SourceFile
-from streamtrain.contracts.sample import SampleDecoder, encode_sample
+from streamtrain.contracts.row_layout import Dense, Label, RowLayout
+from streamtrain.contracts.sample import SampleDecoder, encode_sample, encode_values
 from streamtrain.contracts.table_text import SHARD, TableColumns
 from streamtrain.contracts.tensors import read_tensor, read_tensors
 from streamtrain.dumps import read_dump
 from streamtrain.errors import StreamtrainError
 from streamtrain.proof import markers as proof_markers
 from streamtrain.proof import newest as proof_newest
+from streamtrain.proof import tables as proof_tables
 from streamtrain.runtime import child_state, part_state
 from streamtrain.runtime.hang_detector import RoleSample
 from streamtrain.serving.limits import Limits
@@ -38,6 +41,9 @@ from streamtrain.serving.requests import Refused, check_headers, read_rows
 EXPECTED = (ValueError, StreamtrainError, Refused)
 MARKER = Marker("20240101", "0000", 0, 0, "data", "t", (Range(0, 5, 9, 3),), 3, 1, (SourceFile("p", 9, 3, "a"),), "{}")
 ROW = encode_sample(1, 0, 7, np.array([2, 3], "<u2").tobytes(), np.array([5, 6], "<u8").tobytes())
+LAYOUT = RowLayout((2, 3), {"user": 3}, (Label("click"), Label("dwell", "float")), (Dense("vec", 2, 0),), "w")
+VALUES = encode_values(1, 0, 7, b"\2\0", bytes(8), np.ones(2, "<f4").tobytes(), np.ones(2, "<f4").tobytes(), 0.5)
+NETWORK = b'{"format":1,"network":{"feeds":[],"tables":[{"name":"a","slots":[2],"show":true,"click":"click"}]}}'
 TENSOR = bytes.fromhex("000000000000000000000000000000000600000008051002") + b"\x10\x01" + bytes(8)
 RECORD = b'{"day":"20240101","pass_id":1,"rows":3,"predict_auc":0.5,"train_auc":null,"seconds":1,"read_seconds":1,' \
          b'"predict_seconds":1,"train_seconds":1}'  # fmt: skip
@@ -91,6 +97,11 @@ DECODERS: dict[str, tuple[Callable[[bytes, Path], Any], bytes]] = {
     "marker's schema": (marker_with_schema, SCHEMA.text.encode()),
     "marker, recount": (only(lambda data: proof_markers.decode(3, data)), MARKER.encode()),
     "row": (only(lambda data: SampleDecoder().decode([data], places=True)), ROW),
+    "row with values": (only(lambda data: SampleDecoder(layout=LAYOUT).decode([data], places=True)), VALUES),
+    "row with values, where none are wanted": (only(lambda data: SampleDecoder().decode([data])), ROW),
+    "line, name_value": (only(line_parser("name_value", LAYOUT)), b"click:1 dwell:2 vec:0 vec:1 user:3 2:7"),
+    "line, multislot": (only(line_parser("multislot", LAYOUT)), b"1 1 1 1 1 2.5 1 1 2 0 1 1 7 1 8"),
+    "network, recount": (in_file("job.json", lambda folder: proof_tables.network_in(folder / "job.json")), NETWORK),
     "row's schema": (only(lambda data: samples_of(data.decode())), SCHEMA.text.encode()),
     "identity": (only(JobIdentity.decode), JobIdentity(fixed={"a": 1}, config={}).encode()),
     "witness": (only(lambda data: Witness.decode(data.decode("latin-1"))), WITNESS),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from streamtrain.checkpoint.identity import IdentityCheck, fixed_keys, free_keys
 from streamtrain.checkpoint.store import put_manifest, seal
 from streamtrain.config import JobConfig, load_config
 from streamtrain.contracts.identity import NAME, JobIdentity
+from streamtrain.contracts.network import Network, NetworkFeed, TableUse, click_feeds
 from streamtrain.contracts.table_text import SHARD
 from streamtrain.engine.tables import TableFormat
 from streamtrain.errors import JobChanged, UnknownFormat
@@ -33,16 +35,17 @@ def job(folder: Path) -> JobConfig:
 
 
 def saved(
-    config: JobConfig, *, with_identity: bool, dense: Mapping[str, tuple[int, ...]] = DENSE, pass_id: PassId = FIRST
-) -> Path:
+    config: JobConfig, *, with_identity: bool, dense: Mapping[str, tuple[int, ...]] = DENSE, pass_id: PassId = FIRST,
+    network: Network | None = None,
+) -> Path:  # fmt: skip
     """A checkpoint of that pass, as the trainer of `config` makes it."""
     store = checkpoints.taken_over(config.model_save_path)
     staged = store.stage(pass_id)
     (staged / SHARD).mkdir()
-    table = TableFormat(config.raw["table_parameters"]["embedding"])
+    table = TableFormat("embedding", config.raw["table_parameters"]["embedding"])
     (staged / SHARD / "part-0.meta").write_bytes(table.meta(0))
     if with_identity:
-        checked = IdentityCheck(config, dense).newest()
+        checked = IdentityCheck(config, dense, network=network).newest()
         (staged / NAME).write_bytes(checked.identity.encode())
     schedule = config.schedule
     manifest = checkpoints.manifest(pass_id, seal(staged))
@@ -262,3 +265,59 @@ def test_a_command_refuses_the_keys_that_it_goes_by(tmp_path: Path) -> None:
     with pytest.raises(JobChanged) as caught:
         refuse_other_job(other, lambda key: key != "stream.partitions")
     assert "stream.slots: " in str(caught.value) and "stream.partitions" not in str(caught.value)
+
+
+SLOTS = (2, 3, 4, 5)
+USUAL = Network(click_feeds(SLOTS), (TableUse("embedding", SLOTS, show=True, click="click", width=9),))
+
+
+def table_of(**changes: Any) -> Network:
+    return replace(USUAL, tables=(replace(USUAL.tables[0], **changes),))
+
+
+def test_a_usual_network_is_no_part_of_the_document(tmp_path: Path) -> None:
+    config = job(tmp_path)
+    with_it = IdentityCheck(config, DENSE, network=USUAL).newest().identity
+    assert with_it == IdentityCheck(config, DENSE).newest().identity
+    assert "network" not in orjson.loads(with_it.encode())
+    (table,) = with_it.tables
+    assert (table.name, table.slots, table.show, table.click) == ("embedding", SLOTS, True, "click")
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        table_of(click=""),
+        table_of(show=False),
+        table_of(slots=(2, 2, 3, 4, 5)),
+        replace(USUAL, feeds=(*USUAL.feeds, NetworkFeed("x", "dense", width=2))),
+    ],
+)
+def test_another_network_comes_back(tmp_path: Path, network: Network) -> None:
+    identity = IdentityCheck(job(tmp_path), DENSE, network=network).newest().identity
+    assert JobIdentity.decode(identity.encode()).network == network and identity.tables == network.tables
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "words"),
+    [
+        (USUAL, table_of(click=""), "table embedding: slots 2, 3, 4, 5; show counts rows, click is label click in"),
+        (table_of(click=""), USUAL, "click is 0 in the checkpoint, slots 2, 3, 4, 5; show counts rows, click is label"),
+        (table_of(slots=(2, 3)), table_of(slots=(2, 4)), "table embedding: slots 2, 3; show counts rows, click is"),
+        (USUAL, USUAL, ""),
+        (table_of(click=""), None, ""),
+        (table_of(click="", width=9), table_of(click="", width=0), ""),
+    ],
+)
+def test_tables_that_count_other_things_are_refused(
+    tmp_path: Path, before: Network, now: Network | None, words: str
+) -> None:
+    config = job(tmp_path)
+    saved(config, with_identity=True, network=before)
+    check = IdentityCheck(config, DENSE, network=now)
+    if not words:
+        kept = check.newest().identity.network
+        assert kept == (None if before is USUAL else before if now is None else now)
+        return
+    with pytest.raises(JobChanged, match=re.escape(words)):
+        check.newest()

@@ -14,7 +14,7 @@ from streamtrain.checkpoint.journal import Journal, PassRecord, pack, unpack
 from streamtrain.checkpoint.runs import Run
 from streamtrain.contracts.json_codec import UnknownFormatError
 from streamtrain.contracts.manifest import Manifest, Witness
-from streamtrain.engine.stats import PassStats
+from streamtrain.engine.stats import Counts
 from streamtrain.errors import Fenced, UnknownFormat, Unreadable
 from streamtrain.schedule import PassId
 from tests.support.checkpoints import save, taken_over
@@ -25,7 +25,7 @@ counts = st.lists(st.integers(0, 5), min_size=6, max_size=6).map(lambda x: np.ar
 @given(counts, counts)
 def test_auc_is_the_chance_that_a_click_ranks_higher(pos: np.ndarray, neg: np.ndarray) -> None:
     pairs = [(i > j) + (i == j) / 2 for i in range(6) for j in range(6) for _ in range(pos[i] * neg[j])]
-    auc = PassStats(pos, neg).auc
+    auc = Counts(pos, neg).auc
     assert auc == pytest.approx(sum(pairs) / len(pairs)) if pairs else np.isnan(auc)
     assert all((a == b).all() for a, b in zip(unpack(pack(pos, neg)), (pos, neg), strict=True))
 

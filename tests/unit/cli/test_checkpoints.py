@@ -33,7 +33,7 @@ def write_table(config: JobConfig, pass_id: str, parts: list[list[str]]) -> Path
     path = config.model_save_path / pass_id
     shard = path / "embedding.shard"
     shard.mkdir(parents=True)
-    table = TableFormat(config.raw["table_parameters"]["embedding"])
+    table = TableFormat("embedding", config.raw["table_parameters"]["embedding"])
     for number, lines in enumerate(parts):
         (shard / f"part-{number}.txt").write_text("".join(f"{line}\n" for line in lines))
         (shard / f"part-{number}.meta").write_bytes(table.meta(len(lines)))

@@ -48,6 +48,6 @@ def test_the_json_keys_are_stable(tmp_path: Path) -> None:
     since = {
         "verdict", "rows_in_markers", "lost_rows", "duplicated_rows", "uneven", "pending_rows", "pending",
         "not_recountable_rows", "not_recountable_files", "not_recountable", "not_recountable_keys", "unknown",
-        "marker_log", "places",
+        "marker_log", "places", "tables",
     }  # fmt: skip
     assert code == 0 and set(json.loads(printed)) == of_0_2 | since

@@ -51,6 +51,7 @@ def test_a_good_table() -> None:
         ("accessor.ctr_accessor_param.zero_init", 1, "zero_init: "),
         ("accessor.fea_dim", 12, "accessor.fea_dim: 12, and embedx_dim is 8"),
         ("accessor", [1], "accessor: "),
+        ("accessor.accessor_class", "CtrDoubleAccessor", "trained with SparseAccessor or CtrCommonAccessor"),
         ("table_class", "SSDSparseTable", "table_class: only MemorySparseTable"),
     ],
 )
@@ -59,6 +60,21 @@ def test_what_paddle_would_not_take(path: str, value: Any, message: str) -> None
     assert len(found) == 1 and found[0].startswith("table_parameters.embedding.") and message in found[0]
 
 
-def test_one_table() -> None:
-    assert list(problems({"a": {}, "b": {}})) == ["table_parameters: 2 tables, a, b; one is wanted"]
+def test_several_tables() -> None:
+    assert list(problems({"a": {}, "b_2.x": GOOD})) == []
+    for name in ("a/b", "..", "-x", "a b", "$(id)", ""):
+        (problem,) = problems({"a": {}, name: {}})
+        assert problem.startswith(f"table_parameters.{name}: a table's name is the name of its directory")
+        assert list(problems({name: {}})) == []  # one table's directory has another name
     assert list(problems({"a": 1})) == ["table_parameters.a: must be a mapping"]
+
+
+def test_a_rule_that_divides_by_an_empty_embedx() -> None:
+    """A table of width 1: FM's first order."""
+    for name in ("SparseAdaGradSGDRule", "SparseSharedAdamSGDRule", "SparseAdamSGDRule", "SparseNaiveSGDRule"):
+        table = changed("accessor.embedx_sgd_param", {"name": name})["embedding"]
+        assert list(problems({"embedding": table})) == []
+        table["accessor"].update(embedx_dim=0, fea_dim=3)
+        found = list(problems({"embedding": table}))
+        dividing = name in ("SparseAdaGradSGDRule", "SparseSharedAdamSGDRule")
+        assert len(found) == dividing and all(f"{name} divides by embedx_dim" in each for each in found)

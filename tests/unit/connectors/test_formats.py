@@ -4,10 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamtrain.connectors.formats import RejectError, line_parser
+from streamtrain.contracts.network import click_feeds
+from streamtrain.contracts.row_layout import RowLayout
 from streamtrain.contracts.sample import SampleDecoder, encode_sample
 from streamtrain.feed.multislot import MultiSlotWriter
 
 SLOTS = (2, 3, 7)
+LAYOUT = RowLayout(SLOTS)
 feasigns = st.integers(1, 2**64 - 1)
 rows = st.tuples(st.integers(0, 1), st.lists(st.tuples(st.sampled_from(SLOTS), feasigns), max_size=12))
 
@@ -23,24 +26,24 @@ def multislot(label: int, pairs: list[tuple[int, int]]) -> str:
 
 @given(st.lists(rows, min_size=1, max_size=6))
 def test_text_to_avro_to_multislot(table: list[tuple[int, list[tuple[int, int]]]]) -> None:
-    parse = line_parser("feasign_slot", SLOTS)
+    parse = line_parser("feasign_slot", LAYOUT)
     messages = []
     for number, (label, pairs) in enumerate(table):
         line = " ".join([f"{f}:{s}" for s, f in pairs] + [f"{label}:1"])
         row = parse(line.encode())
         messages.append(encode_sample(row.label, 0, number, row.slots, row.feasigns))
-    text = MultiSlotWriter(SLOTS).text(SampleDecoder().decode(messages)).decode()
+    text = MultiSlotWriter(click_feeds(SLOTS), LAYOUT).text(SampleDecoder().decode(messages)).decode()
     assert text.splitlines() == [multislot(label, pairs) for label, pairs in table]
 
 
 @given(st.lists(rows, min_size=1, max_size=4))
 def test_multislot_lines_come_back_as_they_were(table: list[tuple[int, list[tuple[int, int]]]]) -> None:
-    parse = line_parser("multislot", SLOTS)
+    parse = line_parser("multislot", LAYOUT)
     lines = [multislot(label, pairs) for label, pairs in table]
     messages = [
         encode_sample(r.label, 0, i, r.slots, r.feasigns) for i, r in enumerate(parse(x.encode()) for x in lines)
     ]
-    text = MultiSlotWriter(SLOTS).text(SampleDecoder().decode(messages)).decode()
+    text = MultiSlotWriter(click_feeds(SLOTS), LAYOUT).text(SampleDecoder().decode(messages)).decode()
     assert text.splitlines() == lines
 
 
@@ -63,33 +66,33 @@ def test_multislot_lines_come_back_as_they_were(table: list[tuple[int, list[tupl
 )
 def test_bad_lines_are_rejected_with_a_reason(line: bytes, reason: str) -> None:
     with pytest.raises(RejectError, match=reason):
-        line_parser("feasign_slot", SLOTS)(line)
+        line_parser("feasign_slot", LAYOUT)(line)
 
 
 @given(st.binary(max_size=200))
 def test_garbage_is_a_row_or_a_reject(line: bytes) -> None:
     for name in ("feasign_slot", "multislot"):
         try:
-            row = line_parser(name, SLOTS)(line)
+            row = line_parser(name, LAYOUT)(line)
         except RejectError:
             continue
         assert row.label in (0, 1) and len(row.feasigns) == 4 * len(row.slots)
 
 
 def test_unusual_but_good_lines() -> None:
-    row = line_parser("feasign_slot", SLOTS)(b"007:2\t1:1  18446744073709551615:7")
+    row = line_parser("feasign_slot", LAYOUT)(b"007:2\t1:1  18446744073709551615:7")
     assert np.frombuffer(row.feasigns, "<u8").tolist() == [7, 2**64 - 1]
 
 
 def test_an_unknown_slot_is_dropped_or_rejected() -> None:
-    row = line_parser("feasign_slot", SLOTS)(b"1:1 5:2 6:99")
+    row = line_parser("feasign_slot", LAYOUT)(b"1:1 5:2 6:99")
     assert np.frombuffer(row.slots, "<u2").tolist() == [2]
     with pytest.raises(RejectError, match="slot 99"):
-        line_parser("feasign_slot", SLOTS, reject_unknown=True)(b"1:1 5:2 6:99")
+        line_parser("feasign_slot", LAYOUT, reject_unknown=True)(b"1:1 5:2 6:99")
 
 
 def test_a_function_of_the_users() -> None:
-    parse = line_parser("tests.support.user_format:parse", SLOTS)
+    parse = line_parser("tests.support.user_format:parse", LAYOUT)
     row = parse(b"1,5,6")
     assert (row.label, np.frombuffer(row.feasigns, "<u8").tolist()) == (1, [5, 6])
     with pytest.raises(RejectError):

@@ -10,9 +10,10 @@ import pytest
 
 from streamtrain.connectors.rows import RejectError, Row, RowBuilder
 from streamtrain.connectors.user_function import UserParser, load_function
+from streamtrain.contracts.row_layout import RowLayout
 from streamtrain.errors import ConfigError, DataError
 
-BUILDER = RowBuilder((2, 3), reject_unknown=False)
+BUILDER = RowBuilder(RowLayout((2, 3)), reject_unknown=False)
 
 
 def parse(result: Any) -> Row | None:

@@ -91,7 +91,8 @@ def encoded(values: dict[str, Any], **changes: Any) -> bytes:
         ({"feeds": [{"slot": 1, "variable": "x"}]}, "feeds.0.slot: Input should be greater than or equal to 2"),
         ({"base": {"day": "20240101"}}, "base.pass_id: Field required"),
         ({"files": [{"path": "x", "bytes": 1}]}, "files.0.sha256: Field required"),
-        ({"format": 2}, "its format is 2, this version reads 1"),
+        ({"format": 3}, "its format is 3, this version reads 1 and 2"),
+        ({"format": 2}, "feeds.0.name: Field required"),
         ({"format": None}, "it has no key format"),
     ],
 )

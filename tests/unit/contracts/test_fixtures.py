@@ -8,6 +8,8 @@ import pytest
 from streamtrain.checkpoint.journal import PassRecord, unpack
 from streamtrain.contracts import reports, table_text
 from streamtrain.contracts.inference_models import (
+    PADDLEREC,
+    DoneLine,
     Feed,
     ModelManifest,
     decode_donefile,
@@ -68,7 +70,17 @@ def test_donefiles() -> None:
     assert (encode_donefile(lines, "full"), encode_donefile(lines, "incremental")) == (base, patch)
     manifest = ModelManifest.decode(read("inference_manifest_incremental.json"))
     assert manifest.line(PATCH.digest, 1704088803.25) == last
-    assert manifest.line(PATCH.digest, 1704088803.25).encode() == patch
+    line = manifest.line(PATCH.digest, 1704088803.25, root="/m/", base=1704088800.5)
+    words = orjson.loads(line.encode())
+    of_paddlerec = {key: words.pop(key) for key in PADDLEREC}
+    assert words == orjson.loads(patch) and list(words) == list(orjson.loads(patch))
+    assert of_paddlerec == {
+        "id": "1704088803", "key": "1704088800", "input": "/m/20240101/inference_model_1/sparse",
+        "job_name": manifest.job, "monitor_data": "",
+    }  # fmt: skip
+    there = DoneLine.decode(line.moved("/m", "s3://bucket/models").encode().strip())
+    assert there == line and there.input == "s3://bucket/models/20240101/inference_model_1/sparse"
+    assert last.moved("/m", "s3://bucket/models") is last
     assert decode_donefile(base + patch) == (lines, [])
 
 

@@ -120,7 +120,8 @@ def test_a_models_text(tmp_path: Path, text: bytes, deleted: bytes, meta: bytes)
     except CheckpointError as error:
         assert str(tmp_path) in str(error)
     else:
-        assert bundle.keys.shape == (1,) and bundle.values.shape == (1, 2)
+        (table,) = bundle.tables.values()
+        assert table.keys.shape == (1,) and table.values.shape == (1, 2)
 
 
 @pytest.mark.parametrize("width", [65_536, 65_537, 10**12, 10**30])

@@ -72,3 +72,22 @@ def test_lines_that_do_not_have_the_columns() -> None:
             table_text.shorten(data, TWO)
     with pytest.raises(ValueError, match="it lacks column 'slot'"):
         table_text.parse_line(b"7", ["key"])
+
+
+COUNTED = table_text.PULLED["CtrCommonAccessor"]
+
+
+def test_the_text_of_a_table_that_counts() -> None:
+    """Its embeddings begin with show and click."""
+    line = b"7 2 0 1.5 9 4 0.25 0.5 1 2 0.75\n"
+    assert table_text.shorten(line, TWO, COUNTED) == (b"7 9 4 0.25 1 2\n", 1)
+    assert table_text.shorten(b"7 2 0 1.5 9 4 0.25 0.5\n", TWO, COUNTED) == (b"7 9 4 0.25 0 0\n", 1)
+    names = table_text.inference_meta(2, 1, COUNTED).names
+    assert names == ("key", "show", "click", "embed_w", "embedx_0", "embedx_1")
+
+
+def test_directories_of_tables() -> None:
+    assert [table_text.shard_directory("deep", n) for n in (1, 2)] == ["embedding.shard", "deep.shard"]
+    for name in ("a/b", "../x", "$(id)", "-x"):
+        with pytest.raises(ValueError):
+            table_text.shard_directory(name, 2)

@@ -28,6 +28,7 @@ from streamtrain.contracts.manifest import NAME as MANIFEST
 from streamtrain.contracts.manifest import Manifest, Witness, digest
 from streamtrain.contracts.marker import HEADERS, Marker
 from streamtrain.contracts.marker import SCHEMA as MARKER
+from streamtrain.contracts.row_layout import Label, RowLayout
 from streamtrain.contracts.sample import SCHEMA as SAMPLE
 from streamtrain.contracts.sample import SampleDecoder, SampleError
 from streamtrain.contracts.table_text import PartMeta, parse_line
@@ -165,6 +166,18 @@ def test_markers_and_rows_are_read(left: Path, version: str) -> None:
 
 
 @each_version
+def test_rows_of_older_versions_are_read_in_a_job_of_their_layout(left: Path) -> None:
+    """And refused in one whose rows have more: nobody wrote its labels and floats."""
+    values = [value for value, _ in messages(left, "samples")]
+    batch = SampleDecoder(layout=RowLayout((2, 3), {"user": 2})).decode(values, places=True)
+    assert batch.values is None and batch.labels.tolist() == [1, 0, 0, 1, 0]
+    assert batch.feasigns.tolist() == [11, 22, 11, U64_MAX, 33, 11, 22, 11]
+    more = RowLayout((2, 3), labels=(Label("click"), Label("dwell", "float")))
+    with pytest.raises(SampleError, match="it has 0 labels, the config says 2"):
+        SampleDecoder(layout=more).decode(values)
+
+
+@each_version
 def test_the_recounts_own_readers_read_it_too(left: Path) -> None:
     newest = proof_newest.newest(left)
     assert (newest.id, newest.rows, newest.marker_offset) == ("20240101/2", 5, 3)
@@ -199,15 +212,14 @@ def test_what_this_version_alone_writes(left: Path) -> None:
     ("kind", "file"), [(Manifest, f"{PASS}/{MANIFEST}"), (PassRecord, JOURNAL), (PartState, "state/bridge.json")]
 )
 def test_the_version_before_can_read_what_this_one_writes(kind: type, file: str) -> None:
-    """0.2.0 takes a manifest with a key more for damaged and skips the checkpoint, and drops such a line of the journal
-    and such a part from `status`. So none of them has one more before nobody goes back to 0.2.0."""
+    """0.3.0 ignores a key that it does not know, and cannot do without those that it writes itself."""
     text = (FORMATS / BEFORE / file).read_text()
     document = json.loads(text.splitlines()[0] if file == JOURNAL else text)
-    assert {f.name for f in fields(kind)} == document.keys()
+    assert {f.name for f in fields(kind)} >= document.keys()
 
 
 def test_the_version_before_can_read_the_witness_that_this_one_writes() -> None:
-    """0.2.0 takes a witness with a key more for none, and would start from nothing where the checkpoint is gone."""
+    """A witness has no key more than it needs: versions before 0.3.0 take it for none then, and start from nothing."""
     assert set(json.loads(Witness("20240101", 1, "ab").encode())) == {"day", "pass_id", "digest"}
 
 
@@ -255,7 +267,7 @@ def test_an_optional_field_of_a_newer_version_is_ignored(form: Format) -> None:
 
 
 @each_format
-@pytest.mark.parametrize("number", [2, 0, "1", 1.5, True, None])
+@pytest.mark.parametrize("number", [2, 3, 0, "1", 1.5, True, None])
 def test_another_number_is_refused_by_its_own_error(form: Format, number: object) -> None:
     with pytest.raises(UnknownFormatError, match=r"its format is .*, this version reads 1"):
         form.decode(json.dumps({**form.document, "format": number}).encode())
@@ -326,10 +338,13 @@ def test_a_marker_with_a_newer_field_is_read_by_the_schema_in_its_header() -> No
 
 def test_a_marker_of_another_number_is_refused() -> None:
     value, headers = messages(FORMATS / NOW, "splits")[0]
-    newer = [("format", b"2"), *(h for h in headers if h[0] != "format")]
-    with pytest.raises(UnknownSchema, match="its format is b'2', this version reads b'1'"):
+    rest = [h for h in headers if h[0] != "format"]
+    assert Marker.decode(value, [("format", b"2"), *rest]) == Marker.decode(value, headers)  # of a job with values
+    assert proof_markers.decode(7, value, headers=[("format", b"2"), *rest]).rows == 3
+    newer = [("format", b"3"), *rest]
+    with pytest.raises(UnknownSchema, match="its format is b'3', this version reads b'1' and b'2'"):
         Marker.decode(value, newer)
-    with pytest.raises(Exception, match="offset 7 a marker of format b'2'"):
+    with pytest.raises(Exception, match="offset 7 a marker of format b'3'"):
         proof_markers.decode(7, value, headers=newer)
 
 

@@ -5,12 +5,15 @@ from hypothesis import strategies as st
 
 from streamtrain.connectors.formats import line_parser
 from streamtrain.contracts.marker import Marker, Range, SourceFile
+from streamtrain.contracts.network import click_feeds
+from streamtrain.contracts.row_layout import RowLayout
 from streamtrain.contracts.sample import SampleDecoder, encode_sample
 from streamtrain.feed.multislot import MultiSlotWriter
 from streamtrain.feed.row_ids import RowIds, files_of
 from tests.support.jobs import rows
 
 SLOTS = (2, 3, 4, 5)
+LAYOUT = RowLayout(SLOTS)
 
 
 def marker(day: str, time: str, revision: int, *ranges: Range, files: tuple[str, ...] = ("part-0",)) -> Marker:
@@ -20,7 +23,7 @@ def marker(day: str, time: str, revision: int, *ranges: Range, files: tuple[str,
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9)), min_size=1, max_size=20))
 def test_ids_stand_before_their_rows(places: list[tuple[int, int]]) -> None:
-    parse = line_parser("feasign_slot", SLOTS)
+    parse = line_parser("feasign_slot", LAYOUT)
     parsed = [parse(line.encode()) for line in rows(len(places))]
     messages = [
         encode_sample(r.label, file, line, r.slots, r.feasigns) for r, (file, line) in zip(parsed, places, strict=True)
@@ -29,8 +32,8 @@ def test_ids_stand_before_their_rows(places: list[tuple[int, int]]) -> None:
     batch = SampleDecoder().decode(messages, places=True)
     ids = RowIds([marker("20240101", "0030", 0, Range(0, 7, 99, 92))]).encode(records, batch)
     assert ids == [b"20240101/0030/%d/%d" % place for place in places]
-    plain = MultiSlotWriter(SLOTS).text(SampleDecoder().decode(messages))
-    text = MultiSlotWriter(SLOTS).text(batch, ids)
+    plain = MultiSlotWriter(click_feeds(SLOTS), LAYOUT).text(SampleDecoder().decode(messages))
+    text = MultiSlotWriter(click_feeds(SLOTS), LAYOUT).text(batch, ids)
     expected = [b"1 %b %b" % pair for pair in zip(ids, plain.splitlines(keepends=True), strict=True)]
     assert text == b"".join(expected)
 

@@ -12,12 +12,16 @@ from hypothesis import strategies as st
 
 from streamtrain.connectors.formats import RejectError, line_parser
 from streamtrain.contracts.marker import Marker, SourceFile
+from streamtrain.contracts.row_layout import RowLayout
 from streamtrain.errors import CheckpointError, DataError, UnknownFormat
 from streamtrain.proof import markers, newest
-from streamtrain.proof.rows import MAX_LINE, content, digests, files, lines, row_of
+from streamtrain.proof.formats import row_of
+from streamtrain.proof.line_rules import Rules
+from streamtrain.proof.rows import MAX_LINE, digests, files, lines
 from streamtrain.proof.sources import Reader
 
 SLOTS = (2, 3)
+LAYOUT = RowLayout(SLOTS)
 
 
 def texts(path: Path) -> list[bytes | None]:
@@ -74,19 +78,26 @@ def test_a_line_that_is_too_long(tmp_path: Path) -> None:
     for length, too_long in ((MAX_LINE, False), (MAX_LINE + 1, True), (MAX_LINE + 9, True)):
         path.write_bytes(b"\xef\xbb\xbf" + b"x" * length + b"\nnext\n")
         assert [text is None for text in texts(path)] == [too_long, False]
-        assert Reader(tmp_path, SLOTS).read(path).rejected == 2
+        assert Reader(tmp_path, Rules(SLOTS)).read(path).rejected == 2
 
 
 def test_content() -> None:
     def function(line: bytes) -> Any:
         return line
 
-    assert content(b" \t1:1 \t\r", None) == b"1:1" and content(b"\t \r", None) == b""
-    assert content(b"\ta\t \r", function) == b"\ta\t " and content(b"\t", function) == b"\t"
-    assert content(b"\r", function) == b"" and content(b"", function) == b""
+    content, own = Rules(SLOTS).content, Rules(SLOTS, "mine:parse", function).content
+    assert content(b" \t1:1 \t\r") == b"1:1" and content(b"\t \r") == b""
+    assert own(b"\ta\t \r") == b"\ta\t " and own(b"\t") == b"\t"
+    assert own(b"\r") == b"" and own(b"") == b""
 
 
 # what a function of the user's returns
+
+
+def taken(function: Any) -> Any:
+    """The label and the feasigns."""
+    row = row_of(b"x", Rules(SLOTS, "mine:parse", function))
+    return None if row is None else (row.labels["click"], [feasign for feasign, _ in row.pairs])
 
 
 def fails() -> Any:
@@ -112,7 +123,7 @@ def ends() -> Any:
     ],
 )  # fmt: skip
 def test_a_result_that_is_taken(result: Any, row: Any) -> None:
-    assert row_of(b"x", "mine:parse", SLOTS, frozenset(SLOTS), lambda _line: result, False) == row
+    assert taken(lambda _line: result) == row
 
 
 @pytest.mark.parametrize(
@@ -127,13 +138,13 @@ def test_a_result_that_is_taken(result: Any, row: Any) -> None:
 )  # fmt: skip
 def test_a_result_that_is_rejected(result: Any) -> None:
     with pytest.raises(ValueError, match=r"refused it|label|range"):
-        row_of(b"x", "mine:parse", SLOTS, frozenset(SLOTS), lambda _line: result, False)
+        taken(lambda _line: result)
 
 
 @pytest.mark.parametrize("function", [fails, ends, lambda: 1 / 0, lambda: exec("raise SystemExit")])
 def test_whatever_it_raises_rejects_the_line(function: Any) -> None:
     with pytest.raises(ValueError, match="refused it"):
-        row_of(b"x", "mine:parse", SLOTS, frozenset(SLOTS), lambda _line: function(), False)
+        taken(lambda _line: function())
 
 
 # arbitrary bytes
@@ -154,15 +165,16 @@ line_bytes = st.builds(
 def test_the_recount_takes_a_line_as_the_bridge_does(line: bytes, line_format: str, strict: bool) -> None:
     """Two readers that share no code: each line gives the same row, or none in both."""
     try:
-        row = line_parser(line_format, SLOTS, reject_unknown=strict)(line)
+        row = line_parser(line_format, LAYOUT, reject_unknown=strict)(line)
     except RejectError:
         with pytest.raises(ValueError):
-            row_of(line, line_format, SLOTS, frozenset(SLOTS), None, strict)
+            row_of(line, Rules(SLOTS, line_format, None, strict))
         return
     assert row is not None
     feasigns = [f for f in np.frombuffer(row.feasigns, "<u8").tolist() if f]
-    found = row_of(line, line_format, SLOTS, frozenset(SLOTS), None, strict)
-    assert found is not None and (found[0], sorted(found[1])) == (row.label, sorted(feasigns))
+    found = row_of(line, Rules(SLOTS, line_format, None, strict))
+    assert found is not None
+    assert (found.labels["click"], sorted(f for f, _ in found.pairs)) == (row.label, sorted(feasigns))
 
 
 @settings(max_examples=300, deadline=None)
@@ -171,7 +183,7 @@ def test_the_recount_takes_a_line_as_the_bridge_does(line: bytes, line_format: s
 def test_a_source_file_of_arbitrary_bytes(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     path = tmp_path_factory.mktemp("any") / "part-0"
     path.write_bytes(data)
-    for reader in (Reader(path.parent, SLOTS), Reader(path.parent, SLOTS, "multislot", append=True)):
+    for reader in (Reader(path.parent, Rules(SLOTS)), Reader(path.parent, Rules(SLOTS, "multislot"), append=True)):
         try:
             reader.read(path)
         except DataError as error:

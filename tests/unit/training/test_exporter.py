@@ -1,12 +1,9 @@
 """What an export job leaves for the next incremental model."""
 
-from pathlib import Path
-
 from streamtrain.contracts.inference_models import DueModel
 from streamtrain.contracts.manifest import ModelChain, ModelRef
-from streamtrain.contracts.table_text import SHARD
 from streamtrain.schedule import PassId
-from streamtrain.training.exporter import ExportJob, ModelState, SavedTables
+from streamtrain.training.exporter import ExportJob, ModelState
 
 BASE, OLD, NEW = (ModelRef("20240101", number, str(number)) for number in range(3))
 
@@ -20,12 +17,3 @@ def test_an_incremental_model_continues_it() -> None:
     state = ModelState(shrinks=3, deletions=40)
     job = ExportJob(DueModel(PassId("20240101", 2), "incremental"), state, patches=ModelChain(BASE, OLD, 2, 30))
     assert job.chain_with(NEW) == ModelChain(BASE, NEW, 3, 40)
-
-
-def test_the_parts_of_saved_tables(tmp_path: Path) -> None:
-    shard = tmp_path / SHARD
-    shard.mkdir()
-    for name in ("part-001.txt", "part-000.txt", "part-000.meta"):
-        (shard / name).touch()
-    tables = SavedTables(PassId("20240101", 1), tmp_path, None, ModelState())
-    assert [part.name for part in tables.parts] == ["part-000.txt", "part-001.txt"]
