@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import orjson
@@ -82,7 +81,6 @@ def test_all_that_a_network_may_have(tmp_path: Path, kafka: dict[str, str], job:
     trainer.wait_for(lambda: scene.has_fired("save.written"), 120)
     for role in (trainer.pid, *(process.pid for kind in ("worker", "server") for process in scene.roles(kind))):
         os.kill(role, signal.SIGKILL)
-    time.sleep(0.5)
     assert scene.checkpoints() == ["20240101/1"]
     shape = {"servers": 1, "workers": 1, "inference_model": "both"}
     scene.config = config = write_everything(tmp_path, job, kafka, runner=runner, stream=shape)

@@ -84,42 +84,20 @@ def publish(config: JobConfig, splits: list[list[RichRow]]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def table_parameters() -> dict[str, Any]:
-    """Of all four tables, with different optimizers' rules."""
-    rules = {"a_liked": "SparseNaiveSGDRule", "counted": "SparseAdaGradSGDRule", "deep": "SparseAdamSGDRule",
-             "wide": "SparseSharedAdamSGDRule"}  # fmt: skip
-    found = {}
-    for name, width in WIDTHS.items():
-        counted = name == "counted"
-        dim = width - (3 if counted else 1)
-        rule = {"name": rules[name]}
-        found[name] = {
-            "shard_num": 3 if counted else 2,
-            "accessor": {
-                "accessor_class": "CtrCommonAccessor" if counted else "SparseAccessor", "fea_dim": dim + 3,
-                "embedx_dim": dim, "embedx_threshold": 0, "embed_sgd_param": rule, "embedx_sgd_param": rule,
-                "ctr_accessor_param": {"show_click_decay_rate": 1.0, "delete_threshold": 0.0},
-            },
-        }  # fmt: skip
-    return found
-
-
 def write_everything(folder: Path, job: str, kafka: dict[str, str], **changes: Any) -> JobConfig:
-    """changes: section=dict, merged over what the network needs."""
+    """changes: section=dict, merged over what the config in MODEL says of rows, tables and network."""
+    theirs = yaml.safe_load((MODEL / "config_online.yaml").read_text())
+    of_rows = {key: value for key, value in theirs["stream"].items() if key not in ("job", "partitions")}
     needed: dict[str, dict[str, Any]] = {
-        "runner": {"model_dir": str(MODEL), "train_batch_size": 16},
-        "stream": {
-            "features": FEATURES, "labels": {"click": "binary", "dwell": "float", "like": "binary"},
-            "dense": {"price": 3, "age": 1}, "weight": "importance", "inference_model": "none", "format": "json",
-            "columns": {"fields": {name: {"feasign": True} for name in FEATURES}},
-        },
-    }  # fmt: skip
+        "runner": {"model_dir": str(MODEL), "train_batch_size": theirs["runner"]["train_batch_size"]},
+        "stream": {**of_rows, "inference_model": "none"},
+    }
     for section, values in changes.items():
         needed[section] = {**needed.get(section, {}), **values}
     path = write_config(folder, job, kafka, **needed).path
     values = yaml.safe_load(path.read_text())
-    values["table_parameters"] = table_parameters()
-    values["hyper_parameters"] = {"hidden": 8, "optimizer": {"class": "Adam", "learning_rate": 0.01}}
+    for section in ("hyper_parameters", "table_parameters"):
+        values[section] = theirs[section]
     path.write_text(yaml.safe_dump(values, sort_keys=False))
     return load_config(path)
 
