@@ -18,6 +18,8 @@ _TABLE = (
     "not_recountable_rows", "keys", "occurrences", "lost", "duplicated", "missing_keys", "unknown_keys", "wrong_clicks",
     "not_recountable_keys", "shrinks", "decay", "deleted", "undecided",
 )  # fmt: skip
+#: Of each table, where a network has several.
+_BY_TABLE = ("keys", "lost", "duplicated", "missing_keys", "unknown_keys", "wrong_clicks")
 #: Files and splits that are printed of each kind; --json has more.
 _SHOWN = 20
 
@@ -60,7 +62,13 @@ def _print(result: Recount) -> None:
         table.add_row(key.replace("_", " "), "-" if values[key] is None else f"{values[key]:,}")
     table.add_row("tolerance", f"{result.tolerance:.1e}" if result.tolerance else "0: exact")
     table.add_row("keys that show a single row", f"{result.sharp:,}")
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    if result.tables:
+        by_table = Table("table", *(key.removesuffix("_keys").replace("_", " ") for key in _BY_TABLE))
+        for name, its in result.tables.items():
+            by_table.add_row(name, *(f"{its[key]:,}" for key in _BY_TABLE))
+        console.print(by_table)
     for place in result.uneven[:_SHOWN]:
         rows = place.rows or 0
         typer.echo(f"differs: {_at(place)}: {abs(rows)} rows {'lost' if rows < 0 else 'too many'}: {place.why}")

@@ -1,6 +1,7 @@
 """A network that has it all, as a whole job: killed in the middle, continued at another shape, exact."""
 
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -113,6 +114,8 @@ def test_all_that_a_network_may_have(tmp_path: Path, kafka: dict[str, str], job:
     proof = orjson.loads(run("recount", "-m", str(config.path), "--json").stdout)
     assert proof["verdict"] == "proven" and proof["rows"] == sum(map(len, splits)), proof
     assert sorted(proof["tables"]) == sorted(TABLES)
+    printed = run("recount", "-m", str(config.path)).stdout
+    assert all(re.search(rf"│ {name} +│ {proof['tables'][name]['keys']} +│ 0 +│ 0 +│", printed) for name in TABLES)
     check_models(config, splits)
     again = tmp_path / "again"
     run_roles(
