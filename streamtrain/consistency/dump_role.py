@@ -47,7 +47,7 @@ def _run(config: JobConfig, checkpoint: Path, folder: Path) -> None:
         engine.serve()
         return
     engine.connect()
-    engine.load(checkpoint, folder)
+    engine.state.load(checkpoint, folder)
     dataset = engine.read([folder / "sample.txt"], ins_ids=True)
     dump = Dump(folder / "dump", engine.compared_variables())
     dump.directory.mkdir()

@@ -91,7 +91,7 @@ def build(config: JobConfig) -> BuildReport:
         except StreamtrainError as error:
             problems.append((error.message, error.remedy))
     return BuildReport(
-        problems, len(engine.slots), engine.table.width, engine.dense_shapes(), engine.network, engine.notes
+        problems, len(engine.slots), engine.state.table.width, engine.dense_shapes(), engine.network, engine.notes
     )
 
 

@@ -115,7 +115,7 @@ class Exporter:
             touched = config.stream.inference_keys == "touched"
             self._tables = [
                 TableExport(table, shapes[table.name], len(shapes), self._models, run, touched=touched)
-                for table in engine.formats
+                for table in engine.state.formats
                 if table.name in shapes  # another one serves no prediction
             ]
         self.chain: ModelChain | None = None
@@ -132,7 +132,7 @@ class Exporter:
         mode, frequency = self._config.stream.inference_model, self._config.runner.save_delta_frequency
         if not due or mode == "full" or (mode == "both" and not frequency):
             return None  # no incremental model will need them
-        return self._engine.save_touched(self._run.empty("touched") if self._first else None)
+        return self._engine.state.save_touched(self._run.empty("touched") if self._first else None)
 
     def build(self, due: Sequence[DueModel], tables: SavedTables, timings: Timings) -> Exported:
         """Worker 0 stages the models. timings: gets export_full, export_incremental. Raises CheckpointError."""

@@ -137,10 +137,10 @@ class Saver:
             with timings("paddle_touched"):
                 touched = self._exporter.save_touched(due)
         staged = self._store.stage(record.id) if self._commit is not None else None
-        saved = self._engine.save(staged)
+        saved = self._engine.state.save(staged)
         failpoint("save.written")
         timings.update(saved.timings)
-        if day_end and self._engine.forgets_embedx:
+        if day_end and self._engine.state.forgets_embedx:
             with timings("paddle_load"):
                 self._reload(staged, saved.keys)
         if self._commit is not None and staged is not None:
@@ -170,14 +170,14 @@ class Saver:
 
     def _shrink(self, position: Position) -> None:
         scratch = self._run.empty("shrink") if self._upkeep is not None else None
-        position.deletions += self._engine.shrink(scratch)
+        position.deletions += self._engine.state.shrink(scratch)
         position.shrinks += 1
         failpoint("day.shrunk")
 
     def _reload(self, staged: Path | None, saved_keys: int) -> None:
         """The servers load what was just saved."""
         scratch = self._run.empty("again") if staged is not None else None
-        keys = self._engine.load(staged or Path(), scratch)
+        keys = self._engine.state.load(staged or Path(), scratch)
         if staged is not None and keys != saved_keys:
             raise CheckpointError(f"{keys} keys were loaded again, {saved_keys} were saved")
 

@@ -182,7 +182,7 @@ class Trainer:
         log.info("last model: %s found at %s, verified, loading", pass_id, checkpoint.path)
         begin = time.monotonic()
         scratch = self._run.directory if self._committer is not None else None
-        keys = self._engine.load(checkpoint.path, scratch, {entry.path for entry in manifest.files})
+        keys = self._engine.state.load(checkpoint.path, scratch, {entry.path for entry in manifest.files})
         if keys != manifest.keys:
             raise CheckpointError(f"{checkpoint.path}: {keys} keys were loaded, its manifest says {manifest.keys}")
         log.info("last model: %s loaded, %d keys, %.1f s", pass_id, keys, time.monotonic() - begin)

@@ -52,7 +52,7 @@ class WarmStarter:
         if not warmup.wanted(self._config):
             return False
         if self._engine.index:
-            self._engine.begin_from({}, None, {})
+            self._engine.state.begin_from({}, None, {})
             return True
         begin = time.monotonic()
         decided = warmup.decide(self._config, self._engine.dense_shapes())
@@ -63,7 +63,7 @@ class WarmStarter:
         places: dict[str, Path] = {}
         with refusals(scratch, "cannot be written"):
             (kept / COUNTS).mkdir()
-            for table in self._engine.formats:
+            for table in self._engine.state.formats:
                 if table.name not in plan.tables:
                     continue
                 places[table.name] = scratch
@@ -74,10 +74,10 @@ class WarmStarter:
                 )  # fmt: skip
             dense = scratch if plan.dense_state else None
             if dense is not None:
-                (folder := dense / f"{len(self._engine.formats):03d}").mkdir()
+                (folder := dense / f"{len(self._engine.state.formats):03d}").mkdir()
                 for file in source.dense_files:
                     link_or_copy(file, folder / file.name)
-        keys = self._engine.begin_from(places, dense, self._values(decided))
+        keys = self._engine.state.begin_from(places, dense, self._values(decided))
         if keys != sum(counted.values()):
             raise CheckpointError(
                 f"{KEY}: {keys} keys were loaded, {source.path} has {sum(counted.values())}",

@@ -15,10 +15,10 @@ if engine.is_server:
 engine.connect()
 first = engine.index == 0
 scratch = Path(target).parent
-keys = engine.load(Path(source), scratch if first else None)
+keys = engine.state.load(Path(source), scratch if first else None)
 if first:
     Path(target).mkdir()
-saved = engine.save(Path(target) if first else None)
+saved = engine.state.save(Path(target) if first else None)
 if first:
     assert saved.keys == keys
     (Path(target).parent / f"{Path(target).name}.done").touch()

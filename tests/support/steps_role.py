@@ -23,17 +23,17 @@ scratch = Path(steps_path).parent
 for name, *arguments in json.loads(Path(steps_path).read_text()):
     engine.barrier()
     if name == "load":
-        engine.load(Path(arguments[0]), scratch if first else None)
+        engine.state.load(Path(arguments[0]), scratch if first else None)
     elif name == "train" and first:
         dataset = engine.read([Path(arguments[0])])
         assert engine.train(dataset).rows == dataset.rows
         dataset.release()
     elif name == "shrink":
-        engine.shrink(scratch if first else None)
+        engine.state.shrink(scratch if first else None)
     elif name == "save":
         if first:
             Path(arguments[0]).mkdir(parents=True)
-        engine.save(Path(arguments[0]) if first else None)
+        engine.state.save(Path(arguments[0]) if first else None)
 if first:
     Path(steps_path).with_suffix(".done").touch()
 sys.stdout.flush()

@@ -27,7 +27,7 @@ warm = WarmStarter(config, engine, run)
 assert warm.begin()
 if first:
     Path(target).mkdir()
-saved = engine.save(Path(target) if first else None)
+saved = engine.state.save(Path(target) if first else None)
 if first:
     warm.add_to(Path(target))
     assert warm.start is not None and saved.keys == warm.start.keys

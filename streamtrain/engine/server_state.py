@@ -1,0 +1,244 @@
+"""What the servers hold: sparse tables, dense parameters, the optimizer's state. Saved, loaded, decayed.
+
+Every worker calls each of these; worker 0 alone has directories.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import paddle
+from paddle.distributed import fleet
+from paddle.distributed.ps.utils.public import get_the_one_recv_context, get_the_one_send_context
+
+from streamtrain.contracts.tensors import read_tensor
+from streamtrain.engine import soundness, tables
+from streamtrain.engine.collective import all_reduce_sum, barrier
+from streamtrain.engine.false_alarms import without_false_alarm
+from streamtrain.errors import CheckpointError, UnknownFormat
+from streamtrain.timings import Timings
+
+
+@dataclass(frozen=True)
+class Saved:
+    """keys: in the servers, 0 on other workers than 0. timings: those in paddle_* are Paddle's own."""
+
+    keys: int
+    timings: Timings
+
+
+class ServerState:
+    """formats: of the sparse tables, in the order of their ids; the dense table comes after them."""
+
+    def __init__(self, formats: Sequence[tables.TableFormat], program: Any) -> None:
+        self.formats = list(formats)
+        self._program = program
+
+    @property
+    def table(self) -> tables.TableFormat:
+        """Of a network with one table."""
+        return self.formats[0]
+
+    @property
+    def forgets_embedx(self) -> bool:
+        """Whether a shrink can take keys of a table below its embedx_threshold."""
+        return any(table.forgets_embedx for table in self.formats)
+
+    def shrink(self, scratch: Path | None) -> int:
+        """A day's end, as PaddleRec has it: decays show and click, deletes keys below the accessor's thresholds, then
+        adds a day to the unseen_days of every key. Worker 0 gives a directory, and gets the number of deleted keys.
+
+        Paddle counts the days in one save mode only: its files are deleted.
+        """
+        paddles = runtime()
+        before = sum(self._count_keys().values()) if scratch is not None else 0
+        paddles._shrink()  # all tables
+        deleted = before - sum(self._count_keys().values()) if scratch is not None else 0
+        raw = str(scratch / "day") if scratch is not None else ""
+        for table in self.formats:
+            paddles._save_one_table(table.id, raw, 3)
+        if scratch is not None:
+            shutil.rmtree(raw, ignore_errors=True)
+        return deleted
+
+    def save_touched(self, directory: Path | None) -> dict[str, Path] | None:
+        """The keys touched since the last call, as Paddle's text; they count as untouched from now on.
+
+        Worker 0 gives an empty directory and gets the directories of the part files, by table.
+        Raises CheckpointError when the number of a table's files is not shard_num.
+        """
+        for table in self.formats:
+            runtime()._save_one_table(table.id, str(directory) if directory is not None else "", 1)
+        if directory is None:
+            return None
+        for table in self.formats:
+            tables.check_parts(directory / f"{table.id:03d}", table)
+        return {table.name: directory / f"{table.id:03d}" for table in self.formats}
+
+    def save(self, directory: Path | None) -> Saved:
+        """Worker 0 writes a checkpoint's files into `directory`, which exists and is empty.
+
+        Other workers give None. Raises CheckpointError when what Paddle wrote is incomplete, BadModel when a number of
+        it is not finite, or out of all bounds.
+        """
+        paddles = runtime()
+        keys = 0
+        timings = Timings()
+        raw = str(directory / ".raw") if directory is not None else ""
+        dense_id = len(self.formats)
+        with timings("paddle_dense"), without_false_alarm(dense_id):
+            paddles._save_one_table(dense_id, raw, 0)
+        with timings("paddle_sparse"):
+            dense = (
+                tables.DenseCheck(Path(raw) / f"{dense_id:03d}", fleet.server_num()) if directory is not None else None
+            )
+            for table in self.formats:
+                paddles._save_one_table(table.id, raw, 4)
+        with timings("paddle_values"):
+            if directory is not None:
+                for name, value in self.pull_dense().items():
+                    soundness.check_dense(name, np.asarray(value))
+                    _save_variable(directory / name, value)
+        with timings("checked"):
+            if directory is not None and dense is not None:
+                counts = self._count_keys()
+                for table in self.formats:
+                    tables.arrange_sparse(Path(raw) / f"{table.id:03d}", directory, table, counts[table.name])
+                keys = sum(counts.values())
+                dense.arrange(directory)
+                shutil.rmtree(raw)
+            barrier()
+        return Saved(keys, timings)
+
+    def load(self, directory: Path, scratch: Path | None, files: Collection[str] | None = None) -> int:
+        """Comes after connect(), with fresh servers, or with those that were saved just now: Paddle keeps keys that the
+        files lack. Returns the number of keys in the servers, on each worker.
+
+        scratch: on worker 0, a directory on the same file system; None on others. files: the checkpoint's, by its
+        manifest; None: all that are in `directory`.
+        Raises CheckpointError when files are missing or Paddle did not load them.
+        """
+
+        def give() -> None:
+            if scratch is not None:
+                with tables.paddle_layout(directory, scratch, self.formats, files) as temporary:
+                    runtime()._worker.load_model(str(temporary), 0)
+                self._push_dense(directory)
+
+        with _loading(str(directory)):
+            return self._given(give)
+
+    def begin_from(
+        self, tables_at: Mapping[str, Path], dense: Path | None, values: Mapping[str, npt.NDArray[Any]]
+    ) -> int:
+        """Comes once, after connect(), with fresh servers; worker 0 gives what it has, others nothing. Returns the
+        number of keys in the servers, on each worker.
+
+        tables_at: by table, a directory with a folder of Paddle's id (000 ..) with shard_num files. dense: the same of
+        the dense table with its optimizer's state. values: of dense parameters, by name; the others stay as they are.
+        Raises CheckpointError when Paddle did not load them.
+        """
+
+        def give() -> None:
+            worker = runtime()._worker
+            for table in self.formats:
+                if table.name in tables_at:
+                    worker.load_one_table(table.id, str(tables_at[table.name]), 0)
+            if dense is not None:
+                worker.load_one_table(len(self.formats), str(dense), 0)
+            self.pull_dense()
+            self._set_dense(values)
+
+        with _loading("the warm start"):
+            return self._given(give)
+
+    def _given(self, give: Callable[[], None]) -> int:
+        """What worker 0 gives the servers, before any other worker takes the dense parameters. Returns their keys."""
+        keys = 0
+        barrier()
+        if fleet.worker_index() == 0:
+            give()
+            keys = sum(self._count_keys().values())
+        barrier()
+        self.pull_dense()
+        barrier()
+        return int(all_reduce_sum(np.array([keys], np.int64))[0])
+
+    def pull_dense(self) -> dict[str, Any]:
+        """Dense parameters from the servers into this process, by name."""
+        scope = paddle.static.global_scope()
+        names = runtime()._pull_all_dense([scope], *self._dense_names())
+        block = self._program.global_block()
+        return {n: block.var(n).get_value(scope) for n in dict.fromkeys(names) if block.has_var(n)}
+
+    def _push_dense(self, directory: Path) -> None:
+        """The exact binary values over those that went through text."""
+        values = {}
+        for name in self.pull_dense():
+            try:
+                values[name] = read_tensor((directory / name).read_bytes())
+            except OSError as error:
+                raise CheckpointError(f"{directory / name} cannot be loaded: {error}") from error
+            except ValueError as error:  # its digest agrees: reading it again finds the same
+                raise UnknownFormat(
+                    f"{directory / name} cannot be loaded: {error}",
+                    remedy="Its digest agrees, so it was written like that: go back to an earlier checkpoint "
+                    "with `streamtrain checkpoints rewind`.",
+                ) from error
+        self._set_dense(values)
+
+    def _set_dense(self, values: Mapping[str, npt.NDArray[Any]]) -> None:
+        """In this process and in the servers; pull_dense() comes before, since all of them are pushed."""
+        scope = paddle.static.global_scope()
+        block = self._program.global_block()
+        for name, value in values.items():
+            block.var(name).set_value(value, scope)
+        runtime()._init_all_params([scope], *self._dense_names())
+
+    def _dense_names(self) -> tuple[Any, Any]:
+        context = runtime().context
+        return (
+            get_the_one_send_context(context, split_dense_table=False, ep_list=runtime().endpoints),
+            get_the_one_recv_context(context, split_dense_table=False),
+        )
+
+    def _count_keys(self) -> dict[str, int]:
+        """Keys that the servers hold, by table."""
+        worker = runtime()._worker
+        return {
+            table.name: tables.count_keys(lambda number=table.id: worker.print_table_stat(number, 0, 0))
+            for table in self.formats
+        }
+
+
+def _save_variable(path: Path, value: Any) -> None:
+    try:
+        paddle.save(value, str(path), use_binary_format=True)
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path} cannot be written: {error}", remedy="Is the disk of runner.model_save_path full?"
+        ) from error
+
+
+@contextlib.contextmanager
+def _loading(what: str) -> Iterator[None]:
+    """Raises CheckpointError for what Paddle says that it could not load."""
+    try:
+        yield
+    except (RuntimeError, ValueError, OSError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise CheckpointError(
+            f"Paddle could not load {what}: {lines[-1].strip()}",
+            remedy="A server may have failed: read log/serverlog.*.",
+        ) from error
+
+
+def runtime() -> Any:
+    return fleet.fleet._runtime_handle

@@ -1,0 +1,59 @@
+"""What Paddle is told before it starts a server or a worker."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from paddle.distributed import fleet
+
+from streamtrain.engine import tables
+from streamtrain.engine.model import DottedConfig, Model, flatten
+
+
+def bind_gloo_where_it_is_meant() -> None:
+    """Server 0's rendezvous of the workers (gloo), an HTTP server that Paddle would open on every address."""
+    from paddle.distributed.fleet.utils import http_server
+
+    host = os.environ.get("PADDLE_GLOO_HTTP_ENDPOINT", "").rpartition(":")[0]
+    bind = http_server.KVHTTPServer.server_bind
+
+    def bind_there(server: Any) -> None:
+        server.server_address = (host, server.server_address[1])
+        bind(server)
+
+    if host:
+        http_server.KVHTTPServer.server_bind = bind_there
+
+
+def strategy_of(
+    config: DottedConfig,
+    raw: Mapping[str, Any],
+    model: Model,
+    formats: Mapping[str, tables.TableFormat],
+    exact_delta: bool,
+) -> Any:
+    """Asynchronous; beta powers of Adam are saved (adam_d2sum), or a restart is not exact."""
+    strategy = fleet.DistributedStrategy()
+    strategy.a_sync = True
+    strategy.adam_d2sum = bool(config.get("hyper_parameters.adam_d2sum", True))
+    strategy.trainer_desc_configs = {
+        "dump_fields_path": "",
+        "dump_fields": [],
+        "dump_param": [],
+        "stat_var_names": model.summed,
+    }
+    strategy.sparse_table_configs = {
+        name: {
+            f"table_parameters.{name}.shard_num": formats[name].shard_num,
+            **flatten(values, f"table_parameters.{name}"),
+            **(
+                flatten(formats[name].all_touched(), f"table_parameters.{name}.accessor.ctr_accessor_param")
+                if exact_delta
+                else {}
+            ),
+        }
+        for name, values in raw["table_parameters"].items()
+    }
+    return strategy
