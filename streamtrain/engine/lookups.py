@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from streamtrain.errors import ConfigError
 from streamtrain.user_code import place_in
 
 _ENTRY = "show_click_entry"
+#: Names of float32.
+_FLOATS = ("FP32", "float32")
 #: Between an embedding and continuous_value_model: they give each feasign the gradient of its row.
 _SUMS = ("sequence_pool", "sum", "elementwise_add", "assign")
 
@@ -141,6 +143,30 @@ def counting(
         )
         found[table] = Counting(shows, clicks, cvm, use)
     return found
+
+
+def as_floats(block: Any, counted: Mapping[str, Counting]) -> dict[str, Counting]:
+    """Before the optimizer is made: what the tables count, as float32 of one number a row. Paddle's push reads the
+    bytes of whatever variable it is given as float32: of an int64 it makes 1e-44."""
+    import paddle  # here: this module is imported where nothing is built
+
+    made: dict[tuple[str, int], str] = {}
+
+    def floats(name: str, column: int) -> str:
+        variable = block.var(name)
+        wide = len(variable.shape) == 2 and variable.shape[1] == 2  # both, as continuous_value_model has them
+        key = (name, column if wide else 0)
+        if key not in made:
+            if wide:
+                variable = paddle.slice(variable, axes=[1], starts=[column], ends=[column + 1])
+            if str(variable.dtype).rpartition(".")[2] not in _FLOATS:
+                variable = paddle.cast(variable, "float32")
+            made[key] = variable.name
+        return made[key]
+
+    return {
+        name: replace(own, shows=floats(own.shows, 0), clicks=floats(own.clicks, 1)) for name, own in counted.items()
+    }
 
 
 def set_pushes(

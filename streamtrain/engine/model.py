@@ -14,7 +14,7 @@ from streamtrain.contracts.row_layout import RowLayout
 from streamtrain.engine import aucs
 from streamtrain.engine.counters import Counters, by_job_labels, find_counters
 from streamtrain.engine.feeds import FeedVariable, Said, recognise
-from streamtrain.engine.lookups import Counting, Lookup, counting, find_lookups, not_used, prepare
+from streamtrain.engine.lookups import Counting, Lookup, as_floats, counting, find_lookups, not_used, prepare
 from streamtrain.engine.model_checks import check_tables, forgotten, unproven
 from streamtrain.engine.tables import TableFormat
 from streamtrain.engine.trace import Trace
@@ -162,7 +162,7 @@ def load_model(
     prepare(lookups, {feed.name: feed.slot for feed in known if feed.kind == "slot"})
     accessors = {name: table.accessor for name, table in tables.items()}
     widths = {name: table.width for name, table in tables.items()}
-    counted = counting(lookups, Trace(block), known, layout, accessors, widths)
+    counted = as_floats(block, counting(lookups, Trace(block), known, layout, accessors, widths))
     network = Network(known, tuple(each.use for each in counted.values()))
     notes = tuple(dict.fromkeys((*unproven(network), *forgotten(block, file))))  # layers of one line say the same
     called = _target_names(static if given else None, targets, of_aucs)

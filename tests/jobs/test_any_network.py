@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tests.jobs.test_exact_restart import optimizer, values
 from tests.support.any_models_reader import predictions
 from tests.support.cli import run
 from tests.support.everything_job import (
+    MODEL,
     TABLES,
     RichRow,
     counted_in,
@@ -125,6 +127,33 @@ def test_all_that_a_network_may_have(tmp_path: Path, kafka: dict[str, str], job:
         assert lines_of(again, table) == lines_of(newest.path, table)
     assert values(again) == values(newest.path) and optimizer(again) == optimizer(newest.path)
     scene.close()
+
+
+@pytest.mark.kafka
+def test_show_and_labels_that_are_integers(tmp_path: Path, kafka: dict[str, str], job: str) -> None:
+    """ShowClickEntry of feeds as they are; show and click of continuous_value_model concatenated before the cast."""
+    shutil.copytree(MODEL, tmp_path / "network")
+    code = tmp_path / "network" / "static_model.py"
+    text = code.read_text()
+    for old, new in (
+        ("ShowClickEntry(show.name, click.name)", 'ShowClickEntry("show", "click")'),
+        ("ShowClickEntry(show.name, like.name)", 'ShowClickEntry("show", "like")'),
+        (
+            "paddle.concat([show, click], axis=1)",
+            'paddle.cast(paddle.concat([by_name["show"], by_name["click"]], axis=1), "float32")',
+        ),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    code.write_text(text)
+    runner = {"start_day": "20240101", "end_day": "20240101", "split_interval": 1440, "model_dir": "network"}
+    scene = Scene(tmp_path, kafka, job)
+    scene.config = config = write_everything(tmp_path, job, kafka, runner=runner)
+    rows = rich_rows(100)
+    publish(config, [rows])
+    scene.start("train").finish(150)
+    scene.close()
+    assert counted_in(config.model_save_path / "20240101" / "1") == expected(rows)
 
 
 def test_a_days_end_of_several_tables(tmp_path: Path) -> None:
