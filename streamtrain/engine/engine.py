@@ -230,9 +230,16 @@ class Engine:
         return tuple(dict.fromkeys((*self.variables("all_vars"), *dumped)))
 
     def dense_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of the parameters that the optimizer changes, without the sparse tables, by name."""
+        """Of all parameters but the sparse tables, by name; those that no optimizer changes too."""
         every = self._model.feeds[0].block.program.all_parameters()
         return {p.name: tuple(int(n) for n in p.shape) for p in every if p.name not in self._tables}
+
+    @property
+    def own_parameters(self) -> tuple[str, ...]:
+        """Those of dense_shapes() that no optimizer changes, and no server has: batch_norm's mean and variance. Worker
+        0's are in checkpoints and inference models."""
+        served = {name for names in self._dense_names()[1].values() for name in names}
+        return tuple(name for name in self.dense_shapes() if name not in served)
 
     def global_stats(self, stats: PassStats) -> PassStats:
         """Summed over all workers."""
@@ -344,7 +351,7 @@ class Engine:
                 runtime._save_one_table(table.id, raw, 4)
         with timings("paddle_values"):
             if directory is not None:
-                for name, value in self._pull_dense().items():
+                for name, value in (self._pull_dense() | self._own_values()).items():
                     soundness.check_dense(name, np.asarray(value))
                     self._save_variable(directory / name, value)
         with timings("checked"):
@@ -401,6 +408,7 @@ class Engine:
                 runtime._worker.load_model(str(temporary), 0)
             keys = sum(self._count_keys().values())
             self._push_dense(directory)
+            self._set_own_values(directory, files)
         self.barrier()
         self._pull_dense()
         self.barrier()
@@ -462,22 +470,36 @@ class Engine:
         block = self._program.global_block()
         return {n: block.var(n).get_value(scope) for n in dict.fromkeys(names) if block.has_var(n)}
 
+    def _own_values(self) -> dict[str, Any]:
+        """This process's own_parameters, by name."""
+        block, scope = self._program.global_block(), paddle.static.global_scope()
+        return {name: block.var(name).get_value(scope) for name in self.own_parameters if block.has_var(name)}
+
     def _push_dense(self, directory: Path) -> None:
         """The exact binary values over those that went through text."""
-        scope = paddle.static.global_scope()
-        block = self._program.global_block()
         for name in self._pull_dense():
-            try:
-                block.var(name).set_value(read_tensor((directory / name).read_bytes()), scope)
-            except OSError as error:
-                raise CheckpointError(f"{directory / name} cannot be loaded: {error}") from error
-            except ValueError as error:  # its digest agrees: reading it again finds the same
-                raise UnknownFormat(
-                    f"{directory / name} cannot be loaded: {error}",
-                    remedy="Its digest agrees, so it was written like that: go back to an earlier checkpoint "
-                    "with `streamtrain checkpoints rewind`.",
-                ) from error
-        _runtime()._init_all_params([scope], *self._dense_names())
+            self._set_value(directory, name)
+        _runtime()._init_all_params([paddle.static.global_scope()], *self._dense_names())
+
+    def _set_own_values(self, directory: Path, files: Collection[str] | None) -> None:
+        """The own_parameters of a checkpoint; one of a version before 0.4.0 has none."""
+        for name in self._own_values():
+            if name in files if files is not None else (directory / name).is_file():
+                self._set_value(directory, name)
+
+    def _set_value(self, directory: Path, name: str) -> None:
+        """A parameter in this process, as a checkpoint has it."""
+        try:
+            value = read_tensor((directory / name).read_bytes())
+            self._program.global_block().var(name).set_value(value, paddle.static.global_scope())
+        except OSError as error:
+            raise CheckpointError(f"{directory / name} cannot be loaded: {error}") from error
+        except ValueError as error:  # its digest agrees: reading it again finds the same
+            raise UnknownFormat(
+                f"{directory / name} cannot be loaded: {error}",
+                remedy="Its digest agrees, so it was written like that: go back to an earlier checkpoint "
+                "with `streamtrain checkpoints rewind`.",
+            ) from error
 
 
 def _bind_gloo_where_it_is_meant() -> None:
