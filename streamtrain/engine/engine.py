@@ -163,7 +163,9 @@ class Engine:
         """The sum over all workers, on each of them."""
         if self.workers == 1:
             return values
-        return np.asarray(fleet.util.all_reduce(values, "sum"), np.int64).reshape(values.shape)
+        # Paddle takes a list without a negative number for unsigned ones, where sums below 0 become floats
+        signed = np.append(values.ravel(), -1)
+        return np.asarray(fleet.util.all_reduce(signed, "sum"), np.int64)[:-1].reshape(values.shape)
 
     def read(self, files: Sequence[Path], *, ins_ids: bool = False) -> Dataset:
         """Loads files of MultiSlot text into memory. ins_ids: rows have their ids before them, as dumps need it."""
