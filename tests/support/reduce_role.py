@@ -1,6 +1,6 @@
 """A worker's sums over all workers. Writes TARGET-N.json: what worker N was given for each of the arrays that it has.
 
-    reduce_role.py CONFIG TARGET ARRAYS     ARRAYS: JSON, of each worker a list of whole numbers
+reduce_role.py CONFIG TARGET ARRAYS     ARRAYS: JSON, of each worker a list of whole numbers
 """
 
 import json
