@@ -18,7 +18,7 @@ def no_table() -> ConfigError:
     """For a config without a sparse table."""
     return ConfigError(
         "table_parameters: required, not given",
-        remedy="Name the embedding's table as sparse_embedding's param_attr does.",
+        remedy="Name the embedding's table as sparse_embedding's param_attr does; a network needs one.",
     )
 
 
