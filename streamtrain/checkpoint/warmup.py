@@ -6,7 +6,7 @@ model's build gives; worker 0 decides it once more before it loads.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -78,8 +78,9 @@ def path_of(config: JobConfig) -> Path:
     return config.resolve(text)
 
 
-def decide(config: JobConfig, dense: Mapping[str, tuple[int, ...]]) -> Decided:
-    """dense: shapes of the network's dense parameters, by name.
+def decide(config: JobConfig, dense: Mapping[str, tuple[int, ...]], own: Collection[str] = ()) -> Decided:
+    """dense: shapes of the network's dense parameters, by name. own: those of them that no optimizer changes, so that
+    PaddleRec's dense table has none of them.
 
     Raises ConfigError when there is no source, or by each key whose tables differ; CheckpointError when it is damaged,
     UnknownFormat, Unreadable.
@@ -103,9 +104,10 @@ def decide(config: JobConfig, dense: Mapping[str, tuple[int, ...]]) -> Decided:
         )
     if source.kind == "paddlerec":
         check_columns(source, plans)
-    of_source, state = _dense_of(config, source, dense) if options.dense else ({}, "")
+    served = {name: shape for name, shape in dense.items() if name not in own}
+    of_source, state = _dense_of(config, source, served) if options.dense else ({}, "")
     names, whole, of_dense = plan_dense(
-        of_source, dense, wish=options.dense, statistics=options.statistics, state=state
+        of_source, dense, wish=options.dense, statistics=options.statistics, state=state, own=own
     )  # fmt: skip
     every: tuple[Part, ...] = (*parts, *of_dense)
     plan = Plan(plans, names, whole, every)

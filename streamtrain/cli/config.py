@@ -52,7 +52,7 @@ def check(
             found += [str(error) for error in preflight.problems_of(model)]
             if not model.problems:
                 try:
-                    start = preflight.warm_start(job, model.dense)
+                    start = preflight.warm_start(job, model)
                 except StreamtrainError as error:
                     found.append(str(error))
     except ConfigProblems as error:

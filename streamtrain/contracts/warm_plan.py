@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from streamtrain.contracts.table_text import EMBED_W, TableColumns
@@ -129,13 +129,15 @@ def _both_ways(one: Sequence[str], two: Sequence[str]) -> list[tuple[Sequence[st
 
 def plan_dense(
     source: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]], *, wish: bool, statistics: bool,
-    state: str = "",
+    state: str = "", own: Collection[str] = (),
 ) -> tuple[list[str], bool, list[Part]]:  # fmt: skip
     """Names that are taken, whether with the optimizer's state, the parts. Shapes by name. wish: stream.warmup.dense.
-    state: why the optimizer's state cannot be taken, '' when it can."""
+    state: why the optimizer's state cannot be taken, '' when it can. own: parameters without one,
+    which no optimizer changes."""
     if not wish:
         return [], False, [Part("dense", name, "no", f"{DENSE}: false") for name in sorted(wanted)]
-    same = {name: tuple(shape) for name, shape in source.items()} == {n: tuple(s) for n, s in wanted.items()}
+    before, now = ({n: tuple(shape) for n, shape in of.items() if n not in own} for of in (source, wanted))
+    same = before == now
     if not same:
         state = "the optimizer's state is one for all parameters, and they are not the same"
     whole = statistics and not state

@@ -17,4 +17,6 @@ def all_reduce_sum(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """The sum over all workers, on each of them; of the same shape."""
     if fleet.worker_num() == 1:
         return values
-    return np.asarray(fleet.util.all_reduce(values, "sum"), np.int64).reshape(values.shape)
+    # Paddle takes a list without a negative number for unsigned ones, where sums below 0 become floats
+    signed = np.append(values.ravel(), -1)
+    return np.asarray(fleet.util.all_reduce(signed, "sum"), np.int64)[:-1].reshape(values.shape)

@@ -41,7 +41,8 @@ _NOBODY = "127.0.0.1"
 class BuildReport:
     """problems: (what is wrong, what to do); the rest is empty when the model does not build. width: numbers of an
     embedding in the first table. network: its feeds and tables. notes: what is not
-    exact about it. dense: the shape of each dense parameter, by name."""
+    exact about it. dense: the shape of each dense parameter, by name. own_parameters: those of them that no server
+    has."""
 
     problems: list[tuple[str, str]]
     slots: int = 0
@@ -49,6 +50,7 @@ class BuildReport:
     dense: dict[str, tuple[int, ...]] = field(default_factory=dict)
     network: Network | None = None
     notes: tuple[str, ...] = ()
+    own_parameters: tuple[str, ...] = ()
 
 
 def role_environment() -> dict[str, str]:
@@ -91,8 +93,9 @@ def build(config: JobConfig) -> BuildReport:
         except StreamtrainError as error:
             problems.append((error.message, error.remedy))
     return BuildReport(
-        problems, len(engine.slots), engine.state.table.width, engine.dense_shapes(), engine.network, engine.notes
-    )
+        problems, len(engine.slots), engine.state.table.width, engine.dense_shapes(), engine.network, engine.notes,
+        engine.state.own_parameters,
+    )  # fmt: skip
 
 
 def _checks(config: JobConfig, engine: Engine) -> Iterator[Callable[[], object]]:

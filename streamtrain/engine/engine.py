@@ -93,7 +93,7 @@ class Engine:
         create_optimizer(self._model, strategy_of(config, raw_config, self._model, self._tables, exact_delta))
         self._program = paddle.static.default_main_program()  # another one than before
         #: What the servers hold, to be saved, loaded and decayed.
-        self.state = ServerState(list(self._tables.values()), self._program)
+        self.state = ServerState(list(self._tables.values()), self._program, tuple(self.dense_shapes()))
         if fleet.is_worker():
             model = self._model
             set_pushes(self._program, model.counting, model.lookups, model.slot_numbers)
@@ -218,7 +218,7 @@ class Engine:
         return tuple(dict.fromkeys((*self.variables("all_vars"), *dumped)))
 
     def dense_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of the parameters that the optimizer changes, without the sparse tables, by name."""
+        """Of all parameters but the sparse tables, by name; those that no optimizer changes too."""
         every = self._model.feeds[0].block.program.all_parameters()
         return {p.name: tuple(int(n) for n in p.shape) for p in every if p.name not in self._tables}
 

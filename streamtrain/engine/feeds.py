@@ -3,7 +3,7 @@
 | feed | recognised by | in a row |
 |---|---|---|
 | show | its name; it may be absent | 1 |
-| labels | StaticModel.labels, else the names of stream.labels, else what the AUC reads | a number |
+| labels | StaticModel.labels, else the names of stream.labels, and what AUCs read | a number |
 | slots | int64, looked up by sparse_embedding | feasigns |
 | weight | StaticModel.weight, else stream.weight | a float |
 | dense | all other float32 | as many floats as it is wide |
@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,11 +60,12 @@ class Said:
 
 @dataclass
 class _Missing:
-    """What the config lacks for the feeds, by key."""
+    """What the config lacks for the feeds, by key. found: labels of the config that a feed is."""
 
     slots: list[str] = field(default_factory=list)
     labels: dict[str, str] = field(default_factory=dict)
     dense: dict[str, int] = field(default_factory=dict)
+    found: set[str] = field(default_factory=set)
 
     def lines(self, layout: RowLayout) -> str:
         """The YAML that would be right, below `stream:`."""
@@ -74,15 +75,15 @@ class _Missing:
             free = iter(number for number in range(2, MAX_SLOT + 1) if number not in taken)
             lines.append(_yaml("features", {**layout.names, **{name: next(free) for name in self.slots}}))
         if self.labels:
-            lines.append(_yaml("labels", {**_kept(layout.labels, self.labels), **self.labels}))
+            lines.append(_yaml("labels", {**_kept(layout.labels, self.found), **self.labels}))
         if self.dense:
             lines.append(_yaml("dense", {**{dense.name: dense.width for dense in layout.dense}, **self.dense}))
         return "; ".join(lines)
 
 
-def _kept(labels: Sequence[Label], new: Mapping[str, str]) -> dict[str, str]:
-    """The config's labels; the default alone makes room for others."""
-    return {} if [label.name for label in labels] == ["click"] and "click" not in new else {
+def _kept(labels: Sequence[Label], found: Collection[str]) -> dict[str, str]:
+    """The config's labels; the default alone makes room for others, unless a feed is it."""
+    return {} if [label.name for label in labels] == ["click"] and "click" not in found else {
         label.name: label.kind for label in labels
     }  # fmt: skip
 
@@ -131,7 +132,11 @@ def recognise(
             remedy=f"Write below `stream:` in the config: {lines}" if lines else "Correct it in create_feeds().",
         )
     if not numbers:
-        raise ConfigError(f"{file}: create_feeds() gives no slot: an int64 feed that sparse_embedding reads")
+        raise ConfigError(
+            f"{file}: create_feeds() gives no slot: an int64 feed that sparse_embedding reads",
+            remedy="A network of floats alone is not trained: it has no table that a recount could prove the rows by. "
+            "Give it a slot.",
+        )
     return tuple(feeds)
 
 
@@ -144,7 +149,10 @@ def _labels(file: Path, names: Sequence[str], layout: RowLayout | None, said: Sa
             )
         return said.labels
     of_job = [label.name for label in layout.labels] if layout is not None else ["click"]
-    found = tuple(name for name in of_job if name in names) or tuple(dict.fromkeys(said.of_auc))
+    found = tuple(name for name in of_job if name in names)
+    if not found or layout is not None:  # that of an AUC is a label, also where the job's rows lack it
+        others = {_SHOW, *(dense.name for dense in layout.dense)} if layout is not None else {_SHOW}
+        found = tuple(dict.fromkeys((*found, *(name for name in said.of_auc if name not in others))))
     if not found:
         raise ConfigError(
             f"{file}: create_feeds() gives no label",
@@ -163,6 +171,8 @@ def _label(
             kind = "binary" if variable.integer else "float"
             missing.labels[variable.name] = kind
             problems.append(f"label {variable.name} is not in stream.labels")
+        else:
+            missing.found.add(label.name)
     elif layout is not None:
         label = layout.labels[0]
     else:

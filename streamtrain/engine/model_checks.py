@@ -18,7 +18,7 @@ def no_table() -> ConfigError:
     """For a config without a sparse table."""
     return ConfigError(
         "table_parameters: required, not given",
-        remedy="Name the embedding's table as sparse_embedding's param_attr does.",
+        remedy="Name the embedding's table as sparse_embedding's param_attr does; a network needs one.",
     )
 
 
@@ -95,7 +95,7 @@ def check_names(program: Any, file: Path) -> None:
 
 
 def forgotten(block: Any, file: Path) -> Iterator[str]:
-    """What an operator keeps in the worker alone, where no server and no checkpoint has it. Raises ConfigError for
+    """What an operator keeps in the worker alone, where no server has it. Raises ConfigError for
     data_norm, whose sums are a table of their own."""
     for op in block.ops:
         if op.type not in ("batch_norm", "data_norm"):
@@ -107,8 +107,9 @@ def forgotten(block: Any, file: Path) -> Iterator[str]:
                 remedy="Use paddle.static.nn.layer_norm, or scale the floats in the rows.",
             )
         yield (
-            f"{place}: batch_norm keeps its mean and variance in each worker, and no checkpoint has them: they begin "
-            "anew at a restart; layer_norm has none"
+            f"{place}: batch_norm keeps its mean and variance in each worker, of its own rows: checkpoints and "
+            "inference models have worker 0's; while it trains, predictions are computed with each batch's own, those "
+            "that are served are not; layer_norm has none"
         )
 
 

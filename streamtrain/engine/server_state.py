@@ -35,16 +35,25 @@ class Saved:
 
 
 class ServerState:
-    """formats: of the sparse tables, in the order of their ids; the dense table comes after them."""
+    """formats: of the sparse tables, in the order of their ids; the dense table comes after them. parameters: names of
+    all the others."""
 
-    def __init__(self, formats: Sequence[tables.TableFormat], program: Any) -> None:
+    def __init__(self, formats: Sequence[tables.TableFormat], program: Any, parameters: Sequence[str]) -> None:
         self.formats = list(formats)
         self._program = program
+        self._parameters = tuple(parameters)
 
     @property
     def table(self) -> tables.TableFormat:
         """Of a network with one table."""
         return self.formats[0]
+
+    @property
+    def own_parameters(self) -> tuple[str, ...]:
+        """The parameters that no optimizer changes, and no server has: batch_norm's mean and variance. Worker 0's are
+        in checkpoints and inference models."""
+        served = {name for names in self._dense_names()[1].values() for name in names}
+        return tuple(name for name in self._parameters if name not in served)
 
     @property
     def forgets_embedx(self) -> bool:
@@ -103,7 +112,7 @@ class ServerState:
                 paddles._save_one_table(table.id, raw, 4)
         with timings("paddle_values"):
             if directory is not None:
-                for name, value in self.pull_dense().items():
+                for name, value in (self.pull_dense() | self._own_values()).items():
                     soundness.check_dense(name, np.asarray(value))
                     _save_variable(directory / name, value)
         with timings("checked"):
@@ -131,6 +140,7 @@ class ServerState:
                 with tables.paddle_layout(directory, scratch, self.formats, files) as temporary:
                     runtime()._worker.load_model(str(temporary), 0)
                 self._push_dense(directory)
+                self._set_own_values(directory, files)
 
         with _loading(str(directory)):
             return self._given(give)
@@ -180,19 +190,19 @@ class ServerState:
 
     def _push_dense(self, directory: Path) -> None:
         """The exact binary values over those that went through text."""
-        values = {}
-        for name in self.pull_dense():
-            try:
-                values[name] = read_tensor((directory / name).read_bytes())
-            except OSError as error:
-                raise CheckpointError(f"{directory / name} cannot be loaded: {error}") from error
-            except ValueError as error:  # its digest agrees: reading it again finds the same
-                raise UnknownFormat(
-                    f"{directory / name} cannot be loaded: {error}",
-                    remedy="Its digest agrees, so it was written like that: go back to an earlier checkpoint "
-                    "with `streamtrain checkpoints rewind`.",
-                ) from error
-        self._set_dense(values)
+        self._set_dense({name: _value_of(directory / name) for name in self.pull_dense()})
+
+    def _own_values(self) -> dict[str, Any]:
+        """This process's own_parameters, by name."""
+        block, scope = self._program.global_block(), paddle.static.global_scope()
+        return {name: block.var(name).get_value(scope) for name in self.own_parameters if block.has_var(name)}
+
+    def _set_own_values(self, directory: Path, files: Collection[str] | None) -> None:
+        """The own_parameters of a checkpoint; one of a version before 0.4.0 has none."""
+        block, scope = self._program.global_block(), paddle.static.global_scope()
+        for name in self._own_values():
+            if name in files if files is not None else (directory / name).is_file():
+                block.var(name).set_value(_value_of(directory / name), scope)
 
     def _set_dense(self, values: Mapping[str, npt.NDArray[Any]]) -> None:
         """In this process and in the servers; pull_dense() comes before, since all of them are pushed."""
@@ -224,6 +234,20 @@ def _save_variable(path: Path, value: Any) -> None:
     except (OSError, RuntimeError) as error:
         raise CheckpointError(
             f"{path} cannot be written: {error}", remedy="Is the disk of runner.model_save_path full?"
+        ) from error
+
+
+def _value_of(path: Path) -> npt.NDArray[Any]:
+    """Of a parameter, as a checkpoint has it."""
+    try:
+        return read_tensor(path.read_bytes())
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be loaded: {error}") from error
+    except ValueError as error:  # its digest agrees: reading it again finds the same
+        raise UnknownFormat(
+            f"{path} cannot be loaded: {error}",
+            remedy="Its digest agrees, so it was written like that: go back to an earlier checkpoint "
+            "with `streamtrain checkpoints rewind`.",
         ) from error
 
 

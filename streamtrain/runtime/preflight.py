@@ -76,15 +76,15 @@ def refuse(config: JobConfig, *, bridge: bool, stop: threading.Event | None = No
     if report is not None:
         _raise_all(config.path, problems_of(report))
         IdentityCheck(config, report.dense, network=report.network).newest()
-        warm_start(config, report.dense)
+        warm_start(config, report)
 
 
-def warm_start(config: JobConfig, dense: Mapping[str, tuple[int, ...]]) -> WarmStart | None:
-    """What a job that has no checkpoint yet begins from; None when it begins from nothing, or has begun. dense: shapes
-    of the network's parameters. Raises as checkpoint.warmup.decide()."""
+def warm_start(config: JobConfig, report: BuildReport) -> WarmStart | None:
+    """What a job that has no checkpoint yet begins from; None when it begins from nothing, or has begun. report: of
+    its network. Raises as checkpoint.warmup.decide()."""
     if not warmup.wanted(config) or any(True for _ in CheckpointStore(config.model_save_path).ids_newest_first()):
         return None
-    return warmup.decide(config, dense).start
+    return warmup.decide(config, report.dense, report.own_parameters).start
 
 
 def _raise_all(path: Path, found: Sequence[StreamtrainError]) -> None:

@@ -55,7 +55,7 @@ class WarmStarter:
             self._engine.state.begin_from({}, None, {})
             return True
         begin = time.monotonic()
-        decided = warmup.decide(self._config, self._engine.dense_shapes())
+        decided = warmup.decide(self._config, self._engine.dense_shapes(), self._engine.state.own_parameters)
         source, plan = decided.source, decided.plan
         log.info("%s: %s, verified, loading", KEY, source.path)
         scratch, kept = self._run.empty("begin"), self._run.empty(_KEPT)
@@ -92,7 +92,9 @@ class WarmStarter:
     def _values(self, decided: warmup.Decided) -> dict[str, npt.NDArray[np.float32]]:
         source, names = decided.source, decided.plan.dense
         if source.kind == "paddlerec":
-            every = dense_of_paddlerec(source, self._engine.dense_shapes())[0] if names else {}
+            own = self._engine.state.own_parameters
+            shapes = {name: shape for name, shape in self._engine.dense_shapes().items() if name not in own}
+            every = dense_of_paddlerec(source, shapes)[0] if names else {}
             return {name: every[name] for name in names}
         return {name: source.values(name) for name in names}
 

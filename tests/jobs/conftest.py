@@ -1,11 +1,23 @@
-"""Networks exported by Paddle, once for all tests of serving."""
+"""Networks exported by Paddle, once for all tests of serving; what a test has started ends with it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.exports import Exports
 from tests.support.networks import Network, make_networks
+from tests.support.scene import Scene
+
+
+@pytest.fixture(autouse=True)
+def nothing_goes_on() -> Iterator[None]:
+    """Ends the jobs of a test that failed or ran out of time; those of a module's fixture run on."""
+    before = len(Scene.made)
+    yield
+    for scene in Scene.made[before:]:
+        scene.close()
+    del Scene.made[before:]
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,16 @@
 """A checkpoint, loaded into fresh servers of any number and saved again, is the same in every statistic."""
 
 import gzip
+import os
+import shutil
+import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from streamtrain.contracts.tensors import read_tensor
+from tests.support.paths import MODEL
 from tests.support.roles import run_roles
 from tests.support.scene import SPLITS, Scene
 
@@ -55,4 +61,30 @@ def test_save_load_save_is_exact(tmp_path: Path, kafka: dict[str, str], job: str
         assert after[0] == before[0]
         assert after[2] == before[2]
         assert after[1] == before[1], f"{servers}x{workers}"
+    scene.close()
+
+
+def test_what_no_server_has_is_restored_too(tmp_path: Path, kafka: dict[str, str], job: str) -> None:
+    """The mean and variance of batch_norm, which inference models predict with."""
+    model = shutil.copytree(MODEL, tmp_path / "net", ignore=shutil.ignore_patterns("__pycache__"))
+    network = (model / "net.py").read_text()
+    pooled = "layer = paddle.concat(pooled, axis=1)"
+    assert pooled in network
+    normed = f"{pooled}\n        layer = paddle.static.nn.batch_norm(layer, moving_mean_name='mean', name='norm')"
+    (model / "net.py").write_text(network.replace(pooled, normed))
+    scene = Scene(tmp_path, kafka, job, runner={"model_dir": str(model)})
+    scene.hold(SPLITS[3])
+    running = scene.run_to_pass(3)
+    os.kill(running.process.pid, signal.SIGTERM)
+    assert running.end() == 0
+    saved = scene.config.model_save_path / "20240101" / "3"
+    before = values(saved)
+    assert np.abs(read_tensor(before["mean"])).max() > 1e-4 and len(before) == 8
+    assert values(save_again(scene, saved, 2, 1)) == before
+    scene.release(SPLITS[3])
+    scene.start("run").finish()
+    after = read_tensor(values(saved.parent / "4")["mean"])
+    published = sorted(saved.parent.glob("inference_model_*"))[-1]
+    assert (read_tensor((published / "dense" / "mean").read_bytes()) == after).all()
+    scene.recount()
     scene.close()

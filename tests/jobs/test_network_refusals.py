@@ -165,6 +165,7 @@ def test_what_is_found_where_the_code_does_not_say_it(tmp_path: Path) -> None:
         ("hidden = _layer(layer,", "norm = paddle.static.nn.batch_norm\n        hidden = _layer(norm(norm(layer)),"),
     )
     assert report.problems == [] and len(report.notes) == 1 and "static_model.py, line " in report.notes[0]
+    assert report.own_parameters == ("batch_norm_0.w_1", "batch_norm_0.w_2", "batch_norm_1.w_1", "batch_norm_1.w_2")
 
 
 @pytest.mark.parametrize("prediction", ["", "* 1.0"])

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
 
@@ -47,6 +47,9 @@ class Figures:
 class Scene:
     """One job: config, tree of logs with four splits a day (the third one empty), processes that end with it."""
 
+    #: All of this process, closed or not: a fixture of tests/jobs ends those of a test that has failed.
+    made: ClassVar[list[Scene]] = []
+
     def __init__(
         self,
         folder: Path,
@@ -72,6 +75,7 @@ class Scene:
                 write_split(folder / "data", split.replace("20240101", f"2024010{day + 1}"), lines)
         self.measured: list[Figures] = []  # by each recount, in order
         self._processes: list[subprocess.Popen[bytes]] = []
+        self.made.append(self)
         self._fired = folder / "fired"
         self._fired.mkdir(exist_ok=True)
 

@@ -21,6 +21,7 @@ from streamtrain.contracts.identity import JobIdentity
 from streamtrain.contracts.table_text import SHARD
 from streamtrain.contracts.warm_plan import TablePlan
 from streamtrain.contracts.warmup import FIXED, Part, WarmStart
+from streamtrain.engine.dry_build import BuildReport
 from streamtrain.engine.tables import TableFormat
 from streamtrain.errors import CheckpointError, ConfigError, JobChanged, StreamtrainError, UnknownFormat
 from streamtrain.proof.days import Histories, ShrinkRule
@@ -119,9 +120,9 @@ def _url(config: JobConfig) -> dict[str, Any]:
 
 def test_a_job_that_has_a_checkpoint_begins_from_nothing_else(tmp_path: Path, config: JobConfig) -> None:
     job = warm(config, made(tmp_path / "theirs", config))
-    assert warm_start(job, DENSE) is not None
+    assert warm_start(job, BuildReport([], dense=DENSE)) is not None
     made(job.model_save_path, job, PASSES[:1])
-    assert warm_start(job, DENSE) is None
+    assert warm_start(job, BuildReport([], dense=DENSE)) is None
 
 
 def test_another_table_is_refused_by_its_key(tmp_path: Path, config: JobConfig) -> None:
@@ -156,6 +157,13 @@ def test_paddlerecs_files(tmp_path: Path, config: JobConfig) -> None:
     with pytest.raises(ConfigError, match=r"has 6 numbers, the network has 4"):
         decide(warm(config, root), {"fc.w": (4, 1)})
     assert decide(warm(config, root, dense=False), {"fc.w": (4, 1)}).plan.dense == []
+
+
+def test_paddlerecs_dense_table_has_no_mean_of_batch_norm(tmp_path: Path, config: JobConfig) -> None:
+    root = paddlerec(tmp_path / "theirs", line(5), b"".join(b"%d 0 1 0 0\n" % n for n in range(6)))
+    decided = decide(warm(config, root), {**DENSE, "mean": (8,)}, own=["mean"])
+    assert decided.plan.dense_state and list(decided.plan.dense) == ["fc.b", "fc.w"]
+    assert [part.taken for part in decided.start.parts if part.name == "mean"] == ["no"]
 
 
 @pytest.mark.parametrize(

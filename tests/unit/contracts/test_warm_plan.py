@@ -95,6 +95,15 @@ def test_dense_parameters_by_name_and_shape(
         assert bool(part.why) == (part.taken != "all")
 
 
+def test_a_parameter_without_state_keeps_no_state_from_the_others() -> None:
+    """A source before 0.4.0, or PaddleRec's, has no mean of batch_norm."""
+    wanted = {"fc": (1,), "mean": (2,)}
+    taken, whole, parts = plan_dense({"fc": (1,)}, wanted, wish=True, statistics=True, own=["mean"])
+    assert taken == ["fc"] and whole and [part.taken for part in parts] == ["all", "no"]
+    assert plan_dense(wanted, wanted, wish=True, statistics=True, own=["mean"])[:2] == (["fc", "mean"], True)
+    assert plan_dense({"fc": (1,)}, wanted, wish=True, statistics=True)[1] is False
+
+
 def test_no_dense_parameters_where_the_config_says_so() -> None:
     taken, whole, parts = plan_dense({"a": (1,)}, {"a": (1,)}, wish=False, statistics=True)
     assert not taken and not whole and parts == [Part("dense", "a", "no", "stream.warmup.dense: false")]

@@ -81,6 +81,15 @@ def test_labels_and_weight_that_the_code_names() -> None:
     assert "stream.labels says dwell: float, which needs float32" in refused.message
 
 
+def test_a_label_of_an_auc_that_the_rows_lack() -> None:
+    layout = RowLayout((2,), dense=(Dense("price", 1, 0),))
+    for love, kind in ((number("love"), "binary"), (floats("love"), "float")):
+        variables = [number("click"), love, floats("price"), slot("2")]
+        refused = problem(*variables, layout=layout, said=Said(of_auc=("click", "love", "price")))
+        assert "label love is not in stream.labels" in refused.message
+        assert refused.remedy.endswith(f"labels: {{click: binary, love: {kind}}}")
+
+
 def test_the_lines_to_write_are_right() -> None:
     variables = [*ALL, slot("city"), slot("tags"), floats("age"), floats("vector", 16)]
     refused = problem(*variables)
@@ -114,6 +123,7 @@ def test_a_feed_that_does_not_fit(variable: FeedVariable, words: str) -> None:
 
 def test_networks_without_a_label_or_a_slot() -> None:
     assert "no label" in problem(slot("user")).message
-    assert "no slot" in problem(number("click"), floats("dwell"), floats("price", 3)).message
+    refused = problem(number("click"), floats("dwell"), floats("price", 3))
+    assert "no slot" in refused.message and "floats alone" in refused.remedy
     assert "gives feed user twice" in problem(slot("user"), slot("user")).message
     assert "feed 'user' is not a slot" in problem(number("click"), slot("user"), layout=None).message

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamtrain.engine.stats import Counts, PassStats, Sums
@@ -56,6 +56,7 @@ def bucket_error_of(rows: Rows, buckets: int) -> float | None:
     return sum(e * n for e, n in errors) / known if known else None
 
 
+@settings(deadline=None)  # 4096 buckets, in plain Python
 @given(ROWS, st.sampled_from([2, 101, 4096]))
 def test_each_metric_is_that_of_the_rows(rows: Rows, buckets: int) -> None:
     metrics = counts_of(rows, buckets).metrics()
