@@ -63,6 +63,12 @@ class LineParser(Protocol):
     def rows(self, contents: Sequence[bytes]) -> Iterable[Result]:
         """The same of several lines, in their order."""
 
+    def begin_split(self) -> None:
+        """Called before the files of a split."""
+
+    def absent_fields(self) -> Sequence[str]:
+        """Fields that the config names and no row of the split had."""
+
 
 class OneByOne:
     """Of parsers that take one line after the other and need nothing but the line."""
@@ -71,6 +77,12 @@ class OneByOne:
 
     def begin(self, _name: str, _first: bytes | None) -> bool:
         return False
+
+    def begin_split(self) -> None:
+        pass
+
+    def absent_fields(self) -> Sequence[str]:
+        return ()
 
     def __call__(self, content: bytes, /) -> Row | None:
         raise NotImplementedError

@@ -26,6 +26,12 @@ class JsonParser(OneByOne):
     def content(line: bytes) -> bytes:
         return line.strip(b" \t\r")
 
+    def begin_split(self) -> None:
+        self._mapper.begin_split()
+
+    def absent_fields(self) -> Sequence[str]:
+        return self._mapper.absent
+
     def __call__(self, line: bytes) -> Row:
         try:
             record = orjson.loads(line)

@@ -17,7 +17,7 @@ FEED_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,199}")
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 def _not_a_bool(value: Any) -> Any:
@@ -155,7 +155,7 @@ class ColumnsConfig(_Part):
             key: {
                 k: list(v) if isinstance(v, tuple) else v
                 for k, v in values.items()
-                if v is not None and v is not False and v != ""
+                if v is not None and v is not False and (k, v) != ("split", "")
             }
             for key, values in parts.items()
         }

@@ -16,7 +16,7 @@ from streamtrain.serving.rows import Columns, parse
 from streamtrain.serving.table import F32
 
 #: Text, or values by name.
-AnyRow: TypeAlias = "str | bytes | Mapping[str, Any]"
+AnyRow: TypeAlias = "str | bytes | Mapping[str, Any] | Mapping[str | int, Any]"
 _MAX_FLOAT = float(np.finfo(np.float32).max)
 
 
@@ -37,12 +37,13 @@ class RowForm:
         self.dense = network.dense
         #: A feed of each slot that is not a sequence.
         self.fixed = list({feed.slot: feed for feed in network.slots if feed.length}.values())
-        self._slots = {str(feed.slot): feed.slot for feed in network.slots}
+        self._slots: dict[str | int, int] = {str(feed.slot): feed.slot for feed in network.slots}
+        self._slots.update({feed.slot: feed.slot for feed in network.slots})  # an object of Python's may have numbers
         self._slots.update({feed.name: feed.slot for feed in network.slots})
         self._names = {*self._slots, *(feed.name for feed in self.dense)}
         self._known = list(dict.fromkeys([feed.name for feed in network.slots])) + [feed.name for feed in self.dense]
 
-    def features(self, row: Mapping[str, Any]) -> tuple[list[int], list[int], list[float]]:
+    def features(self, row: Mapping[Any, Any]) -> tuple[list[int], list[int], list[float]]:
         """(slots, feasigns, floats). Raises RowProblem."""
         if row and self._names.isdisjoint(row):
             known = ", ".join(self._known[:8]) + (", .." if len(self._known) > 8 else "")

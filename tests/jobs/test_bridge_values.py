@@ -1,6 +1,7 @@
 """Rows with labels, floats and a weight, through a real Kafka: each value comes back as it was written."""
 
 import csv
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -194,3 +195,25 @@ def test_a_function_whose_rows_depend_on_each_other_is_refused(tmp_path: Path, k
     with pytest.raises(ConfigError, match="another row when it is alone than among others"):
         Bridge(config, config.kafka()).run()
     assert markers(config) == []
+
+
+def test_a_field_that_no_line_has_is_logged_by_its_name_once(
+    tmp_path: Path, kafka: dict[str, str], job: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    columns = {**STREAM["columns"], "fields": {"user": {"slot": 2, "field": "usre"}, "tags": {"slot": 3, "split": "|"}}}
+    stream = {**STREAM, "job": job, "format": "json", "columns": columns}
+    runner = {"end_day": "20240101", "split_interval": 720}
+    config = write_config(tmp_path, job, kafka, runner=runner, stream=stream)
+    for time in ("0000", "1200"):
+        folder = tmp_path / "data" / "20240101" / time
+        folder.mkdir(parents=True)
+        numbers = [{**record, "vec": [0.5, 1, 2]} for record in records(3)]
+        (folder / "part-0").write_text("".join(json.dumps(record) + "\n" for record in numbers))
+        (folder / "data.done").touch()
+    Bridge(config, config.kafka()).run()
+    assert [marker.rows for marker in markers(config)] == [3, 3]
+    warned = [record.getMessage() for record in caplog.records if "has the field" in record.getMessage()]
+    assert warned == [
+        "split 20240101/0000: none of its 3 lines has the field usre, which stream.columns names: correct the name "
+        "there if it is misspelt"
+    ]

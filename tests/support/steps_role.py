@@ -5,19 +5,13 @@ worker does all of them; worker 0 alone trains, so that a row is trained once.
 """
 
 import json
-import os
 import sys
 from pathlib import Path
 
-from streamtrain.config import load_config
-from streamtrain.engine.engine import Engine
+from tests.support.role_engine import connected, leave
 
 config_path, steps_path = sys.argv[1:3]
-config = load_config(config_path)
-engine = Engine(config.model_dir, config.raw, layout=config.layout)
-if engine.is_server:
-    engine.serve()
-engine.connect()
+_, engine = connected(config_path)
 first = engine.index == 0
 scratch = Path(steps_path).parent
 for name, *arguments in json.loads(Path(steps_path).read_text()):
@@ -36,5 +30,4 @@ for name, *arguments in json.loads(Path(steps_path).read_text()):
         engine.state.save(Path(arguments[0]) if first else None)
 if first:
     Path(steps_path).with_suffix(".done").touch()
-sys.stdout.flush()
-os._exit(0)
+leave()

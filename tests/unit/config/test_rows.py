@@ -42,6 +42,8 @@ def columns(part: str, name: str, value: Any) -> dict[str, Any]:
          "stream.columns.labels.click: over and in exclude each other"),
         ("csv", {"columns": columns("labels", "click", {"field": "a", "in": [True]})},
          "stream.columns.labels.click.in.0"),
+        ("csv", {"columns": columns("labels", "click", {"field": "a", "values": ["b"]})},
+         "stream.columns.labels.click.values: unknown key"),
         ("csv", {"columns": columns("labels", "click", {"field": "a", "ovr": 1})},
          "stream.columns.labels.click.ovr: unknown key"),
         ("csv", {"columns": columns("labels", "click", {"field": "a", "default": "x"})},
@@ -136,3 +138,12 @@ def test_a_slot_may_be_called_1_and_no_other_number(tmp_path: Path) -> None:
     )
     assert [config.layout.slot_number(name) for name in ("1", "2", "3", "4", "5")] == [4, 2, 3, 4, None]
     assert any("'3' is no name" in each for each in problems(tmp_path, "name_value", features={"3": 4}))
+
+
+def test_a_default_of_no_characters_is_another_than_none(tmp_path: Path) -> None:
+    """A row without a value gets the feasign of an empty text by it, and no feasign without it."""
+    one, other = (
+        value_config(tmp_path / str(number), "csv", columns=columns("fields", "user", of))
+        for number, of in enumerate(({"slot": 2}, {"slot": 2, "default": ""}))
+    )
+    assert fixed_keys(one) != fixed_keys(other)

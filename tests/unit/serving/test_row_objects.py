@@ -132,3 +132,11 @@ def test_arrays_that_do_not_fit(age: Any, reason: str) -> None:
     given_ = {"price": np.ones((2, 3)), "grid": np.ones((2, 4))} | ({} if age is None else {"age": age})
     with pytest.raises(DataError, match=reason):
         dense_columns(WITH_FLOATS, given_, 2)
+
+
+def test_an_object_may_name_slots_by_numbers() -> None:
+    """As a streamtrain.Row does."""
+    columns = parse_rows([{2: 5, 7: [6, 8], 12: 1}, {"user": 5, 9: 4}], WITHOUT)
+    assert columns.counts.tolist() == [3, 2]
+    assert columns.slots.tolist() == [2, 7, 7, 2, 9]
+    assert columns.feasigns.tolist() == [5, 6, 8, 5, 4]

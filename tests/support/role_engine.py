@@ -1,0 +1,26 @@
+"""The engine of a role without Kafka: on fresh servers, for what a job's days do to them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+from streamtrain.config import JobConfig, load_config
+from streamtrain.engine.engine import Engine
+
+
+def connected(config_path: str) -> tuple[JobConfig, Engine]:
+    """A worker's, connected to the servers; a server serves here until it is ended."""
+    config = load_config(config_path)
+    engine = Engine(config.model_dir, config.raw, layout=config.layout)
+    if engine.is_server:
+        engine.serve()
+    engine.connect()
+    return config, engine
+
+
+def leave() -> NoReturn:
+    """Paddle's threads do not end by themselves."""
+    sys.stdout.flush()
+    os._exit(0)
