@@ -124,6 +124,7 @@ class Publisher:
         split = work.split
         sink = Ranges()
         tally = _Tally()
+        parse.absent.begin()
         files = [self._send_file(tree, work, parse, index, tally, sink) for index in range(len(work.paths))]
         if tally.rejected > work.max_reject_ratio * (tally.rows + tally.rejected):
             raise DataError(
@@ -131,6 +132,8 @@ class Publisher:
                 f"stream.max_reject_ratio = {work.max_reject_ratio} allows; the first is {tally.example}",
                 remedy="Correct the file, or raise the ratio; nothing of this split was published.",
             )
+        if parse.absent.end(split.path, tally.rows + tally.rejected):
+            log.warning("%s: a misspelt name leaves its slot empty, or at its default", parse.absent.sentence)
         if tally.not_rows:
             log.info("split %s: for %d lines the parse function returned no row", split.path, tally.not_rows)
         self._delivery.flush(sink)
