@@ -88,11 +88,12 @@ def compare(model: Path, root: Path, network: Network, keys: np.ndarray, seconds
     plain = Plain(model, network)
     found: dict[str, Any] = {"keys": predictor.keys, "table_bytes": predictor.memory, "load_seconds": load}
     source = np.random.default_rng(5)
-    running = predictor._running
+    running = predictor._freshest.running
     assert running
+    (table,) = running.model.tables.values()
     for size in BATCHES:
         slots, feasigns = make_rows(size, keys, source)
-        lines, ready = as_lines(slots, feasigns), plain.batch(slots, feasigns, running.model.table.lookup)
+        lines, ready = as_lines(slots, feasigns), plain.batch(slots, feasigns, table.lookup)
         columns = (np.full(size, FEATURES), slots.ravel(), feasigns.ravel())
         ways: dict[str, Callable[[], Any]] = {
             "plain": lambda ready=ready: plain.run(ready),
