@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from streamtrain.contracts.inference_models import DoneLine
+from streamtrain.contracts.donefiles import DoneLine
 from streamtrain.contracts.manifest import NAME
 from streamtrain.errors import CheckpointError
 from streamtrain.serving import catalog
