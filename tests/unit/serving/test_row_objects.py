@@ -132,3 +132,13 @@ def test_arrays_that_do_not_fit(age: Any, reason: str) -> None:
     given_ = {"price": np.ones((2, 3)), "grid": np.ones((2, 4))} | ({} if age is None else {"age": age})
     with pytest.raises(DataError, match=reason):
         dense_columns(WITH_FLOATS, given_, 2)
+
+
+def test_a_slots_number_need_not_be_text() -> None:
+    """As in streamtrain.Row, which says the same of a row that is trained."""
+    columns = parse_rows([{2: [5, 6], np.int64(9): 7, "items": 8}, {9: 3}], WITHOUT)
+    assert columns.slots.tolist() == [2, 2, 9, 7, 9] and columns.feasigns.tolist() == [5, 6, 7, 8, 3]
+    with pytest.raises(DataError, match="row 1: 9: '-1' is not a feasign"):
+        parse_rows([{9: -1}], WITHOUT, name="row")
+    with pytest.raises(DataError, match="none of its names is the model's, '12' is one"):
+        parse_rows([{12: 5}], WITHOUT)
