@@ -147,7 +147,7 @@ def _features(row: AnyRow, form: RowForm) -> tuple[Any, Any, Any]:
             raise RowProblem(
                 f"{form.dense[0].name} is missing: text has no numbers but feasigns, give an object by name"
             )
-        slots, feasigns = parse_line(row.encode() if isinstance(row, str) else bytes(row))  # type: ignore[arg-type]
+        slots, feasigns = parse_line(row.encode() if isinstance(row, str) else bytes(row))
         return slots, feasigns, []
     if not isinstance(row, str | bytes):
         if not isinstance(row, Mapping):
