@@ -35,7 +35,7 @@ from streamtrain.checkpoint.store import DONEFILE, CheckpointStore
 from streamtrain.cli.main import main as streamtrain
 from streamtrain.config import JobConfig
 from streamtrain.connectors.bridge import Bridge
-from streamtrain.contracts.inference_models import DONEFILES, DoneLine
+from streamtrain.contracts.donefiles import DONEFILES, DoneLine
 from streamtrain.contracts.manifest import FileEntry, Manifest, ModelRef
 from streamtrain.contracts.marker import HEADERS, Marker, Range, SourceFile
 from streamtrain.contracts.sample import SCHEMA

@@ -88,7 +88,7 @@ def compare(model: Path, root: Path, network: Network, keys: np.ndarray, seconds
     plain = Plain(model, network)
     found: dict[str, Any] = {"keys": predictor.keys, "table_bytes": predictor.memory, "load_seconds": load}
     source = np.random.default_rng(5)
-    running = predictor._running
+    running = predictor._freshest.running
     assert running
     (table,) = running.model.tables.values()
     for size in BATCHES:

@@ -222,10 +222,11 @@ class Bridge:
             )
 
     def _on_state(self, step: str) -> None:
-        """With what cannot be seen, so that status shows both."""
+        """With what cannot be seen, and what no line has, so that status shows them."""
         unseen = list(self._late_files.unseen.values())
         more = f" and {len(unseen) - 1} more splits" if len(unseen) > 1 else ""
-        self._state(f"{step}; {unseen[0]}{more}" if unseen else step)
+        also = [f"{unseen[0]}{more}" if unseen else "", self._parse.absent.sentence]
+        self._state("; ".join([step, *filter(None, also)]))
 
     def _report_rows(self, split: Split, rows: int) -> None:
         self._on_state(f"publishing split {split.path}, {rows} rows so far")

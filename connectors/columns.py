@@ -32,22 +32,8 @@ class ColumnMapper:
         self._slots: list[tuple[int, Callable[[Mapping[str, Any]], list[int]]]] = [
             (column.slot, _feasigns(column)) for column in columns.slots
         ]
-        self._fields = list(dict.fromkeys(columns.fields()))
-        self.begin_split()
-
-    def begin_split(self) -> None:
-        #: Fields that no record of the split had so far, even without a value; empty before the first record.
-        self.absent: list[str] = []
-        self._is_first = True
-
-    def _look_for_fields(self, record: Mapping[str, Any]) -> None:
-        if self._is_first:
-            self.absent, self._is_first = self._fields, False
-        if self.absent:
-            self.absent = [field for field in self.absent if field not in record]
 
     def row(self, record: Mapping[str, Any]) -> Row:
-        self._look_for_fields(record)
         labels = [_label(column, record.get(column.field), name) for column, name in self._labels]
         dense: list[float | int] = []
         for column, of in self._dense:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from streamtrain.connectors.absent_names import AbsentNames
 from streamtrain.connectors.rows import OneByOne, RejectError, Row, RowBuilder
 from streamtrain.connectors.values import number_of
 from streamtrain.contracts.feature_text import MAX_FEASIGN, quoted
@@ -22,6 +23,9 @@ class NameValueParser(OneByOne):
         self._slots.update({name.encode(): slot for name, slot in layout.names.items() if slot in layout.slots})
         numbers = [*(label.name for label in layout.labels), *(dense.name for dense in layout.dense), layout.weight]
         self._numbers = {name.encode(): name for name in numbers if name}
+        self._names = {slot: str(slot) for slot in layout.slots}
+        self._names.update({slot: name for name, slot in layout.names.items() if slot in layout.slots})
+        self.absent = AbsentNames([*([layout.weight] if layout.weight else []), *self._names.values()])
 
     @staticmethod
     def content(line: bytes) -> bytes:
@@ -46,6 +50,8 @@ class NameValueParser(OneByOne):
                 given[known].append(number_of(value.decode("latin-1"), known))
             elif self._builder.reject_unknown:
                 raise RejectError(f"{quoted(name)} is not a name of the config's")
+        if self.absent.left:
+            self.absent.had({*(self._names[slot] for slot in slots), *(name for name, of in given.items() if of)})
         labels = [self._one(given, label.name, None) for label in self._layout.labels]
         dense = [value for of in self._layout.dense for value in self._all(given, of.name, of.width)]
         weight = self._one(given, self._layout.weight, 1.0) if self._layout.weight else 1.0

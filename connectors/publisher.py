@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -90,7 +90,6 @@ class Publisher:
         self._headers = headers(values=layout.has_values)
         self._on_rows = on_rows
         self._reported = 0.0
-        self._warned_of: set[str] = set()
         self._delivery = Delivery(properties, names, limits, stop=stop, on_wait=on_wait)
 
     def publish(self, tree: Tree, work: Work, parse: LineParser) -> LogEntry:
@@ -125,7 +124,7 @@ class Publisher:
         split = work.split
         sink = Ranges()
         tally = _Tally()
-        parse.begin_split()
+        parse.absent.begin()
         files = [self._send_file(tree, work, parse, index, tally, sink) for index in range(len(work.paths))]
         if tally.rejected > work.max_reject_ratio * (tally.rows + tally.rejected):
             raise DataError(
@@ -133,9 +132,10 @@ class Publisher:
                 f"stream.max_reject_ratio = {work.max_reject_ratio} allows; the first is {tally.example}",
                 remedy="Correct the file, or raise the ratio; nothing of this split was published.",
             )
+        if parse.absent.end(split.path, tally.rows + tally.rejected):
+            log.warning("%s: a misspelt name leaves its slot empty, or at its default", parse.absent.sentence)
         if tally.not_rows:
             log.info("split %s: for %d lines the parse function returned no row", split.path, tally.not_rows)
-        self._warn_of_absent(split, parse.absent_fields(), tally.rows + tally.rejected)
         self._delivery.flush(sink)
         failpoint("bridge.flushed")
         ranges = tuple(sink.ranges[p] for p in sorted(sink.ranges))
@@ -152,18 +152,6 @@ class Publisher:
         self._delivery.flush(sink)
         offset, written = sink.newest[self._names.splits]
         return LogEntry(offset, marker, written)
-
-    def _warn_of_absent(self, split: Split, fields: Sequence[str], lines: int) -> None:
-        """A field that is misspelt in stream.columns is a default, or nothing, in every row. Once a field: one may be
-        rare."""
-        for name in fields:
-            if name not in self._warned_of:
-                self._warned_of.add(name)
-                log.warning(
-                    "split %s: none of its %d lines has the field %s, which stream.columns names: correct the name "
-                    "there if it is misspelt",
-                    split.path, lines, printable(name),
-                )  # fmt: skip
 
     def _send_file(
         self, tree: Tree, work: Work, parse: LineParser, index: int, tally: _Tally, sink: Ranges

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from streamtrain.connectors.absent_names import AbsentNames
 from streamtrain.contracts.feature_text import MAX_SLOT
 from streamtrain.contracts.row_layout import EXACT_FLOAT32, Label, RowLayout
 from streamtrain.contracts.sample import encode_sample, encode_values
@@ -49,6 +50,8 @@ class LineParser(Protocol):
 
     #: Lines that are given to rows() together, at most.
     batch: int
+    #: Is told the names of each line, by formats whose lines have names.
+    absent: AbsentNames
 
     def content(self, line: bytes) -> bytes:
         """The line, given without its LF, as the parser takes it. Empty: a blank line, which is no row."""
@@ -63,26 +66,15 @@ class LineParser(Protocol):
     def rows(self, contents: Sequence[bytes]) -> Iterable[Result]:
         """The same of several lines, in their order."""
 
-    def begin_split(self) -> None:
-        """Called before the files of a split."""
-
-    def absent_fields(self) -> Sequence[str]:
-        """Fields that the config names and no row of the split had."""
-
 
 class OneByOne:
     """Of parsers that take one line after the other and need nothing but the line."""
 
     batch = 1
+    absent = AbsentNames()  # without names it keeps nothing
 
     def begin(self, _name: str, _first: bytes | None) -> bool:
         return False
-
-    def begin_split(self) -> None:
-        pass
-
-    def absent_fields(self) -> Sequence[str]:
-        return ()
 
     def __call__(self, content: bytes, /) -> Row | None:
         raise NotImplementedError

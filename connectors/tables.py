@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import orjson
 
+from streamtrain.connectors.absent_names import AbsentNames
 from streamtrain.connectors.columns import ColumnMapper
 from streamtrain.connectors.rows import LineParser, OneByOne, RejectError, Row, RowBuilder
 from streamtrain.connectors.source import MAX_LINE
@@ -17,20 +18,15 @@ _REMEDY = "Correct the file, or stream.header; nothing of its split was publishe
 
 
 class JsonParser(OneByOne):
-    """A JSON object a line. A key that is given twice has its last value."""
+    """A JSON object a line. A key that is given twice has its last value. fields: keys that are read."""
 
-    def __init__(self, mapper: ColumnMapper) -> None:
+    def __init__(self, mapper: ColumnMapper, fields: Sequence[str]) -> None:
         self._mapper = mapper
+        self.absent = AbsentNames(fields)
 
     @staticmethod
     def content(line: bytes) -> bytes:
         return line.strip(b" \t\r")
-
-    def begin_split(self) -> None:
-        self._mapper.begin_split()
-
-    def absent_fields(self) -> Sequence[str]:
-        return self._mapper.absent
 
     def __call__(self, line: bytes) -> Row:
         try:
@@ -39,6 +35,7 @@ class JsonParser(OneByOne):
             raise RejectError(f"it is not JSON: {error}") from error
         if not isinstance(record, dict):
             raise RejectError(f"it is a JSON {type(record).__name__}, not an object")
+        self.absent.had(record)
         return self._mapper.row(record)
 
 
@@ -104,6 +101,7 @@ def named_parser(form: LineFormat, builder: RowBuilder) -> LineParser:
     """The parser of csv, tsv or json."""
     assert form.columns is not None
     mapper = ColumnMapper(form.columns, builder)
+    fields = list(form.columns.fields())
     if form.name == "json":
-        return JsonParser(mapper)
-    return CellsParser(mapper, list(form.columns.fields()), form.header, tabs=form.name == "tsv")
+        return JsonParser(mapper, fields)
+    return CellsParser(mapper, fields, form.header, tabs=form.name == "tsv")

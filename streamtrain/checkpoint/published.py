@@ -12,10 +12,10 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from streamtrain.checkpoint.runs import Run
-from streamtrain.contracts import inference_models
-from streamtrain.contracts.inference_models import DoneLine
+from streamtrain.contracts import donefiles, inference_models
+from streamtrain.contracts.donefiles import DoneLine
 from streamtrain.contracts.json_codec import UnknownFormatError
-from streamtrain.contracts.manifest import NAME, ModelChain, ModelRef, digest
+from streamtrain.contracts.manifest import NAME, Kind, ModelChain, ModelRef, digest
 from streamtrain.contracts.network_manifest import AnyManifest, decode_manifest
 from streamtrain.errors import CheckpointError, UnknownFormat, Unreadable
 from streamtrain.failpoints import failpoint
@@ -59,10 +59,10 @@ class PublishedModels:
             raise CheckpointError(f"{file} is not the one that checkpoints name: its SHA-256 differs")
         return manifest
 
-    def read_donefile(self, kind: inference_models.Kind) -> list[DoneLine]:
+    def read_donefile(self, kind: Kind) -> list[DoneLine]:
         """The lines of the donefile of this kind; none when there is no file. Raises UnknownFormat for a line of a
         newer format, Unreadable, CheckpointError for a damaged line."""
-        path = self.root / inference_models.DONEFILES[kind]
+        path = self.root / donefiles.DONEFILES[kind]
         try:
             data = read_bytes(path)
         except OSError:
@@ -72,21 +72,21 @@ class PublishedModels:
     def newest(self) -> DoneLine | None:
         """The newest line of both donefiles; the older ones are not read. Raises as read_donefile()."""
         found: list[DoneLine] = []
-        for name in inference_models.DONEFILES.values():
+        for name in donefiles.DONEFILES.values():
             text = next((line for _, line in lines_backwards(self.root / name) if line.strip()), b"")
-            valid, bad = inference_models.decode_donefile(text)
+            valid, bad = donefiles.decode_donefile(text)
             found += valid if not bad else self.lines()  # which raises, naming the line
         return max(found, key=lambda line: line.published, default=None)
 
     def lines(self) -> list[DoneLine]:
         """Of both donefiles, the full ones first, each in its order. Raises CheckpointError."""
-        return [line for kind in inference_models.DONEFILES for line in self.read_donefile(kind)]
+        return [line for kind in donefiles.DONEFILES for line in self.read_donefile(kind)]
 
     def write_donefiles(self, lines: Sequence[DoneLine]) -> None:
         """Replaces each donefile whose lines change."""
-        for kind, name in inference_models.DONEFILES.items():
+        for kind, name in donefiles.DONEFILES.items():
             path = self.root / name
-            data = inference_models.encode_donefile(lines, kind)
+            data = donefiles.encode_donefile(lines, kind)
             with self.run.guard(path, "cannot be read"):
                 current = read_bytes(path) if path.exists() else b""
             if current != data:
@@ -109,7 +109,7 @@ class PublishedModels:
 
     def settle(self, newest: PassId | None, published: Sequence[ModelRef]) -> None:
         """Makes the donefiles what checkpoint `newest` left: with the models published with it, without later ones."""
-        lines = inference_models.kept_lines(self.lines(), newest)
+        lines = donefiles.kept_lines(self.lines(), newest)
         known = {line.digest for line in lines}
         for model in published:
             if model.digest in known:
@@ -161,7 +161,7 @@ class PublishedModels:
         kept |= {str(self.path(model).relative_to(self.root)) for model in named}
         for path in self.root.glob("*/*"):
             name = str(path.relative_to(self.root))
-            if inference_models.is_directory(name) and path.is_dir() and name not in kept:
+            if donefiles.is_directory(name) and path.is_dir() and name not in kept:
                 log.info("%s is removed: no donefile names it", path)
                 self.remove(name)
 
@@ -182,7 +182,7 @@ def _lines_of(path: Path, data: bytes) -> list[DoneLine]:
         added: list[DoneLine] = []
         bad: object = True
         if before.endswith(b"\n") and data.startswith(before):
-            added, bad = inference_models.decode_donefile(data[len(before) :])
+            added, bad = donefiles.decode_donefile(data[len(before) :])
         lines = _decoded(path, data) if bad else [*lines, *added]
         _READ[path] = data, lines
     return lines
@@ -191,7 +191,7 @@ def _lines_of(path: Path, data: bytes) -> list[DoneLine]:
 def _decoded(path: Path, data: bytes) -> list[DoneLine]:
     """Lines of a donefile. Raises UnknownFormat, CheckpointError naming the file."""
     try:
-        return inference_models.decode_valid_donefile(data)
+        return donefiles.decode_valid_donefile(data)
     except UnknownFormatError as error:
         raise UnknownFormat(
             f"{path}, {error}",

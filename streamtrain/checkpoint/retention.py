@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from streamtrain.contracts.inference_models import DoneLine
+from streamtrain.contracts.donefiles import DoneLine
 from streamtrain.schedule import PassId
 
 #: Checkpoints that are always kept.

@@ -29,7 +29,7 @@ from streamtrain.checkpoint.published import PublishedModels
 from streamtrain.checkpoint.runs import Run, refusals
 from streamtrain.checkpoint.store import Checkpoint, CheckpointStore
 from streamtrain.contracts import json_codec
-from streamtrain.contracts.inference_models import DoneLine, kept_lines
+from streamtrain.contracts.donefiles import DoneLine, kept_lines
 from streamtrain.contracts.json_codec import UnknownFormatError
 from streamtrain.contracts.manifest import ModelRef
 from streamtrain.contracts.paths import Day, PassNumber, PlainPath

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from streamtrain.cli import checkpoint_keys, rewind
 from streamtrain.cli.options import ConfigOption, JsonOption, print_json
+from streamtrain.cli.printing import print_table, wrapping_table
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from streamtrain.checkpoint.store import Checkpoint, Problem
 
-    from streamtrain.checkpoint.store import Checkpoint, CheckpointStore, Problem
-    from streamtrain.config import JobConfig
-    from streamtrain.schedule import PassId
-
-log = logging.getLogger("streamtrain.checkpoints")
 app = typer.Typer(help="Checkpoints on disk.", no_args_is_help=True)
 
 
@@ -90,166 +86,8 @@ def verify(config: ConfigOption, json: JsonOption = False) -> None:
         raise typer.Exit(CheckpointError.exit_code)
 
 
-@app.command("show")
-def show(
-    config: ConfigOption,
-    feasigns: Annotated[list[str], typer.Argument(metavar="FEASIGN...", help="Keys of the sparse table.")],
-    pass_name: Annotated[
-        str, typer.Option("--pass", metavar="DAY/PASS_ID", help="Which checkpoint; by default the newest.")
-    ] = "",
-    json: JsonOption = False,
-) -> None:
-    """Show single keys of a checkpoint: show, click, weights, by table; exit code 1 if one is in no table."""
-    from dataclasses import asdict
-
-    from streamtrain.checkpoint.identity import identity_of
-    from streamtrain.checkpoint.store import CheckpointStore
-    from streamtrain.checkpoint.table_files import find_keys
-    from streamtrain.config import load_config
-    from streamtrain.contracts.table_text import shard_directory
-    from streamtrain.errors import CheckpointError
-
-    keys = [_feasign(text) for text in feasigns]
-    checkpoint = _chosen(CheckpointStore(load_config(config).model_save_path), pass_name)
-    files = {entry.path for entry in checkpoint.manifest.files} if checkpoint.manifest is not None else None
-    identity = identity_of(checkpoint)
-    tables = [table.name for table in identity.tables] if identity is not None else [""]
-    try:
-        directories = {name: shard_directory(name, len(tables)) for name in tables}
-    except ValueError as error:
-        raise CheckpointError(f"{checkpoint.path / 'job.json'}: {error}") from error
-    found = {name: find_keys(checkpoint.path, keys, files, directory) for name, directory in directories.items()}
-    several = len(tables) > 1
-    absent = [key for key in keys if not any(key in states for states in found.values())]
-    if json:
-        rows = [
-            {**({"table": name} if several else {}), **asdict(states[key])}
-            for key in keys
-            for name, states in found.items()
-            if key in states
-        ]
-        print_json({"checkpoint": str(checkpoint.path), "pass": str(checkpoint.id), "keys": rows, "absent": absent})
-    else:
-        table = _table(
-            "key", *(["table"] if several else []), "slot", "show", "click", "unseen days", "delta score", "embed_w",
-            "embedx",
-        )  # fmt: skip
-        table.title = f"checkpoint {checkpoint.id}"
-        for key in keys:
-            if key in absent:
-                table.add_row(str(key), "absent")
-            for name, states in found.items():
-                if (state := states.get(key)) is not None:
-                    numbers = (state.show, state.click, state.unseen_days, state.delta_score, state.embed_w)
-                    weights = " ".join(f"{w:g}" for w in state.embedx) or "none"
-                    first = [str(key), *([name] if several else []), str(state.slot)]
-                    table.add_row(*first, *(f"{n:g}" for n in numbers), weights)
-        _print_table(table)
-    if absent:
-        raise typer.Exit(1)
-
-
-def _feasign(text: str) -> int:
-    from streamtrain.errors import ConfigError
-
-    if not (text.isascii() and text.isdigit() and int(text) < 1 << 64):
-        raise ConfigError(f"{text!r} is not a feasign", remedy="A feasign is a whole number from 0 to 2^64 - 1.")
-    return int(text)
-
-
-def _chosen(store: CheckpointStore, pass_name: str) -> Checkpoint:
-    """The checkpoint of that pass, '' for the newest with a readable manifest."""
-    from streamtrain.errors import CheckpointError
-
-    if not pass_name:
-        chosen = store.newest()
-    else:
-        wanted = _pass_id("--pass", pass_name)
-        chosen = store.read(wanted) if wanted in store.ids() else None
-    if chosen is not None:
-        return chosen
-    raise CheckpointError(
-        f"{store.root} has no checkpoint {pass_name}".rstrip(),
-        remedy="`streamtrain checkpoints list` lists them.",
-    )
-
-
-@app.command("rewind")
-def rewind(
-    config: ConfigOption,
-    to: Annotated[str, typer.Option("--to", metavar="DAY/PASS_ID|nothing", help="The checkpoint to go back to.")],
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be set aside, and change nothing.")
-    ] = False,
-    json: JsonOption = False,
-) -> None:
-    """Go back to an earlier checkpoint: a running trainer is ended, what came later is set aside, never deleted."""
-    from streamtrain.checkpoint import rewind as rewinding
-    from streamtrain.config import load_config
-
-    job = load_config(config)
-    target = _pass_id("--to", to) if to != "nothing" else None
-    plan = rewinding.plan(job.model_save_path, target)
-    if not dry_run:
-        _rewind(job, target)
-    values = {
-        "to": to, "dry_run": dry_run,
-        "checkpoints": [str(pass_id) for pass_id in plan.checkpoints],
-        "models": [f"{m.day}/{m.pass_id}" for m in plan.models],
-    }  # fmt: skip
-    if json:
-        print_json(values)
-        return
-    verb = "would be set aside" if dry_run else f"set aside, below {job.model_save_path / rewinding.SET_ASIDE}"
-    for what in ("checkpoints", "models"):
-        names = values[what]
-        typer.echo(f"{len(names)} {what} {verb}{': ' if names else ''}{', '.join(names)}")  # type: ignore[arg-type]
-    if not dry_run:
-        typer.echo(f"the job is at {to}: `streamtrain run` or `train` trains the passes after it again")
-        if names:
-            typer.echo("a `serve` that has one of these models loaded keeps it until there is a newer one: restart it")
-
-
-def _rewind(job: JobConfig, target: PassId | None) -> None:
-    import threading
-
-    from streamtrain.checkpoint.commit import Committer
-    from streamtrain.checkpoint.runs import Run
-    from streamtrain.errors import TopicReplaced
-    from streamtrain.kafka import clients
-    from streamtrain.kafka.connect import connected
-    from streamtrain.kafka.topics import TopicNames, find, trainer_rights, wait_for_topics
-    from streamtrain.kafka.transactions import KafkaOffsetLog
-    from streamtrain.kafka.waiting import report_waiting, wait_for_cluster
-
-    names = TopicNames(job.stream.job)
-    with connected(job) as properties:
-        wait_for_cluster(properties, 30, report_waiting(log, lambda _sentence: None))
-        existing = find(clients.admin(properties), names, trainer_rights(names))
-        if missing := {names.samples, names.splits} - set(existing):
-            raise TopicReplaced(
-                f"topic {min(missing)} does not exist", remedy="Restore it, or start a new job (stream.job)."
-            )
-        topics = wait_for_topics(properties, names, threading.Event())
-        run = Run(job.model_save_path)
-        committer = Committer(topics, run, KafkaOffsetLog(properties, topics, check=run.check_newest))
-        try:
-            committer.take_over("rewind")
-            committer.rewind(target)
-        finally:
-            committer.close()
-
-
-def _pass_id(option: str, text: str) -> PassId:
-    import re
-
-    from streamtrain.errors import ConfigError
-    from streamtrain.schedule import PassId
-
-    if not re.fullmatch(r"[0-9]{8}/[1-9][0-9]{0,9}", text):
-        raise ConfigError(f"{option} {text}: it is not a pass", remedy="Name one as DAY/PASS_ID, 20240131/2.")
-    day, _, number = text.partition("/")
-    return PassId(day, int(number))
+app.command("show")(checkpoint_keys.command)
+app.command("rewind")(rewind.command)
 
 
 @app.command("models")
@@ -265,7 +103,7 @@ def models(config: ConfigOption, every: AllOption = False, json: JsonOption = Fa
     if json:
         print_json({"models": rows, "older": older})
         return
-    table = _table("model", "kind", "keys", "deleted", "rows", "event time", "patches", "directory")
+    table = wrapping_table("model", "kind", "keys", "deleted", "rows", "event time", "patches", "directory")
     for r in rows:
         base = r.get("base")
         table.add_row(
@@ -277,25 +115,8 @@ def models(config: ConfigOption, every: AllOption = False, json: JsonOption = Fa
             "there" if r["there"] else "gone",
         )
     if rows:
-        _print_table(table)
+        print_table(table)
     else:
         typer.echo("no inference models")
     if older:
         typer.echo(f"{older:,} older ones are not listed: --all lists them")
-
-
-def _table(*names: str) -> Table:
-    """A table that wraps what does not fit."""
-    from rich import box
-    from rich.table import Column, Table
-
-    return Table(*(Column(name, overflow="fold") for name in names), box=box.SIMPLE, pad_edge=False)
-
-
-def _print_table(table: Table) -> None:
-    """As wide as the terminal; 120 columns where there is no terminal."""
-    import sys
-
-    from rich.console import Console
-
-    Console(width=None if sys.stdout.isatty() else 120).print(table)

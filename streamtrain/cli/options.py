@@ -7,9 +7,12 @@ import sys
 import threading
 import types
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from streamtrain.schedule import PassId
 
 ConfigOption = Annotated[Path, typer.Option("-m", "--config", metavar="CONFIG", help="The job's config_online.yaml.")]
 OptionalConfigOption = Annotated[
@@ -50,6 +53,19 @@ def model_source(config: Path | None, model: str | None) -> str:
     job = load_config(config)
     text = job.runner.model_save_path
     return text if "://" in text else str(job.model_save_path)
+
+
+def pass_id_of(option: str, text: str) -> PassId:
+    """A pass as it is typed, DAY/PASS_ID. Raises ConfigError, naming the option."""
+    import re
+
+    from streamtrain.errors import ConfigError
+    from streamtrain.schedule import PassId
+
+    if not re.fullmatch(r"[0-9]{8}/[1-9][0-9]{0,9}", text):
+        raise ConfigError(f"{option} {text}: it is not a pass", remedy="Name one as DAY/PASS_ID, 20240131/2.")
+    day, _, number = text.partition("/")
+    return PassId(day, int(number))
 
 
 def print_json(value: Any) -> None:

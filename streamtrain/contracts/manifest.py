@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
@@ -28,6 +28,10 @@ class FileEntry:
     path: PlainPath
     bytes: int
     sha256: str
+
+
+#: Of an inference model.
+Kind = Literal["full", "incremental"]
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ import queue
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from streamtrain.engine.environment import importing_paddle, inference_environment
 
@@ -31,7 +30,6 @@ from streamtrain.engine.program import check_parameters, fold, parse
 from streamtrain.errors import CheckpointError
 
 F32: TypeAlias = npt.NDArray[np.float32]
-I64: TypeAlias = npt.NDArray[np.int64]
 
 paddle.disable_signal_handler()  # its own end the process at SIGTERM
 
@@ -39,13 +37,12 @@ paddle.disable_signal_handler()  # its own end the process at SIGTERM
 _PADDLE_ERRORS = (RuntimeError, ValueError, OSError, AttributeError, NotImplementedError)
 
 
-@dataclass(frozen=True)
-class Fed:
-    """What a feed is given. lengths: of a sequence, how many of the values each row has, [rows]; None: the values are
-    [rows, ..]."""
+class Fed(NamedTuple):
+    """What a feed is given. offsets: of a sequence, where the values of each row begin, and where the last one's end,
+    [rows + 1]; None: the values are [rows, ..]."""
 
     values: npt.NDArray[Any]
-    lengths: I64 | None = None
+    offsets: list[int] | None = None
 
 
 class Network:
@@ -129,8 +126,8 @@ class _Runner:
     def run(self, inputs: Sequence[Fed]) -> list[npt.NDArray[Any]]:
         for handle, fed in zip(self._inputs, inputs, strict=True):
             handle.copy_from_cpu(fed.values)
-            if fed.lengths is not None:
-                handle.set_lod([[0, *np.cumsum(fed.lengths).tolist()]])
+            if fed.offsets is not None:
+                handle.set_lod([fed.offsets])
         self._predictor.run()
         return [output.copy_to_cpu() for output in self._outputs]
 
@@ -168,8 +165,8 @@ class Evaluator:
         if missing := [name for name in variables if not block.has_var(name)]:
             raise CheckpointError(f"model/__model__ does not compute {missing[0]!r}")
         feed = {
-            name: fed.values if fed.lengths is None
-            else paddle.base.create_lod_tensor(fed.values, [fed.lengths.tolist()], self._place)
+            name: fed.values if fed.offsets is None
+            else paddle.base.create_lod_tensor(fed.values, [np.diff(fed.offsets).tolist()], self._place)
             for name, fed in zip(self._feeds, inputs, strict=True)
         }  # fmt: skip
         try:

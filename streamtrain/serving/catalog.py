@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from streamtrain.contracts.inference_models import DONEFILES, DoneLine, decode_donefile
+from streamtrain.contracts.donefiles import DONEFILES, DoneLine, decode_donefile
 from streamtrain.contracts.manifest import ModelRef
 from streamtrain.serving.files import Files
 

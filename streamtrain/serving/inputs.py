@@ -57,15 +57,18 @@ class Inputs:
         return fed
 
     def _embeddings(self, columns: Columns) -> list[Fed]:
-        """Of each slot's feed."""
+        """Of each slot's feed. Hundreds of them: what can be computed of all at once is."""
         fed: dict[int, Fed] = {}
         for index, table, feeds in self._looked_up:
             found, counts = cells(columns, index, table, slots_first=True)
             vectors: F32 = table.gather(found)
-            ends = np.cumsum(counts.sum(axis=1)).tolist()
+            within = np.zeros((len(counts), len(columns) + 1), np.int64)
+            np.cumsum(counts, axis=1, out=within[:, 1:])
+            offsets = within.tolist()
+            begins = [0, *np.cumsum(within[:, -1]).tolist()]
             for place, slot, feed in feeds:
-                own = vectors[ends[slot - 1] if slot else 0 : ends[slot]]
-                fed[place] = Fed(own, None if feed.length else counts[slot])
+                own = vectors[begins[slot] : begins[slot + 1]]
+                fed[place] = Fed(own, None if feed.length else offsets[slot])
         return [fed[place] for place in range(len(fed))]
 
 

@@ -5,58 +5,26 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from streamtrain.contracts import reports
-from streamtrain.contracts.inference_models import DoneLine
-from streamtrain.contracts.manifest import NAME
 from streamtrain.contracts.metrics import LabelMetrics
 from streamtrain.engine.inference import F32
 from streamtrain.errors import CheckpointError
 from streamtrain.masking import mask_text
-from streamtrain.serving import catalog
-from streamtrain.serving.bundle import open_bundle, read_manifest
-from streamtrain.serving.catalog import Chain, Listing, age
-from streamtrain.serving.chain import Built, Stack
-from streamtrain.serving.files import Files, Stamp
+from streamtrain.serving.files import Files
+from streamtrain.serving.freshest import Freshest
 from streamtrain.serving.inputs import check_lengths
 from streamtrain.serving.model import Model, Version, check_columns
 from streamtrain.serving.row_objects import AnyRow, dense_columns, parse_rows
 from streamtrain.serving.rows import Columns
 
 log = logging.getLogger("streamtrain.serving")
-
-#: Seconds after which watch() reads a damaged model again although its files are as they were.
-RETRY_S = 60.0
-
-
-@dataclass(frozen=True)
-class _Damage:
-    problem: str
-    stamp: Stamp
-    seen: float
-
-
-@dataclass(frozen=True)
-class _Running:
-    model: Model
-    digests: tuple[str, ...]
-    age: tuple[str, int, float]
-
-
-class _Damaged(Exception):
-    """A model of a chain is damaged. below: the part of the chain below it, as far as it was just built."""
-
-    def __init__(self, line: DoneLine, problem: str, below: Built | None = None) -> None:
-        super().__init__(problem)
-        self.line = line
-        self.below = below
 
 
 class Predictor:
@@ -73,15 +41,9 @@ class Predictor:
     def __init__(self, source: str | Path, *, threads: int | None = None, load: bool = True) -> None:
         self._files = Files(source)
         self.threads = threads or len(os.sched_getaffinity(0))
-        self._running: _Running | None = None
-        self._refreshing = threading.Lock()
-        self._damages: dict[str, _Damage] = {}
-        self._logged: set[str] = set()  # digests of damaged models
+        self._freshest = Freshest(self._files, threads=self.threads)
         self._stop = threading.Event()
         self._watcher: threading.Thread | None = None
-        self.problems: tuple[str, ...] = ()
-        self.reloads = 0
-        self.failed_reloads = 0
         if load and not self.refresh():
             nothing = ("there is neither a donefile nor a manifest.json with a model",)
             reasons = "; ".join(problem.rstrip(".") for problem in self.problems or nothing)
@@ -98,30 +60,45 @@ class Predictor:
     @property
     def version(self) -> Version | None:
         """The running model's; None when there is none."""
-        running = self._running
+        running = self._freshest.running
         return running.model.version if running else None
 
     @property
+    def problems(self) -> tuple[str, ...]:
+        """What the last search for a newer model found wrong."""
+        return self._freshest.problems
+
+    @property
+    def reloads(self) -> int:
+        """How often a model was loaded."""
+        return self._freshest.reloads
+
+    @property
+    def failed_reloads(self) -> int:
+        """How often a model was damaged."""
+        return self._freshest.failed_reloads
+
+    @property
     def keys(self) -> int:
-        running = self._running
+        running = self._freshest.running
         return running.model.keys if running else 0
 
     @property
     def memory(self) -> int:
         """Bytes of the running model's tables. A reload needs up to three times as much while it lasts."""
-        running = self._running
+        running = self._freshest.running
         return running.model.nbytes if running else 0
 
     @property
     def targets(self) -> tuple[str, ...]:
         """Names of the running model's predictions; empty when there is none."""
-        running = self._running
+        running = self._freshest.running
         return running.model.targets if running else ()
 
     @property
     def metrics(self) -> dict[str, LabelMetrics]:
         """Of the pass that the running model was published after, by label; none for models before 0.4.0."""
-        running = self._running
+        running = self._freshest.running
         return running.model.metrics if running else {}
 
     @property
@@ -180,7 +157,7 @@ class Predictor:
 
     def _model(self) -> Model:
         """The running one: asked for once by each prediction, since a reload may swap it meanwhile."""
-        if (running := self._running) is None:
+        if (running := self._freshest.running) is None:
             raise CheckpointError(f"{self.source} has had no inference model yet")
         return running.model
 
@@ -190,7 +167,7 @@ class Predictor:
         A newer model that is damaged or incomplete is reported (log and `problems`) and read again at the next call.
         The freshest valid model that is newer than the running one takes its place, if there is one.
         """
-        return self._refresh(patient=False)
+        return self._freshest.refresh(patient=False)
 
     def watch(self, seconds: float) -> None:
         """Refreshes in a thread, every so many seconds, until close()."""
@@ -208,142 +185,14 @@ class Predictor:
         waiting = False
         while True:
             try:
-                self._refresh(patient=True)
+                self._freshest.refresh(patient=True)
             except Exception:  # whatever it is, the running model continues to predict
                 log.exception("the search for a newer model failed")
-            if self._running is None and not waiting:
+            if self._freshest.running is None and not waiting:
                 waiting = True
                 log.warning("waiting for a first inference model below %s", self.source)
             if self._stop.wait(seconds):
                 return
-
-    def _refresh(self, *, patient: bool) -> bool:
-        with self._refreshing:
-            try:
-                listing = catalog.read(self._files)
-                if listing is None:
-                    listing = self._single()
-            except CheckpointError as error:
-                self._report([str(error)])
-                return False
-            problems = list(listing.problems)
-            swapped = self._run_freshest(listing.lines, problems, patient)
-            self._report(problems)
-            return swapped
-
-    def _single(self) -> Listing:
-        """The directory of one model, as if a donefile listed it. It is loaded once."""
-        if self._running is not None or self._files.find(NAME) is None:
-            return Listing(())
-        manifest, digest = read_manifest(self._files, "")
-        if manifest.kind != "full":
-            raise CheckpointError(
-                f"{self._files.url} is an incremental model: it needs the one below it",
-                remedy="Give the model_save_path that it lies in.",
-            )
-        return Listing((DoneLine(path="", digest=digest, day=manifest.day, pass_id=manifest.pass_id, kind="full"),))
-
-    def _run_freshest(self, lines: Sequence[DoneLine], problems: list[str], patient: bool) -> bool:
-        """Puts the freshest valid model in place of the running one; False when there is no newer one.
-
-        problems: what is wrong is added. patient: a model that is known as damaged is not read again at once.
-        """
-        running = self._running
-        listed = {line.digest for line in lines}
-        self._damages = {digest: d for digest, d in self._damages.items() if digest in listed}
-        for line in catalog.unlinked(lines):
-            if running is None or age(line) > running.age:
-                problems.append(f"{self._files.name(line.path)} patches a model that no donefile names")
-        built: Built | None = None
-        bad: set[str] = set()
-        for chain in catalog.chains(lines):
-            newest = chain[-1]
-            if running is not None and not self._is_newer(newest, running, listed):
-                break
-            if any(line.digest in bad for line in chain):
-                continue
-            try:
-                for line in chain:
-                    if patient and (problem := self._still_damaged(line)) is not None:
-                        raise _Damaged(line, problem)
-                built = self._build(chain, built)
-                model = self._ready(newest, built)
-            except _Damaged as damaged:
-                bad.add(damaged.line.digest)
-                built = damaged.below or built
-                problems.append(str(damaged))
-                continue
-            self._running = _Running(model, built.digests, age(newest))
-            self.reloads += 1
-            log.info("running %s: %d keys", model.version, model.keys)
-            return True
-        return False
-
-    @staticmethod
-    def _is_newer(line: DoneLine, running: _Running, listed: set[str]) -> bool:
-        """A model of the same pass is newer when the running model is no longer listed: the trainer went back behind
-        that pass and recreated its model. An older model never replaces the running one."""
-        if line.digest == running.model.version.digest:
-            return False
-        if running.model.version.digest in listed:
-            return age(line) > running.age
-        return age(line)[:2] >= running.age[:2]
-
-    def _still_damaged(self, line: DoneLine) -> str | None:
-        """What is wrong with it, when it is known as damaged and its files are as they were then; else None."""
-        damage = self._damages.get(line.digest)
-        if damage is None or time.monotonic() - damage.seen > RETRY_S:
-            return None
-        return damage.problem if self._files.stamp(line.path) == damage.stamp else None
-
-    def _build(self, chain: Chain, built: Built | None) -> Built:
-        """The chain put together, upon the part of it that runs or was built just before, if there is one.
-
-        Raises _Damaged, with the part below the damaged model.
-        """
-        digests = tuple(line.digest for line in chain)
-        running = self._running
-        stack = Stack()
-        if built is not None and built.digests == digests[: len(built.digests)]:
-            stack = Stack(built.digests, built.tables, built.bundle)
-        elif running is not None and running.digests == digests[: len(running.digests)]:
-            stack = Stack(running.digests, running.model.tables)
-        for line in chain[len(stack.digests) :]:
-            stamp = self._files.stamp(line.path)
-            try:
-                bundle = open_bundle(self._files, line.path, line.digest)
-                try:
-                    stack.add(bundle)
-                except ValueError as error:
-                    raise CheckpointError(f"{self._files.name(line.path)}: {error}") from error
-            except CheckpointError as error:
-                self._record_damage(line, error, stamp)
-                raise _Damaged(line, str(error), stack.built()) from error
-        complete = stack.built()
-        assert complete is not None  # a chain all of which runs already is not a newer one
-        return complete
-
-    def _ready(self, line: DoneLine, built: Built) -> Model:
-        try:
-            return Model(built.bundle, built.tables, threads=self.threads)
-        except CheckpointError as error:
-            named = CheckpointError(f"{self._files.name(line.path)}: {error}")
-            self._record_damage(line, named, self._files.stamp(line.path))
-            raise _Damaged(line, str(named), built) from error
-
-    def _record_damage(self, line: DoneLine, error: CheckpointError, stamp: Stamp) -> None:
-        self._damages[line.digest] = _Damage(str(error), stamp, time.monotonic())
-        self.failed_reloads += 1
-        if line.digest not in self._logged:
-            self._logged.add(line.digest)
-            kept = f"{self.version} stays" if self.version else "There is no model yet"
-            log.error("SKIPPED: %s. %s; it is tried again", error, kept)
-
-    def _report(self, problems: list[str]) -> None:
-        for problem in problems:
-            if problem not in self.problems and problem not in (d.problem for d in self._damages.values()):
-                log.warning("%s", problem)
-        self.problems = tuple(problems)
 
 
 def _of_one(predictions: F32) -> F32:

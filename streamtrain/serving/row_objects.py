@@ -16,7 +16,7 @@ from streamtrain.serving.rows import Columns, parse
 from streamtrain.serving.table import F32
 
 #: Text, or values by name.
-AnyRow: TypeAlias = "str | bytes | Mapping[str, Any] | Mapping[str | int, Any]"
+AnyRow: TypeAlias = "str | bytes | Mapping[Any, Any]"
 _MAX_FLOAT = float(np.finfo(np.float32).max)
 
 
@@ -27,18 +27,18 @@ class RowProblem(ValueError):
 class RowForm:
     """The names that a row of a model may have, and their values.
 
-    A slot has a feasign or a list of them, in their order; it is called by its name or its number, and one that is
-    absent, or null, is empty. A dense feed has a number, or a list of as many as it is wide, and must be there: there
-    is no default. Other names are ignored, as the slots of text that a model lacks: rows carry labels, and what other
-    models want. But a row without any name that the model has is an error: it is of another form.
+    A slot has a feasign or a list of them, in their order; it is called by its name or its number (as text too), and
+    one that is absent, or null, is empty. A dense feed has a number, or a list of as many as it is wide, and must be
+    there: there is no default. Other names are ignored, as the slots of text that a model lacks: rows carry labels, and
+    what other models want. But a row without any name that the model has is an error: it is of another form.
     """
 
     def __init__(self, network: ServedNetwork) -> None:
         self.dense = network.dense
         #: A feed of each slot that is not a sequence.
         self.fixed = list({feed.slot: feed for feed in network.slots if feed.length}.values())
-        self._slots: dict[str | int, int] = {str(feed.slot): feed.slot for feed in network.slots}
-        self._slots.update({feed.slot: feed.slot for feed in network.slots})  # an object of Python's may have numbers
+        self._slots: dict[Any, int] = {feed.slot: feed.slot for feed in network.slots}
+        self._slots.update({str(feed.slot): feed.slot for feed in network.slots})
         self._slots.update({feed.name: feed.slot for feed in network.slots})
         self._names = {*self._slots, *(feed.name for feed in self.dense)}
         self._known = list(dict.fromkeys([feed.name for feed in network.slots])) + [feed.name for feed in self.dense]
@@ -147,7 +147,7 @@ def _features(row: AnyRow, form: RowForm) -> tuple[Any, Any, Any]:
             raise RowProblem(
                 f"{form.dense[0].name} is missing: text has no numbers but feasigns, give an object by name"
             )
-        slots, feasigns = parse_line(row.encode() if isinstance(row, str) else bytes(row))  # type: ignore[arg-type]
+        slots, feasigns = parse_line(row.encode() if isinstance(row, str) else bytes(row))
         return slots, feasigns, []
     if not isinstance(row, str | bytes):
         if not isinstance(row, Mapping):

@@ -19,13 +19,7 @@ from streamtrain.checkpoint.published import PublishedModels
 from streamtrain.checkpoint.runs import Run, refusals
 from streamtrain.checkpoint.store import put_manifest, seal
 from streamtrain.config import JobConfig
-from streamtrain.contracts.inference_models import (
-    DueModel,
-    Feed,
-    ModelManifest,
-    TableKeys,
-    due_models,
-)
+from streamtrain.contracts.inference_models import DueModel, Feed, ModelManifest, TableKeys, due_models
 from streamtrain.contracts.manifest import ModelChain, ModelRef
 from streamtrain.contracts.network_manifest import AnyManifest, NetworkManifest, TableEntry
 from streamtrain.errors import CheckpointError

@@ -14,7 +14,7 @@ from typing import Any
 import fsspec
 from tenacity import RetryError, Retrying, stop_after_attempt, wait_exponential_jitter
 
-from streamtrain.contracts.inference_models import DONEFILES, DoneLine, decode_valid_donefile, encode_donefile
+from streamtrain.contracts.donefiles import DONEFILES, DoneLine, decode_valid_donefile, encode_donefile
 from streamtrain.contracts.manifest import NAME
 from streamtrain.errors import ConfigError, StreamtrainError
 

@@ -13,7 +13,7 @@ from streamtrain.checkpoint.runs import Run
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import JobConfig, KeepConfig
 from streamtrain.contracts import reports
-from streamtrain.contracts.inference_models import DoneLine
+from streamtrain.contracts.donefiles import DoneLine
 from streamtrain.contracts.manifest import Manifest
 from streamtrain.errors import CheckpointError
 from streamtrain.masking import mask_text

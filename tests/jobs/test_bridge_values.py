@@ -1,7 +1,6 @@
 """Rows with labels, floats and a weight, through a real Kafka: each value comes back as it was written."""
 
 import csv
-import json
 import random
 from pathlib import Path
 from typing import Any
@@ -41,8 +40,8 @@ STREAM: dict[str, Any] = {
 HEADER = ["user", "tags", "clicked", "dwell", "price", "vec", "w"]
 
 
-def config_of(folder: Path, kafka: dict[str, str], job: str, **stream: Any) -> JobConfig:
-    runner = {"end_day": "20240101", "split_interval": 1440}
+def config_of(folder: Path, kafka: dict[str, str], job: str, split_interval: int = 1440, **stream: Any) -> JobConfig:
+    runner = {"end_day": "20240101", "split_interval": split_interval}
     return write_config(folder, job, kafka, runner=runner, stream={**STREAM, "job": job, **stream})
 
 
@@ -197,23 +196,23 @@ def test_a_function_whose_rows_depend_on_each_other_is_refused(tmp_path: Path, k
     assert markers(config) == []
 
 
-def test_a_field_that_no_line_has_is_logged_by_its_name_once(
+def test_a_misspelt_key_of_json_is_reported(
     tmp_path: Path, kafka: dict[str, str], job: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    columns = {**STREAM["columns"], "fields": {"user": {"slot": 2, "field": "usre"}, "tags": {"slot": 3, "split": "|"}}}
-    stream = {**STREAM, "job": job, "format": "json", "columns": columns}
-    runner = {"end_day": "20240101", "split_interval": 720}
-    config = write_config(tmp_path, job, kafka, runner=runner, stream=stream)
-    for time in ("0000", "1200"):
-        folder = tmp_path / "data" / "20240101" / time
-        folder.mkdir(parents=True)
-        numbers = [{**record, "vec": [0.5, 1, 2]} for record in records(3)]
-        (folder / "part-0").write_text("".join(json.dumps(record) + "\n" for record in numbers))
-        (folder / "data.done").touch()
-    Bridge(config, config.kafka()).run()
-    assert [marker.rows for marker in markers(config)] == [3, 3]
-    warned = [record.getMessage() for record in caplog.records if "has the field" in record.getMessage()]
-    assert warned == [
-        "split 20240101/0000: none of its 3 lines has the field usre, which stream.columns names: correct the name "
-        "there if it is misspelt"
-    ]
+    config = config_of(
+        tmp_path, kafka, job, 720, format="json", labels=["click"], dense=[], weight="",
+        columns={"fields": {"usr_id": 2, "hour": {"slot": 3, "default": "none"}}},
+    )  # fmt: skip
+    for split in (SPLIT, "20240101/1200"):
+        path = tmp_path / "data" / split / "part-0"
+        path.parent.mkdir(parents=True)
+        path.write_text('{"click": 1, "user_id": "u1"}\n{"click": 0, "user_id": "u2", "hour": 3}\n' * 600)
+        (path.parent / "data.done").touch()
+    states: list[str] = []
+    sentence = f"none of the 1,200 lines of split {SPLIT} has usr_id, which the config names"
+    with caplog.at_level("WARNING", "streamtrain.bridge"):
+        Bridge(config, config.kafka(), on_state=states.append).run()
+    reported = [r.getMessage() for r in caplog.records if r.name == "streamtrain.bridge"]
+    assert [text.startswith(sentence) for text in reported] == [True]
+    assert f"publishing split 20240101/1200; {sentence}" in states  # status shows them
+    assert [marker.rows for marker in markers(config)] == [1200, 1200]

@@ -10,8 +10,9 @@ import pytest
 from streamtrain.checkpoint.journal import PassRecord
 from streamtrain.checkpoint.rewind import Intent
 from streamtrain.contracts import reports
+from streamtrain.contracts.donefiles import DoneLine
 from streamtrain.contracts.identity import Change, JobIdentity
-from streamtrain.contracts.inference_models import DoneLine, ModelManifest
+from streamtrain.contracts.inference_models import ModelManifest
 from streamtrain.contracts.manifest import FileEntry, Manifest, ModelChain, Witness
 from streamtrain.contracts.marker import SCHEMA as MARKER
 from streamtrain.contracts.network_manifest import NetworkManifest, TableEntry

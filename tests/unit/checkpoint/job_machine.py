@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from streamtrain.checkpoint.commit import Committer
 from streamtrain.connectors.ledger import Ledger
-from streamtrain.contracts.inference_models import DONEFILES, decode_valid_donefile
+from streamtrain.contracts.donefiles import DONEFILES, decode_valid_donefile
 from streamtrain.contracts.manifest import Witness
 from streamtrain.contracts.marker import Marker, Range
 from streamtrain.errors import CheckpointMissing, Fenced, KafkaError, NoneUsable

@@ -15,7 +15,7 @@ from streamtrain.checkpoint.published import PublishedModels
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.checkpoint.table_files import MAX_LINE, blocks, find_keys
 from streamtrain.contracts import reports
-from streamtrain.contracts.inference_models import DoneLine, encode_donefile
+from streamtrain.contracts.donefiles import DoneLine, encode_donefile
 from streamtrain.contracts.manifest import NAME, Manifest, ModelChain, ModelRef
 from streamtrain.contracts.table_text import SHARD
 from streamtrain.errors import CheckpointError, Unreadable

@@ -13,7 +13,8 @@ import orjson
 import pytest
 import yaml
 
-from streamtrain.checkpoint.identity import IdentityCheck, fixed_keys, free_keys, refuse_other_job
+from streamtrain.checkpoint.identity import IdentityCheck, refuse_other_job
+from streamtrain.checkpoint.identity_keys import fixed_keys, free_keys
 from streamtrain.checkpoint.store import put_manifest, seal
 from streamtrain.config import JobConfig, load_config
 from streamtrain.contracts.identity import NAME, JobIdentity

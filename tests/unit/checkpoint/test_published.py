@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streamtrain.checkpoint.published import PublishedModels
-from streamtrain.contracts import inference_models
-from streamtrain.contracts.inference_models import DoneLine, decode_valid_donefile
+from streamtrain.contracts import donefiles
+from streamtrain.contracts.donefiles import DoneLine, decode_valid_donefile
 from streamtrain.errors import CheckpointError, UnknownFormat
 
 NAME = "base_donefile.txt"
@@ -73,4 +73,4 @@ def test_the_list_that_a_reader_gets_is_its_own(tmp_path: Path) -> None:
     PublishedModels(tmp_path).lines().clear()
     PublishedModels(tmp_path).read_donefile("full").clear()
     assert len(PublishedModels(tmp_path).lines()) == 1
-    assert inference_models.DONEFILES["full"] == NAME
+    assert donefiles.DONEFILES["full"] == NAME

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from streamtrain.checkpoint.retention import Keep, old_checkpoints, old_models
 from streamtrain.checkpoint.runs import Run
-from streamtrain.contracts.inference_models import DoneLine, DueModel, Kind, due_models
-from streamtrain.contracts.manifest import ModelRef
+from streamtrain.contracts.donefiles import DoneLine
+from streamtrain.contracts.inference_models import DueModel, due_models
+from streamtrain.contracts.manifest import Kind, ModelRef
 from streamtrain.schedule import PassId, Schedule
 
 

@@ -11,7 +11,7 @@ import pytest
 from streamtrain import errors
 from streamtrain.checkpoint import rewind
 from streamtrain.checkpoint.journal import Journal, PassRecord
-from streamtrain.contracts.inference_models import DONEFILES, decode_valid_donefile
+from streamtrain.contracts.donefiles import DONEFILES, decode_valid_donefile
 from streamtrain.contracts.manifest import Witness
 from streamtrain.schedule import PassId
 from tests.support.crashes import Crash, Frozen, crash_at, points

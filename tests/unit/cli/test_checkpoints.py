@@ -10,7 +10,7 @@ from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.checkpoint.table_files import find_keys
 from streamtrain.cli import checkpoints
 from streamtrain.config import JobConfig
-from streamtrain.contracts.inference_models import DoneLine
+from streamtrain.contracts.donefiles import DoneLine
 from streamtrain.contracts.manifest import ModelRef
 from streamtrain.contracts.table_text import parse_line
 from streamtrain.engine.tables import TableFormat

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from streamtrain.checkpoint.identity import fixed_keys, free_keys
+from streamtrain.checkpoint.identity_keys import fixed_keys, free_keys
 from streamtrain.config import ConfigProblems
 from tests.support.jobs import write_config
 from tests.support.value_rows import COLUMNS, HEADER, value_config

@@ -117,24 +117,3 @@ def test_every_key_of_columns_is_on_the_page(head: str, model: Any) -> None:
 def test_every_field_of_a_row_is_on_the_page() -> None:
     part = PAGE.partition("## A function of yours")[2]
     assert [name for name in UserRow.__dataclass_fields__ if f"`{name}`" not in part] == []
-
-
-def test_a_field_that_no_line_of_a_split_has_is_known(tmp_path: Path) -> None:
-    text = """stream:
-  format: json
-  columns:
-    labels: {dwell: {field: seconds, default: 0}}
-    dense: {vec: {field: vec, default: 0}}
-    weight: {field: w, default: 1}
-    fields: {user: {field: usre}, items: {default: none}}
-"""
-    config = config_of(tmp_path, text)
-    parse = line_parser(config.line_format, config.layout)
-    parse.begin_split()
-    assert parse.absent_fields() == []
-    parse(b'{"click": 1, "price": 2, "user": "a", "seconds": null}')
-    assert parse.absent_fields() == ["vec", "w", "usre", "items"]
-    parse(b'{"click": 1, "price": 2, "user": "a", "w": 1, "items": []}')
-    assert parse.absent_fields() == ["vec", "usre"]
-    parse.begin_split()
-    assert parse.absent_fields() == []

@@ -9,16 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamtrain.contracts.inference_models import (
+from streamtrain.contracts.donefiles import (
     BadLine,
     DoneLine,
-    Feed,
-    ModelManifest,
     decode_donefile,
     decode_valid_donefile,
     encode_donefile,
     kept_lines,
 )
+from streamtrain.contracts.inference_models import Feed, ModelManifest
 from streamtrain.contracts.json_codec import UnknownFormatError
 from streamtrain.contracts.manifest import FileEntry, Manifest, ModelChain, ModelRef, Witness
 from streamtrain.contracts.table_text import PartMeta

@@ -7,15 +7,8 @@ import pytest
 
 from streamtrain.checkpoint.journal import PassRecord, unpack
 from streamtrain.contracts import reports, table_text
-from streamtrain.contracts.inference_models import (
-    PADDLEREC,
-    DoneLine,
-    Feed,
-    ModelManifest,
-    decode_donefile,
-    decode_valid_donefile,
-    encode_donefile,
-)
+from streamtrain.contracts.donefiles import PADDLEREC, DoneLine, decode_donefile, decode_valid_donefile, encode_donefile
+from streamtrain.contracts.inference_models import Feed, ModelManifest
 from streamtrain.contracts.manifest import FileEntry, Manifest, ModelChain, ModelRef, digest
 from streamtrain.contracts.table_text import KeyState, PartMeta, TableColumns, parse_line
 from streamtrain.schedule import PassId

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streamtrain.contracts import reports
-from streamtrain.contracts.inference_models import DoneLine, ModelManifest, decode_donefile, decode_valid_donefile
+from streamtrain.contracts.donefiles import DoneLine, decode_donefile, decode_valid_donefile
+from streamtrain.contracts.inference_models import ModelManifest
 from streamtrain.contracts.manifest import NAME, Manifest
 from streamtrain.contracts.marker import Marker
 from streamtrain.contracts.table_text import PartMeta, inference_meta

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamtrain.contracts.codec import DecodeError, encode
-from streamtrain.contracts.inference_models import DoneLine, ModelManifest, decode_donefile
+from streamtrain.contracts.donefiles import DoneLine, decode_donefile
+from streamtrain.contracts.inference_models import ModelManifest
 from streamtrain.contracts.manifest import Manifest
 from streamtrain.contracts.marker import SCHEMA, Marker
 from streamtrain.contracts.paths import check_day, check_time, number_of, plain_path, source_path

@@ -21,8 +21,9 @@ from streamtrain.checkpoint.rewind import Intent
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.contracts import identity
 from streamtrain.contracts.codec import Schema, UnknownSchema, encode
+from streamtrain.contracts.donefiles import DONEFILES, DoneLine
 from streamtrain.contracts.identity import JobIdentity
-from streamtrain.contracts.inference_models import DONEFILES, DoneLine, ModelManifest
+from streamtrain.contracts.inference_models import ModelManifest
 from streamtrain.contracts.json_codec import UnknownFormatError
 from streamtrain.contracts.manifest import NAME as MANIFEST
 from streamtrain.contracts.manifest import Manifest, Witness, digest

@@ -17,7 +17,7 @@ from streamtrain.checkpoint import journal as journals
 from streamtrain.checkpoint.journal import Journal, PassRecord
 from streamtrain.cli.status import summary
 from streamtrain.config import JobConfig
-from streamtrain.contracts.inference_models import DoneLine
+from streamtrain.contracts.donefiles import DoneLine
 from streamtrain.contracts.manifest import Manifest
 from streamtrain.errors import CheckpointError
 from streamtrain.kafka.marker_history import MarkerHistory, file_of, key_of

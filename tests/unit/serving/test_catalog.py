@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamtrain.contracts.inference_models import DoneLine
+from streamtrain.contracts.donefiles import DoneLine
 from streamtrain.contracts.manifest import ModelRef
 from streamtrain.serving.catalog import age, chains, parse, unlinked
 

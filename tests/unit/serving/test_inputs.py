@@ -64,7 +64,7 @@ def test_each_feed_gets_its_slots_vectors(rows: list[list[tuple[int, int]]]) -> 
         padded = [keys + [0] * (max(1, feed.length) - len(keys)) for keys in cells]
         expected = [VECTORS[feed.table].get(key, zeros) for keys in padded for key in keys]
         assert given_.values.tolist() == [vector.tolist() for vector in expected]
-        lengths = None if given_.lengths is None else given_.lengths.tolist()
+        lengths = None if given_.offsets is None else np.diff(given_.offsets).tolist()
         assert lengths == (None if feed.length else [len(keys) for keys in padded])
     floats = np.arange(6 * len(rows), dtype=np.float32).reshape(len(rows), 6)
     assert (fed[6].values == floats[:, :2]).all() and fed[7].values.shape == (len(rows), 2, 2)
@@ -90,7 +90,7 @@ def test_sums_are_the_feeds_summed(rows: list[list[tuple[int, int]]]) -> None:
     (summed,) = Inputs(network, tables, ("b", "a")).of(columns)
     found = []
     for fed in Inputs(network, tables).of(columns):
-        assert fed.lengths is not None
-        ends = np.cumsum(fed.lengths)
+        assert fed.offsets is not None
+        ends = np.array(fed.offsets[1:])
         found.append([own.sum(axis=0) for own in np.split(fed.values, ends[:-1])])
     assert np.allclose(summed.values, np.concatenate([found[1], found[0]], axis=1))

@@ -134,9 +134,11 @@ def test_arrays_that_do_not_fit(age: Any, reason: str) -> None:
         dense_columns(WITH_FLOATS, given_, 2)
 
 
-def test_an_object_may_name_slots_by_numbers() -> None:
-    """As a streamtrain.Row does."""
-    columns = parse_rows([{2: 5, 7: [6, 8], 12: 1}, {"user": 5, 9: 4}], WITHOUT)
-    assert columns.counts.tolist() == [3, 2]
-    assert columns.slots.tolist() == [2, 7, 7, 2, 9]
-    assert columns.feasigns.tolist() == [5, 6, 8, 5, 4]
+def test_a_slots_number_need_not_be_text() -> None:
+    """As in streamtrain.Row, which says the same of a row that is trained."""
+    columns = parse_rows([{2: [5, 6], np.int64(9): 7, "items": 8}, {9: 3}], WITHOUT)
+    assert columns.slots.tolist() == [2, 2, 9, 7, 9] and columns.feasigns.tolist() == [5, 6, 7, 8, 3]
+    with pytest.raises(DataError, match="row 1: 9: '-1' is not a feasign"):
+        parse_rows([{9: -1}], WITHOUT, name="row")
+    with pytest.raises(DataError, match="none of its names is the model's, '12' is one"):
+        parse_rows([{12: 5}], WITHOUT)

@@ -12,8 +12,8 @@ from streamtrain.checkpoint.runs import Run
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import load_config
 from streamtrain.contracts import reports
-from streamtrain.contracts.inference_models import DoneLine, Kind, decode_valid_donefile
-from streamtrain.contracts.manifest import ModelRef
+from streamtrain.contracts.donefiles import DoneLine, decode_valid_donefile
+from streamtrain.contracts.manifest import Kind, ModelRef
 from streamtrain.errors import CheckpointError, Fenced
 from streamtrain.schedule import PassId
 from streamtrain.training.mirror import Mirror
