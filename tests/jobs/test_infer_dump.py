@@ -41,7 +41,8 @@ def test_vectors_are_those_of_the_model_on_disk(
     items = write_items(tmp_path / "items")
     model = model_that_dumps(tmp_path / "model_dir", '[*self.all_vars, "3"]', "[]", "[]")
     runner = {"need_infer_dump": True, "infer_data_dir": "items", "model_dir": str(model)}
-    scene = Scene(tmp_path, kafka, job, servers, workers, runner=runner)
+    faster = {"optimizer": {"class": "Adam", "learning_rate": 0.01}}
+    scene = Scene(tmp_path, kafka, job, servers, workers, runner=runner, hyper_parameters=faster)
     points = {"infer.read": 2, "dump.written": 1, "save.written": 2, "dump.aside": 1}
     run = scene.start("run", failpoints=",".join(f"{point}=kill@{number}" for point, number in points.items()))
     output = run.finish(240)
@@ -77,7 +78,8 @@ def test_vectors_are_those_of_the_model_on_disk(
 
 
 def test_nothing_of_it_reaches_the_model(tmp_path: Path, kafka: dict[str, str], job: str) -> None:
-    """Two jobs, with and without: the same metrics, counts and keys."""
+    """Two jobs, with and without: the same rows in the metrics, keys, counts and touched keys. The weights differ in
+    any two jobs: servers draw them."""
     found = []
     for name in ("with", "without"):
         folder = tmp_path / name
@@ -88,23 +90,26 @@ def test_nothing_of_it_reaches_the_model(tmp_path: Path, kafka: dict[str, str], 
         scene.recount()
         log = (folder / "log" / "workerlog.0").read_text()
         assert ("Infer Dump Dataset Done, using time" in log) == (name == "with"), output
-        records = Journal(scene.config.model_save_path).read()
+        root = scene.config.model_save_path
+        records = Journal(root).read()
         assert [record.infer_dump_seconds is not None for record in records] == [name == "with"] * 4
-        manifests = [json.loads((scene.config.model_save_path / c / "manifest.json").read_text())
-                     for c in scene.checkpoints()]  # fmt: skip
-        lines = [
-            line
-            for part in sorted((scene.config.model_save_path / DAY / "4" / "embedding.shard").glob("part-*.txt"))
-            for line in sorted(part.read_text().splitlines())
-        ]
+        counted = {}
+        for part in sorted((root / DAY / "4" / "embedding.shard").glob("part-*.txt")):
+            names = [c["name"] for c in json.loads(part.with_suffix(".meta").read_text())["columns"]]
+            for line in part.read_text().splitlines():
+                values = dict(zip(names, line.split(" "), strict=False))
+                counted[values["key"]] = {name: values[name] for name in ("slot", "unseen_days", "show", "click")}
+        full, incremental = read_all(root)
+        touched = [(model.line["pass_id"], sorted(model.keys), model.deleted) for model in (*full, *incremental)]
         metrics = [
-            {label: values.predict for label, values in record.labels.items()}
-            | {f"{label} trained": values.train for label, values in record.labels.items()}
+            (label, each.rows, each.actual_ctr)
             for record in records
+            for label, values in record.labels.items()
+            for each in (values.predict, values.train)
+            if each is not None
         ]
-        found.append((metrics, [manifest["keys"] for manifest in manifests], lines))
-    assert found[0][0] == found[1][0] and found[0][1] == found[1][1]
-    assert found[0][2] == found[1][2]
+        found.append((counted, touched, metrics))
+    assert found[0] == found[1]
 
 
 def test_days_belong_to_their_passes_and_a_donefile_is_awaited(tmp_path: Path, kafka: dict[str, str], job: str) -> None:
@@ -120,8 +125,8 @@ def test_days_belong_to_their_passes_and_a_donefile_is_awaited(tmp_path: Path, k
     run = scene.start("run")
     log = tmp_path / "log" / "workerlog.0"
     run.wait_for(lambda: log.exists() and f"data not ready: {tmp_path}/items/{SPLITS[1]}" in log.read_text(), 90)
-    status = scene.start("status", name="status").finish()
-    assert f"waiting for {tmp_path}/items/{SPLITS[1]}" in status, status
+    status = scene.start("status", "--json", name="status").finish()
+    assert f'"waiting for {tmp_path}/items/{SPLITS[1]}"' in status, status
     run.signal(signal.SIGTERM)
     assert run.end() == 0, run.output
     assert scene.checkpoints() == [f"{DAY}/1"]
