@@ -17,6 +17,8 @@ from typing import Any, Protocol
 from streamtrain.errors import DataError, StreamtrainError, Unreadable
 from streamtrain.masking import printable
 
+#: The key of the folder of logs.
+DATA_KEY = "runner.train_data_dir"
 #: Characters of an error's text in a message.
 REASON = 300
 #: Keys under which file systems give a modification time.
@@ -79,8 +81,11 @@ def looking(name: str, how: str) -> Iterator[None]:
 
 
 class LocalFolders:
-    def __init__(self, root: str) -> None:
+    """key: the config's, for messages."""
+
+    def __init__(self, root: str, key: str = DATA_KEY) -> None:
         self._root = root
+        self._key = key
 
     def refresh(self) -> None:
         pass
@@ -121,7 +126,7 @@ class LocalFolders:
                 break
         return DataError(
             f"{printable(at)} is not a directory, though it stands where one of a split should be",
-            remedy="Move it out of runner.train_data_dir.",
+            remedy=f"Move it out of {self._key}.",
         )
 
     def _refuse_hidden(self, full: str, error: FileNotFoundError) -> None:
@@ -133,7 +138,7 @@ class LocalFolders:
             except FileNotFoundError:
                 if len(at) <= len(self._root):
                     raise Unreadable(
-                        f"{printable(self._root)} (runner.train_data_dir) is not there any more",
+                        f"{printable(self._root)} ({self._key}) is not there any more",
                         remedy="Mount or restore it.",
                     ) from error
                 at = at.rpartition("/")[0]
@@ -156,8 +161,11 @@ def _entry(result: os.stat_result) -> Entry:
 
 
 class RemoteFolders:
-    def __init__(self, fs: Any, root: str) -> None:
+    """key: the config's, for messages."""
+
+    def __init__(self, fs: Any, root: str, key: str = DATA_KEY) -> None:
         self._fs = fs
+        self._key = key
         self._root = root.rstrip("/")
 
     def refresh(self) -> None:
@@ -172,7 +180,7 @@ class RemoteFolders:
             except (FileNotFoundError, NotADirectoryError):
                 if not path:
                     raise
-        with looking(f"{self._root} (runner.train_data_dir)", "looked at"):
+        with looking(f"{self._root} ({self._key})", "looked at"):
             self._fs.info(self._root)  # with the root gone, or out of reach, nothing below it is known
         return None
 

@@ -10,19 +10,26 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import IO, cast
+from typing import IO, Protocol, cast
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from streamtrain.config import IGNORED_FILES
-from streamtrain.connectors.folders import Entry, Folders, LocalFolders, RemoteFolders, looking
+from streamtrain.connectors.folders import DATA_KEY, Entry, Folders, LocalFolders, RemoteFolders, looking
 from streamtrain.errors import ConfigError, DataError, Unreadable
 from streamtrain.masking import printable
-from streamtrain.schedule import Schedule, Split
+from streamtrain.schedule import Schedule
 
 #: Directories below a split's, at most: a chain of links must end.
 MAX_DEPTH = 32
+
+
+class Directory(Protocol):
+    """Of a tree: a split's, or another one of that path; '' is the tree itself."""
+
+    @property
+    def path(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -45,16 +52,19 @@ class Listing:
 class Tree:
     """The data tree below a local path or fsspec URL.
 
-    ignore: glob patterns of the names of files and directories that are left out. Its methods raise Unreadable, which
+    ignore: glob patterns of the names of files and directories that are left out. key: the config's, for messages. Its
+    methods raise Unreadable, which
     names the path, for whatever the file system refuses, and DataError for what is there and is no file of logs.
     """
 
-    def __init__(self, url: str, donefile: str, ignore: Sequence[str] = IGNORED_FILES) -> None:
+    def __init__(self, url: str, donefile: str, ignore: Sequence[str] = IGNORED_FILES, key: str = DATA_KEY) -> None:
         try:
             fs, root = fsspec.core.url_to_fs(url)
         except (ValueError, ImportError, OSError) as error:
-            raise ConfigError(f"runner.train_data_dir: {url} cannot be opened: {error}") from error
-        self._folders: Folders = LocalFolders(root) if isinstance(fs, LocalFileSystem) else RemoteFolders(fs, root)
+            raise ConfigError(f"{key}: {url} cannot be opened: {error}") from error
+        local = isinstance(fs, LocalFileSystem)
+        self._folders: Folders = LocalFolders(root, key) if local else RemoteFolders(fs, root, key)
+        self._key = key
         self._url = url
         self._donefile = donefile
         self._ignore = tuple(ignore)
@@ -70,16 +80,19 @@ class Tree:
             entry = None
         if entry is None or entry.kind != "directory":
             raise ConfigError(
-                f"runner.train_data_dir: {self._url} is not a directory",
+                f"{self._key}: {self._url} is not a directory",
                 remedy="Create it, or correct the path (relative paths start at the config's folder).",
             )
+
+    def days(self) -> list[str]:
+        """Names YYYYMMDD at its top, in their order. Raises Unreadable."""
+        return sorted(name for name in self._folders.names("") if re.fullmatch(r"[0-9]{8}", name))
 
     def unscheduled(self, schedule: Schedule) -> list[str]:
         """Directories day/HHMM that are no split of the schedule, in its first and its last days that are there: the
         rows of such ones are never read. Raises Unreadable."""
         first, last = schedule.start_day, schedule.end_day
-        names = self._folders.names("")
-        days = sorted(name for name in names if re.fullmatch(r"[0-9]{8}", name) and first <= name <= last)
+        days = [name for name in self.days() if first <= name <= last]
         times = {schedule.split(number).time for number in range(schedule.splits_a_day)}
         return [
             f"{day}/{name}"
@@ -88,11 +101,11 @@ class Tree:
             if re.fullmatch(r"([01][0-9]|2[0-3])[0-5][0-9]", name) and name not in times
         ]
 
-    def is_ready(self, split: Split) -> bool:
+    def is_ready(self, split: Directory) -> bool:
         """Whether the split's donefile exists, or its directory where no donefile is configured."""
         self._folders.refresh()
         if self._donefile:
-            donefile = self._folders.stat(f"{split.path}/{self._donefile}")
+            donefile = self._folders.stat(_below(split, self._donefile))
             if donefile is not None and donefile.kind == "directory":
                 raise DataError(
                     f"{self.name(split, self._donefile)} is a directory, not a donefile",
@@ -103,11 +116,11 @@ class Tree:
         if entry is not None and entry.kind != "directory":
             raise DataError(
                 f"{self.name(split)} is {entry.kind}, not the directory of a split",
-                remedy="Move it out of runner.train_data_dir.",
+                remedy=f"Move it out of {self._key}.",
             )
         return entry is not None
 
-    def listing(self, split: Split) -> Listing | None:
+    def listing(self, split: Directory) -> Listing | None:
         """The split's files, those in deeper directories and behind links too; None when it has no directory."""
         self._folders.refresh()
         if self._folders.stat(split.path) is None:
@@ -118,23 +131,25 @@ class Tree:
             (ignored if left_out else files).append(FileState(path, entry.size, entry.modified))
         return Listing(tuple(sorted(files, key=lambda f: f.path)), tuple(sorted(ignored, key=lambda f: f.path)))
 
-    def files(self, split: Split) -> list[FileState]:
+    def files(self, split: Directory) -> list[FileState]:
         """listing().files; none when the split has no directory."""
         listing = self.listing(split)
         return [] if listing is None else list(listing.files)
 
-    def open(self, split: Split, path: str) -> IO[bytes]:
+    def open(self, split: Directory, path: str) -> IO[bytes]:
         """Reads of it may raise anything that the file system does: SourceReader names the file."""
         with looking(self.name(split, path), "opened"):
-            return cast(IO[bytes], self._folders.open(f"{split.path}/{path}"))
+            return cast(IO[bytes], self._folders.open(_below(split, path)))
 
-    def name(self, split: Split, path: str = "") -> str:
+    def name(self, split: Directory, path: str = "") -> str:
         """As messages show it."""
-        return printable(f"{self._url}/{split.path}/{path}".rstrip("/"))
+        return printable(f"{self._url}/{_below(split, path)}".rstrip("/"))
 
-    def _walk(self, split: Split, below: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, Entry, bool]]:
+    def _walk(
+        self, split: Directory, below: str, above: tuple[tuple[int, int], ...]
+    ) -> Iterator[tuple[str, Entry, bool]]:
         """(path below the split's directory, entry, whether it is left out). above: directories that this one is in."""
-        directory = f"{split.path}/{below}".rstrip("/")
+        directory = _below(split, below)
         for name in self._folders.names(directory):
             path = f"{below}/{name}".lstrip("/")
             if name == self._donefile:
@@ -142,9 +157,9 @@ class Tree:
             left_out = any(fnmatchcase(name, pattern) for pattern in self._ignore)
             if left_out:
                 # only its size matters, to tell whether somebody still writes: it may vanish at any moment
-                yield path, self._folders.glance(f"{split.path}/{path}"), True
+                yield path, self._folders.glance(_below(split, path)), True
                 continue
-            entry = self._folders.stat(f"{split.path}/{path}")
+            entry = self._folders.stat(_below(split, path))
             if entry is None:
                 raise Unreadable(
                     f"{self.name(split, path)} was listed, and vanished before it was looked at",
@@ -156,7 +171,7 @@ class Tree:
             else:
                 yield from self._walk(split, path, (*above, *([entry.identity] if entry.identity else [])))
 
-    def _refuse(self, split: Split, path: str, entry: Entry, above: tuple[tuple[int, int], ...]) -> None:
+    def _refuse(self, split: Directory, path: str, entry: Entry, above: tuple[tuple[int, int], ...]) -> None:
         name = self.name(split, path)
         try:
             path.encode()
@@ -170,3 +185,7 @@ class Tree:
             )
         if entry.kind == "directory" and (entry.identity in above or path.count("/") >= MAX_DEPTH):
             raise DataError(f"{name} leads back to a directory that it is in", remedy="Remove the link.")
+
+
+def _below(directory: Directory, path: str) -> str:
+    return "/".join(part for part in (directory.path, path) if part)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,11 +35,14 @@ class Dump:
     params: tuple[str, ...] = ()
 
 
-def read_dump(directory: Path) -> Iterator[tuple[str, dict[str, npt.NDArray[np.float32]]]]:
+def read_dump(directory: Path, whole: Collection[str] = ()) -> Iterator[tuple[str, dict[str, npt.NDArray[Any]]]]:
     """Every row of a dump: its ins_id, and its values by variable, float32 [n] each. Lines of parameters are skipped.
+
+    whole: variables of whole numbers, such as the feed of a slot, which float32 would round: uint64 [n] each.
 
     Raises DataError naming the file and the line for one that is not complete.
     """
+    kinds: dict[bytes, Any] = {name.encode(): (int, np.uint64) for name in whole}
     for path in sorted(directory.glob("part-*")):
         with path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
@@ -46,10 +50,11 @@ def read_dump(directory: Path) -> Iterator[tuple[str, dict[str, npt.NDArray[np.f
                     continue
                 try:
                     ins_id, fields = _parse(line)
-                    yield (
-                        ins_id.decode(),
-                        {name.decode(): np.array([float(x) for x in values], np.float32) for name, values in fields},
-                    )
+                    row = {}
+                    for name, values in fields:
+                        read, dtype = kinds.get(name, (float, np.float32))
+                        row[name.decode()] = np.array([read(x) for x in values], dtype)
+                    yield ins_id.decode(), row
                 except ValueError as error:
                     raise DataError(f"{path}, line {number} is not a complete row of a dump: {error}") from error
 

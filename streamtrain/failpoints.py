@@ -42,6 +42,7 @@ POINTS = {
     "dump.written": "a call's rows are dumped by this worker, in a directory with a dot",
     "dump.aside": "a dump from before a restart is renamed away, the new one is not in its place yet",
     "pass.trained": "the pass is trained, nothing of it is saved",
+    "infer.read": "after a pass, this worker's rows of infer_data_dir are on the local disk, none is predicted",
     "day.shrunk": "a day's end: the servers' keys are shrunk, nothing of it is saved",
     "save.staged": "the staging directory is there, empty",
     "save.written": "Paddle has saved the tables",

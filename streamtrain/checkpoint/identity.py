@@ -61,7 +61,7 @@ _MISTAKEN = {
 #: Begins the keys that decide what the network is, and what is asked of it.
 _OF_MODEL = (
     "hyper_parameters.", "table_parameters.", "runner.model_dir", "runner.need_", "stream.inference_",
-    "stream.consistency_rows",
+    "stream.consistency_rows", "stream.predict_dump_dir",
 )  # fmt: skip
 
 

@@ -36,7 +36,8 @@ _MAX_HISTOGRAM = 16 << 20
 @dataclass(frozen=True)
 class PassRecord:
     """What a pass gave. seconds: the pass, of it read_seconds for loading its
-    rows, predict_seconds and train_seconds. ended: seconds since 1970, its checkpoint included.
+    rows, predict_seconds and train_seconds; infer_dump_seconds: after it, for predicting infer_data_dir. ended: seconds
+    since 1970, its checkpoint included.
     checkpoint_parts: seconds of the checkpoint by part; those of paddle_* are Paddle's own saving.
 
     gate: what the AUC gate found wrong with the pass, '' if nothing; trained: whether its rows were trained; withheld:
@@ -62,6 +63,7 @@ class PassRecord:
     trained: bool = True
     withheld: str = ""
     labels: dict[str, LabelMetrics] = field(default_factory=dict)
+    infer_dump_seconds: float | None = None
     predict_histogram: str = field(default="", repr=False)
     histograms: dict[str, str] = field(default_factory=dict, repr=False)
 

@@ -74,7 +74,7 @@ def _shell_problems(runner: RunnerConfig, values: StreamConfig, resolve: Callabl
     saved = {"runner.model_save_path": runner.model_save_path}
     if "://" in runner.model_save_path:
         saved = {"stream.checkpoint_dir": values.checkpoint_dir}
-    for key, value in {**saved, "stream.spool_dir": values.spool_dir, **dump_dirs(runner)}.items():
+    for key, value in {**saved, "stream.spool_dir": values.spool_dir, **dump_dirs(runner, values)}.items():
         path = str(resolve(value))
         if character := _SHELL.search(path):
             yield f"{key}: {path} has the character {character[0]!r}, which Paddle's saving cannot handle"
@@ -88,18 +88,38 @@ def _dump_problems(runner: RunnerConfig, values: StreamConfig, resolve: Callable
                            ("stream.checkpoint_dir", values.checkpoint_dir),
                            ("runner.train_data_dir", runner.train_data_dir))
     }  # fmt: skip
-    for key, value in dump_dirs(runner).items():
+    for key, value in dump_dirs(runner, values).items():
         path = resolve(value)
         if path in taken:
             yield f"{key}: {path} is {taken[path]} already"
         taken[path] = key
+    yield from _infer_problems(runner, values, resolve)
 
 
-def dump_dirs(runner: RunnerConfig) -> dict[str, str]:
+def _infer_problems(runner: RunnerConfig, values: StreamConfig, resolve: Callable[[str], Path]) -> Iterator[str]:
+    """A data set that is missing, or that would have the dumps among its rows."""
+    if not runner.need_infer_dump:
+        return
+    if not runner.infer_data_dir:
+        yield (
+            "runner.need_infer_dump: it predicts runner.infer_data_dir after each pass, which is not set; for the "
+            "predictions of each pass before it is trained, as before 0.4.0, set it to false, and "
+            f"stream.predict_dump_dir: {runner.infer_dump_fields_dir}"
+        )
+    elif "://" not in runner.infer_data_dir:
+        data = resolve(runner.infer_data_dir)
+        for key, value in dump_dirs(runner, values).items():
+            if data in (resolve(value), *resolve(value).parents):
+                yield f"{key}: {resolve(value)} is in runner.infer_data_dir, {data}: its dumps would be read as rows"
+
+
+def dump_dirs(runner: RunnerConfig, values: StreamConfig) -> dict[str, str]:
     """The folders of the dumps that are on, by key."""
     folders = {}
     if runner.need_train_dump:
         folders["runner.train_dump_fields_dir"] = runner.train_dump_fields_dir
     if runner.need_infer_dump:
         folders["runner.infer_dump_fields_dir"] = runner.infer_dump_fields_dir
+    if values.predict_dump_dir:
+        folders["stream.predict_dump_dir"] = values.predict_dump_dir
     return folders

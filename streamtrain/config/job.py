@@ -104,7 +104,14 @@ class JobConfig:
     @property
     def data_dir(self) -> str:
         """The data tree: a local path made absolute, or an fsspec URL as it is."""
-        text = self.runner.train_data_dir
+        return self._url(self.runner.train_data_dir)
+
+    @property
+    def infer_data_dir(self) -> str:
+        """The data set that is predicted after each pass, as data_dir."""
+        return self._url(self.runner.infer_data_dir)
+
+    def _url(self, text: str) -> str:
         return text if "://" in text else str(self.resolve(text))
 
     @property

@@ -17,7 +17,7 @@ IGNORED_FILES = (".*", "_*", "*._COPYING_", "*.tmp", "*.inprogress", "*.crc")
 NO_EFFECT = frozenset(
     {
         "use_gpu", "shuffle_thread_num", "preload_thread_num", "reader_type", "pipe_command",
-        "dataset_debug", "prefetch", "infer_thread_num", "infer_data_dir", "fs_client", "fs_name",
+        "dataset_debug", "prefetch", "infer_thread_num", "fs_client", "fs_name",
         "fs_ugi", "parse_ins_id", "parse_content", "train_reader_path", "test_data_dir",
         "infer_reader_path", "epochs", "print_interval", "need_prune",
         "infer_batch_size", "use_auc", "use_xpu",
@@ -91,7 +91,10 @@ class RunnerConfig(Section):
         6, ge=0, description="passes between two inference models within a day, each with a checkpoint; 0: none within"
     )
     need_train_dump: bool = Field(False, description="write the model's `train_dump_fields` of every row trained")
-    need_infer_dump: bool = Field(False, description="write the model's `infer_dump_fields` of every row predicted")
+    need_infer_dump: bool = Field(
+        False, description="predict `infer_data_dir` after each pass and write the model's `infer_dump_fields`"
+    )
+    infer_data_dir: str = Field("", description="data set that is predicted after each pass; a URL too; see below")
     train_dump_fields_dir: str = Field(
         "train_dump_data", min_length=1, description="folder of the train dumps; below it day/pass_id"
     )
@@ -107,7 +110,7 @@ class RunnerConfig(Section):
             raise ValueError("a day of the years 1970 to 9998 is wanted")
         return value
 
-    @field_validator("data_donefile", "warmup_model_path", mode="before")
+    @field_validator("data_donefile", "infer_data_dir", "warmup_model_path", mode="before")
     @classmethod
     def _may_be_empty(cls, value: Any) -> Any:
         return "" if value is None else value
@@ -215,6 +218,9 @@ class StreamConfig(Section):
         "ignore", description="a slot that the model lacks: drop the feature, as PaddleRec, or the line"
     )
     max_reject_ratio: float = Field(0.01, ge=0, le=1, description="rejected lines a split, at most")
+    predict_dump_dir: str = Field(
+        "", description="folder in which each pass's predictions before it is trained are dumped; empty: none"
+    )
     shuffle: bool = Field(True, description="whether the rows of a pass are trained in a random order, as in PaddleRec")
     missing_split: Literal["wait", "skip"] = Field("wait", description="what to do when a split is not there")
     missing_split_grace_second: float = Field(

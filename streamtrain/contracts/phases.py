@@ -7,6 +7,7 @@ LOADING = "loading the checkpoint"
 READING = "reading"
 PREDICTING = "predicting"
 TRAINING = "training"
+INFERRING = "predicting infer_data_dir"
 SAVING = "saving a checkpoint"
 WAITING = "waiting for"
 DONE = "done"
@@ -15,7 +16,7 @@ STOPPED = "stopped by a signal"
 FAILED = "failed"
 
 #: In these phases the roles use processor time all along; when no role does, they hang.
-BUSY = frozenset({STARTING, LOADING, READING, PREDICTING, TRAINING})
+BUSY = frozenset({STARTING, LOADING, READING, PREDICTING, TRAINING, INFERRING})
 
 
 def failed(exit_code: int, error: str) -> str:

@@ -85,7 +85,8 @@ def grouped_predictions(
 ) -> dict[str, str]:
     """The variables that stream.group_slot needs, by the job's labels. predictions: of all of the network's labels.
 
-    dumped: infer_dump_fields, where predicting dumps. Raises ConfigError when there are none, or the dump lacks one.
+    dumped: what stream.predict_dump_dir gets, if it is set. Raises ConfigError when there are none, or the dump lacks
+    one.
     """
     fields = {name: variable for name, variable in predictions.items() if name in labels}
     if not fields:
@@ -95,8 +96,9 @@ def grouped_predictions(
         )
     if dumped and (lacking := sorted({*fields.values()} - {*dumped})):
         raise ConfigError(
-            f"stream.group_slot: the model's infer_dump_fields lacks {lacking[0]}, the prediction of a label",
-            remedy="Add it there, set runner.need_infer_dump: false, or remove stream.group_slot.",
+            f"stream.group_slot: the model's predict_dump_fields lacks {lacking[0]}, the prediction of a label",
+            remedy="Add it there (infer_dump_fields where it has none), or remove stream.predict_dump_dir or "
+            "stream.group_slot.",
         )
     return fields
 

@@ -100,11 +100,11 @@ def build(config: JobConfig) -> BuildReport:
 
 def _checks(config: JobConfig, engine: Engine) -> Iterator[Callable[[], object]]:
     from streamtrain.engine.counters import grouped_predictions, refuse_unknown
-    from streamtrain.engine.model_checks import no_dump_fields, refuse_other_slots
+    from streamtrain.engine.model_checks import no_dump_fields, predict_dump_fields, refuse_other_slots
 
     def dump_fields(name: str) -> None:
         if not engine.variables(f"{name}_dump_fields"):
-            raise no_dump_fields(name)
+            raise no_dump_fields(f"runner.need_{name}_dump", f"{name}_dump_fields")
 
     named = bool(config.stream.features)
     yield lambda: refuse_other_slots(engine.slots, config.slots, config.model_dir, any_order=named)
@@ -116,8 +116,10 @@ def _checks(config: JobConfig, engine: Engine) -> Iterator[Callable[[], object]]
         yield lambda: grouped_predictions(
             engine.predictions,
             list(config.stream.labels),
-            engine.variables("infer_dump_fields") if config.runner.need_infer_dump else (),
+            predict_dump_fields(engine.variables) if config.stream.predict_dump_dir else (),
         )
+    if config.stream.predict_dump_dir:
+        yield lambda: predict_dump_fields(engine.variables)
     if config.runner.need_infer_dump:
         yield lambda: dump_fields("infer")
     if config.runner.need_train_dump:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from streamtrain.contracts.row_layout import RowLayout
 from streamtrain.dumps import Dump
 from streamtrain.engine import collective, failures, tables
 from streamtrain.engine.counters import Counters
+from streamtrain.engine.dumping import dumping
 from streamtrain.engine.initializers import describe_truncated_normal
 from streamtrain.engine.lookups import set_pushes
 from streamtrain.engine.model import DottedConfig, create_optimizer, load_model
@@ -165,14 +166,17 @@ class Engine:
         handle.load_into_memory()
         return Dataset(handle, ins_ids)
 
-    def predict(self, dataset: Dataset, dump: Dump | None = None) -> PassStats:
-        """Predicts with the model so far; the tables do not change.
+    def predict(self, dataset: Dataset, dump: Dump | None = None, *, newest: bool = False) -> PassStats:
+        """Predicts with the model so far; the tables do not change. newest: first gets the dense parameters as the
+        servers have them.
 
         Raises BadModel when a prediction is not a number, TrainingError.
 
         dump: also writes this worker's rows there. dumps.check_part checks that they are complete: Paddle reports
         neither a full disk nor variables that it cannot dump.
         """
+        if newest:
+            self.state.pull_dense()
         with self._dumping(dataset, dump), failures.translated("predicting"):
             self._executor.infer_from_dataset(self._program, dataset.handle, debug=False)
         return self._read_and_clear_stats()
@@ -183,25 +187,10 @@ class Engine:
             self._executor.train_from_dataset(self._program, dataset.handle, debug=False)
         return self._read_and_clear_stats()
 
-    @contextlib.contextmanager
-    def _dumping(self, dataset: Dataset, dump: Dump | None) -> Iterator[None]:
-        if dump is None:
-            yield
-            return
-        if not dataset.ins_ids:
+    def _dumping(self, dataset: Dataset, dump: Dump | None) -> contextlib.AbstractContextManager[None]:
+        if dump is not None and not dataset.ins_ids:
             raise ValueError("rows without ins_ids cannot be dumped")
-        options = self._program._fleet_opt
-        before = dict(options)
-        options.update(
-            dump_fields_path=str(dump.directory), dump_fields=list(dump.fields), dump_param=list(dump.params),
-            dump_file_num=self.workers,  # over all workers: one each, with its rows in order
-            dump_converter="cat",  # without a pipe Paddle ends the process when it closes a file on a full disk
-        )  # fmt: skip
-        try:
-            yield
-        finally:
-            options.clear()
-            options.update(before)
+        return dumping(self._program, dump, self.workers)
 
     def variables(self, attribute: str, *, params: bool = False) -> tuple[str, ...]:
         """Names of the variables that StaticModel's `attribute` lists, such as infer_dump_fields, all_vars; none

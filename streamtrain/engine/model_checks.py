@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,21 @@ def no_table() -> ConfigError:
     )
 
 
-def no_dump_fields(name: str) -> ConfigError:
-    """For a dump that is on, of a model that lists nothing for it. name: infer or train."""
+def no_dump_fields(key: str, attribute: str) -> ConfigError:
+    """For a dump that is on, of a model that lists nothing for it. key: turns it on. attribute: of StaticModel."""
     return ConfigError(
-        f"runner.need_{name}_dump is on, but the model's StaticModel has no {name}_dump_fields",
-        remedy="List the variables to dump there, or set it to false.",
+        f"{key} is on, but the model's StaticModel has no {attribute}",
+        remedy="List the variables to dump there, or take the key out.",
     )
+
+
+def predict_dump_fields(variables: Callable[[str], tuple[str, ...]]) -> tuple[str, ...]:
+    """What stream.predict_dump_dir gets: predict_dump_fields of the StaticModel, infer_dump_fields where it has none.
+    variables: Engine.variables. Raises ConfigError."""
+    fields = variables("predict_dump_fields") or variables("infer_dump_fields")
+    if not fields:
+        raise no_dump_fields("stream.predict_dump_dir", "predict_dump_fields, and no infer_dump_fields")
+    return fields
 
 
 def refuse_other_slots(

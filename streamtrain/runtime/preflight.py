@@ -33,10 +33,13 @@ MAX_TMPDIR = 107 - 32
 
 
 def problems(config: JobConfig, *, bridge: bool = True) -> list[StreamtrainError]:
-    """All that is wrong, the model apart. bridge: also what the bridge alone needs, the data and the parse function."""
+    """All that is wrong, the model apart. bridge: also what the bridge needs, the data and the parse function."""
     checks: list[Callable[[], object]] = [lambda: config.slots, lambda: _table(config), _temporary_folder]
     if bridge:
         checks.append(lambda: _data(config))
+    if config.runner.need_infer_dump:
+        checks.append(lambda: Tree(config.infer_data_dir, "", key="runner.infer_data_dir").check())
+    if bridge or config.runner.need_infer_dump:
         checks.append(lambda: config.stream.format in BUILT_IN or load_function(config.stream.format))
     found: list[StreamtrainError] = []
     for check in checks:
@@ -130,7 +133,7 @@ def _folders(config: JobConfig) -> Iterator[ConfigError]:
     wanted = {saved: config.model_save_path, "stream.state_dir": config.state_dir, "stream.spool_dir": config.spool_dir}
     if config.embedded:
         wanted["stream.broker_dir"] = config.broker_dir
-    wanted.update({key: config.resolve(value) for key, value in dump_dirs(config.runner).items()})
+    wanted.update({key: config.resolve(value) for key, value in dump_dirs(config.runner, config.stream).items()})
     for key, folder in wanted.items():
         if reason := why_not_written(folder):
             yield ConfigError(f"{key}: {reason}", remedy="Correct the path, or what stands there.")

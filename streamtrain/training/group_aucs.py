@@ -41,7 +41,7 @@ class GroupAucs:
         self._fields: dict[str, str] = {}
         if self.slot is None:
             return
-        self._fields = grouped_predictions(engine.predictions, self._labels, dumps.infer_fields)
+        self._fields = grouped_predictions(engine.predictions, self._labels, dumps.predict_fields)
         self._spool = Spool(config.spool_dir)
 
     @property

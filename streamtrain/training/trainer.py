@@ -31,6 +31,7 @@ from streamtrain.schedule import PassId
 from streamtrain.stopping import Stopped
 from streamtrain.training.gate import Gate, Verdict
 from streamtrain.training.group_aucs import GroupAucs
+from streamtrain.training.infer_dump import InferDump
 from streamtrain.training.pass_dumps import PassDumps
 from streamtrain.training.position import Position
 from streamtrain.training.saving import Saver
@@ -74,6 +75,7 @@ class Trainer:
         self._store = CheckpointStore(config.model_save_path, self._run)
         self._dumps = PassDumps(config, engine, self._run.check_newest)
         self._groups = GroupAucs(config, engine, self._dumps)
+        self._infer_dump = InferDump(config, engine, self._run.check_newest, stop, self._phase)
         self._journal = Journal(config.model_save_path)
         self._identity = IdentityCheck(config, engine.dense_shapes(), network=engine.network)
         self._position = Position()
@@ -98,8 +100,8 @@ class Trainer:
         except Stopped:
             self.stopped = self.gave_up = True
             log.warning(
-                "stopped at the request of a signal while Kafka was away, or before the training had begun: passes "
-                "after the newest checkpoint are trained again by the next start"
+                "stopped at the request of a signal while Kafka or runner.infer_data_dir was waited for, or before the "
+                "training had begun: passes after the newest checkpoint are trained again by the next start"
             )
 
     def _run_to_end(self) -> None:
@@ -135,7 +137,7 @@ class Trainer:
         record = None
         try:
             while (data := self._next_pass(feed)) is not None:
-                record = self._predict_and_train(data)
+                record = self._infer_dump.after(self._predict_and_train(data))
                 if self._saver.is_due(data.plan.id):
                     record = self._save(record)
                 self._add_to_journal(record)
@@ -144,6 +146,7 @@ class Trainer:
             self._saver.close()
         finally:
             feed.close()
+            self._infer_dump.close()
             if self._committer is not None:
                 self._committer.close()
                 self._journal.close()
@@ -285,7 +288,7 @@ class Trainer:
             self._phase(phases.PREDICTING)
             self._engine.barrier()  # no worker trains while another still predicts
             started = time.monotonic()
-            with self._dumps.infer(plan) as users, self._groups.dumping(users) as dump:
+            with self._dumps.predict(plan) as users, self._groups.dumping(users) as dump:
                 predicted = self._engine.predict(dataset, dump) if dataset is not None else self._engine.no_stats()
                 self._check_rows(plan, "predicted", data.rows, predicted.rows)
                 predicted = self._engine.global_stats(predicted)

@@ -58,7 +58,7 @@ def check_models(config: JobConfig, splits: list[list[RichRow]]) -> None:
     for number, (name, chain) in enumerate(CHAINS.items(), 1):
         rows = [{"slots": row.slots, "floats": {"price": row.price, "age": [row.age]}} for row in splits[number]]
         jobs.append({"root": str(config.model_save_path), "chain": chain, "rows": rows})
-        dump = dict(read_dump(config.path.parent / "infer_dump_data" / name))
+        dump = dict(read_dump(config.path.parent / "predict_dump_data" / name))
         split = config.schedule.split(number)
         dumps.append([dump[f"{split.path}/0/{line}"] for line in range(1, len(rows) + 1)])
     for online, offline in zip(dumps, predictions(config.path.parent, jobs), strict=True):
@@ -71,9 +71,9 @@ def check_models(config: JobConfig, splits: list[list[RichRow]]) -> None:
 @pytest.mark.kafka
 def test_all_that_a_network_may_have(tmp_path: Path, kafka: dict[str, str], job: str) -> None:
     scene = Scene(tmp_path, kafka, job, 2, 2)
-    dumps = {"need_infer_dump": True, "need_train_dump": True}
+    dumps = {"need_train_dump": True}
     days = {"start_day": "20240101", "end_day": "20240102", "split_interval": 720}
-    shape = {"servers": 2, "workers": 2, "inference_model": "both"}
+    shape = {"servers": 2, "workers": 2, "inference_model": "both", "predict_dump_dir": "predict_dump_data"}
     models = {"save_delta_frequency": 1}
     runner = {**days, **dumps, **models}
     scene.config = config = write_everything(tmp_path, job, kafka, runner=runner, stream=shape)
@@ -85,7 +85,7 @@ def test_all_that_a_network_may_have(tmp_path: Path, kafka: dict[str, str], job:
     for role in (trainer.pid, *(process.pid for kind in ("worker", "server") for process in scene.roles(kind))):
         os.kill(role, signal.SIGKILL)
     assert scene.checkpoints() == ["20240101/1"]
-    shape = {"servers": 1, "workers": 1, "inference_model": "both"}
+    shape = {"servers": 1, "workers": 1, "inference_model": "both", "predict_dump_dir": "predict_dump_data"}
     scene.config = config = write_everything(tmp_path, job, kafka, runner=runner, stream=shape)
     scene.start("train").finish(150)
 
@@ -99,7 +99,7 @@ def test_all_that_a_network_may_have(tmp_path: Path, kafka: dict[str, str], job:
         assert checkpoint.manifest.keys == sum(len(shows) for shows, _ in found.values())
         assert checkpoint.manifest.rows == len(rows)
     newest = store.list()[-1]
-    dumped = dict(read_dump(tmp_path / "infer_dump_data" / "20240102" / "2"))
+    dumped = dict(read_dump(tmp_path / "predict_dump_data" / "20240102" / "2"))
     assert len(dumped) == len(splits[3])
     name = next(name for name in next(iter(dumped.values())) if name == "like")
     for line, row in enumerate(splits[3], 1):

@@ -47,9 +47,10 @@ def write(folder: Path, job: str, kafka: dict[str, str], shape: int, decay_of_sh
         folder, job, kafka,
         runner={
             "start_day": "20240101", "end_day": "20240102", "split_interval": 480, "save_delta_frequency": 1,
-            "need_infer_dump": True,
         },
-        stream={"servers": shape, "workers": shape, "inference_model": "both", "consistency_rows": 60},
+        stream={"servers": shape, "workers": shape, "inference_model": "both", "consistency_rows": 60,
+            "predict_dump_dir": "predict_dump_data",
+        },
     )  # fmt: skip
     values = yaml.safe_load(config.path.read_text())
     rules = {
@@ -151,7 +152,7 @@ def compare_with_dumps(scene: Scene, models: dict[str, Model], splits: list[list
     for number, path in enumerate(paths[1:], 1):
         model, rows, split = models[before[path]], splits[number], scene.config.schedule.split(number)
         numpy = model.predict(rows)
-        dumped = dict(read_dump(scene.folder / "infer_dump_data" / path.replace("inference_model_", "")))
+        dumped = dict(read_dump(scene.folder / "predict_dump_data" / path.replace("inference_model_", "")))
         assert len(dumped) == len(rows)
         online = [dumped[f"{split.day}/{split.time}/0/{line}"] for line in range(1, len(rows) + 1)]
         for field, target in zip(online[0], TARGETS, strict=False):

@@ -61,7 +61,7 @@ def test_what_a_config_asks_of_labels_that_there_are_not() -> None:
     predictions = {"click": "sigmoid_0.tmp_0", "cast_0": "x"}
     assert grouped_predictions(predictions, ["click", "buy"], ()) == {"click": "sigmoid_0.tmp_0"}
     assert grouped_predictions(predictions, ["click"], ["sigmoid_0.tmp_0"])
-    with pytest.raises(ConfigError, match=r"infer_dump_fields lacks sigmoid_0\.tmp_0"):
+    with pytest.raises(ConfigError, match=r"predict_dump_fields lacks sigmoid_0\.tmp_0"):
         grouped_predictions(predictions, ["click"], ["fc_0"])
     with pytest.raises(ConfigError, match="no AUC of buy or long whose prediction is known"):
         grouped_predictions(predictions, ["buy", "long"], ())

@@ -44,8 +44,10 @@ def test_every_row_once_though_killed(
     servers: int, workers: int, failpoints: str, tmp_path: Path, kafka: dict[str, str], job: str
 ) -> None:
     model = model_that_dumps(tmp_path / "model_dir", '[predicted, "click"]', "self.all_vars", '["out.w", "fc_0.b"]')
-    runner = {"need_infer_dump": True, "need_train_dump": True, "model_dir": str(model), "checkpoint_per_pass": 2}
-    scene = Scene(tmp_path, kafka, job, servers, workers, runner=runner)
+    runner = {"need_train_dump": True, "model_dir": str(model), "checkpoint_per_pass": 2}
+    scene = Scene(
+        tmp_path, kafka, job, servers, workers, runner=runner, stream={"predict_dump_dir": "predict_dump_data"}
+    )
     more = rows(20, seed=9)
     write_split(tmp_path / "data", SPLITS[1], [*more[:4], "", "nonsense", *more[4:]], file="part-1")
     scene.start("run", failpoints=failpoints).finish()
@@ -55,13 +57,17 @@ def test_every_row_once_though_killed(
 
     labels = labels_of(scene)
     assert len(labels[f"{SPLITS[1][:8]}/2"]) == 151 + 20
-    infer = dict(dumped(tmp_path / "infer_dump_data"))
-    assert {pass_id: {i: int(v["click"][0]) for i, v in here.items()} for pass_id, here in infer.items()} == labels
+    predicted_first = dict(dumped(tmp_path / "predict_dump_data"))
+    assert {
+        pass_id: {i: int(v["click"][0]) for i, v in here.items()} for pass_id, here in predicted_first.items()
+    } == labels
     train = dict(dumped(tmp_path / "train_dump_data"))
     assert {pass_id: set(here) for pass_id, here in train.items()} == {
         pass_id: set(here) for pass_id, here in labels.items()
     }
-    predicted = [v for here in (*infer.values(), *train.values()) for row in here.values() for v in [row[PREDICTED]]]
+    predicted = [
+        v for here in (*predicted_first.values(), *train.values()) for row in here.values() for v in [row[PREDICTED]]
+    ]
     assert len(predicted) == 2 * (150 + 171 + 153)
     assert all(v.shape == (1,) and 0 < v[0] < 1 for v in predicted)
     place = tmp_path / "train_dump_data" / SPLITS[1][:8] / "2"
@@ -77,11 +83,13 @@ def test_every_row_once_though_killed(
 def test_what_cannot_be_dumped_is_refused(tmp_path: Path, kafka: dict[str, str], job: str) -> None:
     """Before anything is touched."""
     model = model_that_dumps(tmp_path / "model_dir", '[predicted, "nix"]', "[]", "[]")
-    scene = Scene(tmp_path, kafka, job, runner={"need_infer_dump": True, "model_dir": str(model)})
+    scene = Scene(
+        tmp_path, kafka, job, runner={"model_dir": str(model)}, stream={"predict_dump_dir": "predict_dump_data"}
+    )
     run = scene.start("train")
     assert run.end() == ConfigError.exit_code
     assert "static_model.py: infer_dump_fields names nix, which the network lacks" in run.output
-    assert not (tmp_path / "infer_dump_data").exists() and not list((tmp_path / "model").glob("*"))
+    assert not (tmp_path / "predict_dump_data").exists() and not list((tmp_path / "model").glob("*"))
 
 
 @pytest.mark.skipif(not can_mount(), reason="mounts a tmpfs")

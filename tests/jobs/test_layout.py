@@ -61,9 +61,9 @@ class Judged:
         }
 
     def dumped(self, day: str, number: int) -> dict[str, dict[str, np.ndarray]]:
-        """ins_id -> variable -> values, of the infer dump."""
+        """ins_id -> variable -> values, of the dump of predictions."""
         found: dict[str, dict[str, np.ndarray]] = {}
-        for part in sorted((self.folder / "infer_dump_data" / day / str(number)).glob("part-*")):
+        for part in sorted((self.folder / "predict_dump_data" / day / str(number)).glob("part-*")):
             for line in part.read_text().splitlines():
                 ins_id, _, fields = line.split("\t", 2)
                 assert ins_id not in found
@@ -80,11 +80,19 @@ def judged(tmp_path_factory: pytest.TempPathFactory, broker: Any) -> Iterator[Ju
     """Two servers, two workers; each day's shrink decays and deletes."""
     folder = tmp_path_factory.mktemp("layout")
     model = model_that_dumps(folder / "model_dir", "self.all_vars", "[]", "[]")
-    runner = {"need_infer_dump": True, "save_first_base": True, "model_dir": str(model), "train_batch_size": 4}
+    runner = {"save_first_base": True, "model_dir": str(model), "train_batch_size": 4}
     faster = {"optimizer": {"class": "Adam", "learning_rate": 0.01}}
     job = f"test-{os.getpid()}-layout"
     scene = Scene(
-        folder, {"bootstrap.servers": broker.bootstrap}, job, 2, 2, days=2, runner=runner, hyper_parameters=faster
+        folder,
+        {"bootstrap.servers": broker.bootstrap},
+        job,
+        2,
+        2,
+        days=2,
+        runner=runner,
+        hyper_parameters=faster,
+        stream={"predict_dump_dir": "predict_dump_data"},
     )
     try:
         set_accessor(scene, show_click_decay_rate=0.6, delete_threshold=1.5, initial_g2sum=0.03)

@@ -72,13 +72,21 @@ def in_words(line: str) -> dict[str, float]:
 @pytest.mark.parametrize(("servers", "workers"), [(1, 1), (2, 2)])
 def test_metrics(servers: int, workers: int, tmp_path: Path, kafka: dict[str, str], job: str) -> None:
     model = model_that_dumps(tmp_path / "model_dir", '[predicted, "click"]', '[predicted, "click"]', "[]")
-    runner = {"need_infer_dump": True, "need_train_dump": True, "model_dir": str(model)}
-    scene = Scene(tmp_path, kafka, job, servers, workers, runner=runner, stream={"group_slot": "2"})
+    runner = {"need_train_dump": True, "model_dir": str(model)}
+    scene = Scene(
+        tmp_path,
+        kafka,
+        job,
+        servers,
+        workers,
+        runner=runner,
+        stream={"group_slot": "2", "predict_dump_dir": "predict_dump_data"},
+    )
     output = scene.start("run").finish()
     scene.recount()
     dumps: dict[str, list[list[tuple[int, float]]]] = {}
     gaucs: dict[str, float | None] = {}
-    for kind in ("infer", "train"):
+    for kind in ("predict", "train"):
         for place in sorted((tmp_path / f"{kind}_dump_data").glob("*/*")):
             dumped = dict(read_dump(place))
             rows = [(int(v["click"][0]), float(v[PREDICTED][0])) for v in dumped.values()]
@@ -150,8 +158,10 @@ def test_several_labels_and_a_pass_that_is_not_trained(tmp_path: Path, kafka: di
     text = text.replace("self.thread_stat_var_names = [", "self.thread_stat_var_names = [*(v.name for v in second), ")
     (model / "static_model.py").write_text(text)
     gate = {"copc": [0.2, 5.0], "labels": {"click_2": {"copc": [0.9, 1.1]}}, "min_rows": 152, "train": False}
-    runner = {"need_infer_dump": True, "model_dir": str(model)}
-    scene = Scene(tmp_path, kafka, job, 2, 2, runner=runner, stream={"gate": gate})
+    runner = {"model_dir": str(model)}
+    scene = Scene(
+        tmp_path, kafka, job, 2, 2, runner=runner, stream={"gate": gate, "predict_dump_dir": "predict_dump_data"}
+    )
     scene.start("run").finish()
     recount = recount_job(scene.config)
     assert recount.ok and recount.rows == 150 + 151, recount.to_json()
@@ -162,7 +172,7 @@ def test_several_labels_and_a_pass_that_is_not_trained(tmp_path: Path, kafka: di
         assert first["rows"] == other["rows"] == line["rows"]
         if not line["rows"]:
             continue
-        dumped = dict(read_dump(tmp_path / "infer_dump_data" / line["day"] / str(line["pass_id"])))
+        dumped = dict(read_dump(tmp_path / "predict_dump_data" / line["day"] / str(line["pass_id"])))
         rows = [(int(v["click"][0]), float(v[PREDICTED][0])) for v in dumped.values()]
         assert agrees(first, rows)
         expected = of_rows([(label, 0.1 + 0.1 * p) for label, p in rows])

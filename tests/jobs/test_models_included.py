@@ -65,7 +65,7 @@ def test_it_is_trained(name: str, tmp_path: Path, kafka: dict[str, str], job: st
     config = prepare(tmp_path / "demo", 2, name)
     changes = {"stream": {"job": job, "consistency_rows": 60, "consistency_every": 1}}
     raw = merged(yaml.safe_load(config.path.read_text()), {**changes, "kafka": kafka})
-    raw["runner"]["need_infer_dump"] = True
+    raw["stream"]["predict_dump_dir"] = "predict_dump_data"
     config.path.write_text(yaml.safe_dump(raw, sort_keys=False))
     config = load_config(config.path)
     done = run("run", "-m", str(config.path), seconds=150)
@@ -89,7 +89,7 @@ def test_it_is_trained(name: str, tmp_path: Path, kafka: dict[str, str], job: st
 
 def predicted(config: JobConfig) -> list[tuple[float, ...]]:
     """The dumped predictions of each row."""
-    folders = sorted((config.path.parent / "infer_dump_data").glob("*/*"))
+    folders = sorted((config.path.parent / "predict_dump_data").glob("*/*"))
     return [
         tuple(float(value[0]) for value in values.values()) for folder in folders for _, values in read_dump(folder)
     ]

@@ -39,7 +39,7 @@ assert not problems and before == after, (problems, before, after)
 
 
 def test_the_examples_run(tmp_path: Path, kafka: dict[str, str], job: str) -> None:
-    scene = Scene(tmp_path, kafka, job, runner={"need_infer_dump": True})
+    scene = Scene(tmp_path, kafka, job, stream={"predict_dump_dir": "predicted"})
     scene.start("run").finish()
     page = (ROOT / "docs" / "python.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)

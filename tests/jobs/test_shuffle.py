@@ -21,8 +21,8 @@ def job_of(folder: Path, kafka: dict[str, str], job: str, workers: int = 1, *, s
     """A log that is sorted by label, three passes of a day with rows; they are dumped."""
     scene = Scene(
         folder, kafka, job, 1, workers, days=2,
-        runner={"need_infer_dump": True, "need_train_dump": True},
-        stream={"shuffle": shuffle, **stream},
+        runner={"need_train_dump": True},
+        stream={"shuffle": shuffle, "predict_dump_dir": "predict_dump_data", **stream},
     )  # fmt: skip
     for day in (1, 2):
         for number, split in enumerate(SPLITS):
@@ -55,7 +55,7 @@ def test_a_log_sorted_by_label(tmp_path: Path, kafka: dict[str, str], job: str) 
     lines = [[int(ins_id.rpartition("/")[2]) for ins_id in of] for of in ids]
     assert abs(np.corrcoef(lines[0], np.arange(ROWS))[0, 1]) < 0.2 and lines[1] == sorted(lines[1])
     # the first pass is predicted by the same untrained network: the order changes no prediction
-    predicted = [dumped(scene, "infer") for scene in (shuffled, plain)]
+    predicted = [dumped(scene, "predict") for scene in (shuffled, plain)]
     assert predicted[0] == pytest.approx(predicted[1], abs=2e-6)
 
 

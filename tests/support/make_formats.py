@@ -55,13 +55,17 @@ SMALL: dict[str, Any] = {
 def run_job(folder: Path, kafka: dict[str, str], version: Version) -> None:
     """One day of two passes, with inference models and dumps."""
     model = model_that_dumps(folder / "network", "[predicted]", "[]", "[]")
+    new = version is NEW
     config = write_config(
         folder, JOB, kafka,
         runner={
-            "end_day": "20240101", "save_delta_frequency": 1, "model_dir": str(model), "need_infer_dump": True,
-            "infer_dump_fields_dir": "dump",
+            "end_day": "20240101", "save_delta_frequency": 1, "model_dir": str(model),
+            **({} if new else {"need_infer_dump": True, "infer_dump_fields_dir": "dump", "infer_data_dir": "data"}),
         },
-        stream={"partitions": 1, "max_reject_ratio": 0.5, "servers": 1, "workers": 1},
+        stream={
+            "partitions": 1, "max_reject_ratio": 0.5, "servers": 1, "workers": 1,
+            **({"predict_dump_dir": "dump"} if new else {}),
+        },
         **SMALL,
     )  # fmt: skip
     write_split(folder / "data", "20240101/0000", LINES)

@@ -30,6 +30,14 @@ def test_a_dump_is_read_back(tmp_path: Path) -> None:
     assert check_part(Dump(tmp_path, ("p", "q")), 1) == 0
 
 
+def test_whole_numbers_are_exact(tmp_path: Path) -> None:
+    (tmp_path / "part-000-00000").write_bytes(b"a\t\titem:2:18446744073709551615,7\tp:1:0.5\n")
+    ((_, row),) = read_dump(tmp_path, whole=["item"])
+    assert row["item"].tolist() == [2**64 - 1, 7] and row["p"].tolist() == [0.5]
+    with pytest.raises(DataError, match="line 1 is not a complete row"):
+        list(read_dump(tmp_path, whole=["p"]))
+
+
 def test_what_is_lost_is_seen(tmp_path: Path) -> None:
     """Whatever run of bytes is lost, but for a piece of one value: fewer rows, or an error."""
     rows_only = b"".join(line for line in WHOLE.splitlines(keepends=True) if not line.startswith(b"("))
@@ -77,13 +85,24 @@ def test_folders_that_are_refused(tmp_path: Path) -> None:
     def make(**runner: Any) -> None:
         write_config(tmp_path, "job", {}, runner=runner)
 
+    infer: dict[str, Any] = {"need_infer_dump": True, "infer_data_dir": "items"}
     make(infer_dump_fields_dir="a b")  # off: nobody hands it to a shell
     with pytest.raises(ConfigError, match=r"runner\.infer_dump_fields_dir: .*/a;b has the character ';'"):
-        make(need_infer_dump=True, infer_dump_fields_dir="a;b")
+        make(**infer, infer_dump_fields_dir="a;b")
     with pytest.raises(ConfigError, match=r"runner\.train_dump_fields_dir: .* is runner\.model_save_path already"):
         make(need_train_dump=True, train_dump_fields_dir="model")
     with pytest.raises(ConfigError, match=r"is runner\.train_dump_fields_dir already"):
-        make(need_train_dump=True, need_infer_dump=True, train_dump_fields_dir="d", infer_dump_fields_dir="./d")
+        make(**infer, need_train_dump=True, train_dump_fields_dir="d", infer_dump_fields_dir="./d")
+    with pytest.raises(ConfigError, match=r"stream\.predict_dump_dir: .* is runner\.infer_dump_fields_dir already"):
+        write_config(tmp_path, "job", {}, runner=infer, stream={"predict_dump_dir": "infer_dump_data"})
+    for inside in ("items", "items/dump"):
+        with pytest.raises(
+            ConfigError, match=r"runner\.infer_dump_fields_dir: .* is in runner\.infer_data_dir, .*/items"
+        ):
+            make(**infer, infer_dump_fields_dir=inside)
+    make(**infer)
+    with pytest.raises(ConfigError, match=r"infer_data_dir .* is not set; .* stream\.predict_dump_dir: old"):
+        make(need_infer_dump=True, infer_dump_fields_dir="old")
 
 
 def test_off_nothing_is_made(tmp_path: Path) -> None:
@@ -91,6 +110,6 @@ def test_off_nothing_is_made(tmp_path: Path) -> None:
     dumps = PassDumps(config, SimpleNamespace(index=0), lambda: None)  # type: ignore[arg-type]
     before = sorted(tmp_path.rglob("*"))
     plan = PassPlan(PassId("20240101", 1), 0, (), {}, 5)
-    with dumps.infer(plan) as infer, dumps.train(plan, 0) as train:
+    with dumps.predict(plan) as infer, dumps.train(plan, 0) as train:
         assert infer is None and train is None
     assert not dumps.any and sorted(tmp_path.rglob("*")) == before

@@ -234,7 +234,8 @@ def test_the_page_names_every_fixed_key(tmp_path: Path) -> None:
         ({"runner.end_day": "20240103"}, True),
         ({"hyper_parameters.layer_sizes": [9]}, False),
         ({f"{TABLE}.accessor.embedx_threshold": 5}, False),
-        ({"runner.need_infer_dump": True}, False),
+        ({"runner.need_infer_dump": True, "runner.infer_data_dir": "data"}, False),
+        ({"stream.predict_dump_dir": "dumps"}, False),
         ({"stream.inference_model": "none"}, False),
     ],
 )

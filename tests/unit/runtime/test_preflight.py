@@ -25,6 +25,9 @@ def found(folder: Path, *, bridge: bool = True, **changes: Any) -> list[str]:
     return [str(p) for p in problems(write_config(folder, "job", kafka, **changes), bridge=bridge)]
 
 
+INFER = {"need_infer_dump": True, "infer_data_dir": "data"}
+
+
 def test_a_good_job_has_none_and_nothing_is_made(tmp_path: Path) -> None:
     assert found(tmp_path) == []
     assert sorted(p.name for p in tmp_path.iterdir()) == ["config_online.yaml", "data"]
@@ -38,7 +41,10 @@ def test_a_good_job_has_none_and_nothing_is_made(tmp_path: Path) -> None:
         ({"runner": {"model_save_path": "memory://m"}, "stream": {"checkpoint_dir": "file"}}, "stream.checkpoint_dir"),
         ({"stream": {"state_dir": "file"}}, "stream.state_dir"),
         ({"stream": {"spool_dir": "file/spool"}}, "stream.spool_dir"),
-        ({"runner": {"need_infer_dump": True, "infer_dump_fields_dir": "file"}}, "runner.infer_dump_fields_dir"),
+        ({"runner": {**INFER, "infer_dump_fields_dir": "file"}}, "runner.infer_dump_fields_dir"),
+        ({"runner": {**INFER, "infer_data_dir": "nowhere"}}, "runner.infer_data_dir"),
+        ({"runner": {**INFER, "infer_data_dir": "file"}}, "runner.infer_data_dir"),
+        ({"stream": {"predict_dump_dir": "file"}}, "stream.predict_dump_dir"),
         ({"runner": {"train_data_dir": "nowhere"}}, "runner.train_data_dir"),
         ({"runner": {"train_data_dir": "file"}}, "runner.train_data_dir"),
         ({"stream": {"format": "nowhere:parse"}}, "stream.format"),
