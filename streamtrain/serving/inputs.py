@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from streamtrain.contracts.feature_text import I64
 from streamtrain.contracts.served_network import ServedNetwork, SlotFeed, sparse_directory
 from streamtrain.engine.inference import F32, Fed
 from streamtrain.errors import DataError
@@ -24,10 +25,16 @@ class Inputs:
         by_variable = {feed.variable: feed for feed in network.slots}
         lengths = network.lengths
         self._summed: tuple[SlotIndex, Table] | None = None
+        #: Of the sums of slots: which ones the network takes; None: each once, in their order.
+        self._places: I64 | None = None
         self._looked_up: list[tuple[SlotIndex, Table, list[tuple[int, int, SlotFeed]]]] = []
         if sums is not None:
             (table,) = tables.values()
-            self._summed = SlotIndex([by_variable[variable].slot for variable in sums]), table
+            wanted = [by_variable[variable].slot for variable in sums]
+            slots = list(dict.fromkeys(wanted))
+            self._summed = SlotIndex(slots), table
+            if len(slots) < len(wanted):  # a slot is looked up more than once
+                self._places = np.array([slots.index(slot) for slot in wanted])
             return
         for name in network.tables:
             feeds = [(place, feed) for place, feed in enumerate(network.slots) if feed.table == name]
@@ -42,7 +49,10 @@ class Inputs:
         if self._summed is not None:
             index, table = self._summed
             found, counts = cells(columns, index, table, slots_first=False)
-            fed = [Fed(table.gather_sums(found, counts.ravel()).reshape(rows, -1))]
+            values = table.gather_sums(found, counts.ravel())
+            if self._places is not None:
+                values = values.reshape(rows, index.size, table.width)[:, self._places]
+            fed = [Fed(values.reshape(rows, -1))]
         else:
             fed = self._embeddings(columns)
         begin = 0

@@ -83,14 +83,14 @@ def test_more_feasigns_than_a_feed_takes() -> None:
 @given(st.lists(st.lists(st.tuples(st.sampled_from([2, 3]), st.integers(0, 9)), max_size=6), min_size=1, max_size=4))
 def test_sums_are_the_feeds_summed(rows: list[list[tuple[int, int]]]) -> None:
     """The one feed of a folded network, in its own order of the slots."""
-    slots = (SlotFeed("2", 2, "t", "a"), SlotFeed("3", 3, "t", "b"))
+    slots = (SlotFeed("2", 2, "t", "a"), SlotFeed("3", 3, "t", "b"), SlotFeed("2", 2, "t", "c"))  # 2 is read twice
     network = ServedNetwork(slots, {"t": TableShape(3)}, (TargetVariable("p", "p"),))
     tables = {"sparse": TABLES["sparse/deep"]}
     columns = columns_of(rows)
-    (summed,) = Inputs(network, tables, ("b", "a")).of(columns)
+    (summed,) = Inputs(network, tables, ("c", "b", "a")).of(columns)
     found = []
     for fed in Inputs(network, tables).of(columns):
         assert fed.offsets is not None
         ends = np.array(fed.offsets[1:])
         found.append([own.sum(axis=0) for own in np.split(fed.values, ends[:-1])])
-    assert np.allclose(summed.values, np.concatenate([found[1], found[0]], axis=1))
+    assert np.allclose(summed.values, np.concatenate([found[2], found[1], found[0]], axis=1))
