@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -14,25 +13,22 @@ import numpy as np
 
 from streamtrain.checkpoint.commit import Committer
 from streamtrain.checkpoint.identity import IdentityCheck, log_changes
-from streamtrain.checkpoint.journal import Journal, PassRecord, pack
+from streamtrain.checkpoint.journal import Journal, PassRecord
 from streamtrain.checkpoint.runs import Run
 from streamtrain.checkpoint.store import Checkpoint, CheckpointStore
 from streamtrain.config import JobConfig
 from streamtrain.contracts import phases
-from streamtrain.contracts.metrics import LabelMetrics, Metrics, global_words
-from streamtrain.errors import CheckpointError, PartitionsChanged, TrainingError
+from streamtrain.errors import CheckpointError, PartitionsChanged
 from streamtrain.failpoints import failpoint
 from streamtrain.feed.feed import Feed, FeedStart, PassData
-from streamtrain.feed.passes import PassPlan
 from streamtrain.kafka.topics import JobTopics, TopicNames, wait_for_topics
 from streamtrain.kafka.transactions import KafkaOffsetLog
 from streamtrain.kafka.waiting import FIRST_S, Waiting, report_waiting
 from streamtrain.schedule import PassId
 from streamtrain.stopping import Stopped
-from streamtrain.training.gate import Gate, Verdict
-from streamtrain.training.group_aucs import GroupAucs
+from streamtrain.training.gate import Gate
 from streamtrain.training.infer_dump import InferDump
-from streamtrain.training.pass_dumps import PassDumps
+from streamtrain.training.pass_step import PassStep
 from streamtrain.training.position import Position
 from streamtrain.training.saving import Saver
 from streamtrain.training.warm_start import WarmStarter
@@ -41,9 +37,6 @@ if TYPE_CHECKING:
     from streamtrain.engine.engine import Engine
 
 log = logging.getLogger("streamtrain.trainer")
-
-#: PaddleRec's line: day, pass, Infer or Train, the metrics.
-_GLOBAL = "Day:%s, Pass: %d, %s Global Metric: %s"
 
 
 class Trainer:
@@ -73,8 +66,6 @@ class Trainer:
         self._names = TopicNames(config.stream.job)
         self._run = Run(config.model_save_path)
         self._store = CheckpointStore(config.model_save_path, self._run)
-        self._dumps = PassDumps(config, engine, self._run.check_newest)
-        self._groups = GroupAucs(config, engine, self._dumps)
         self._infer_dump = InferDump(config, engine, self._run.check_newest, stop, self._phase)
         self._journal = Journal(config.model_save_path)
         self._identity = IdentityCheck(config, engine.dense_shapes(), network=engine.network)
@@ -82,6 +73,7 @@ class Trainer:
         self._warm = WarmStarter(config, engine, self._run)
         self._saver = Saver(config, engine, self._run, self._journal, self._warm)
         self._gate = Gate(config.stream.gate, engine.labels) if config.stream.gate is not None else None
+        self._step = PassStep(config, engine, self._saver, self._gate, self._run.check_newest, self._phase)
         self._committer: Committer | None = None  # worker 0's
         self._waiting: Waiting | None = None
         self._report_wait = report_waiting(log, on_phase)
@@ -137,7 +129,9 @@ class Trainer:
         record = None
         try:
             while (data := self._next_pass(feed)) is not None:
-                record = self._infer_dump.after(self._predict_and_train(data))
+                record = self._step.predict_and_train(data)
+                self._position.advance(data.plan, self._config.schedule, trained=record.trained)
+                record = self._infer_dump.after(record)
                 if self._saver.is_due(data.plan.id):
                     record = self._save(record)
                 self._add_to_journal(record)
@@ -219,15 +213,10 @@ class Trainer:
             worker=self._engine.index,
             workers=self._engine.workers,
             spool=self._config.spool_dir,
-            ins_ids=self._has_ids,
+            ins_ids=self._step.has_ids,
             shuffle=self._config.stream.shuffle,
-            group_slot=self._groups.slot,
+            group_slot=self._step.group_slot,
         )
-
-    @property
-    def _has_ids(self) -> bool:
-        """Whether rows have their ids in the text."""
-        return self._dumps.any or self._groups.on
 
     def _next_pass(self, feed: Feed) -> PassData | None:
         """The next pass once every worker has it; None at the end of the stream or at a stop.
@@ -274,88 +263,6 @@ class Trainer:
             self._report_wait(self._waiting.sentence())
         return True
 
-    def _predict_and_train(self, data: PassData) -> PassRecord:
-        """Predicts the pass with the model so far, then trains on it; counts the rows at each step."""
-        plan = data.plan
-        log.info("pass %s: %d rows, %d of them here", plan.id, plan.rows, data.rows)
-        begin = time.monotonic()
-        self._phase(phases.READING)
-        dataset = self._engine.read([data.file], ins_ids=self._has_ids) if data.rows else None
-        try:
-            if dataset is not None:
-                self._check_rows(plan, "read", data.rows, dataset.rows)
-            failpoint("pass.read")
-            self._phase(phases.PREDICTING)
-            self._engine.barrier()  # no worker trains while another still predicts
-            started = time.monotonic()
-            with self._dumps.predict(plan) as users, self._groups.dumping(users) as dump:
-                predicted = self._engine.predict(dataset, dump) if dataset is not None else self._engine.no_stats()
-                self._check_rows(plan, "predicted", data.rows, predicted.rows)
-                predicted = self._engine.global_stats(predicted)
-                before = self._groups.add(predicted.metrics(), data, dump)
-            log.info("pass %s: predict AUC %.6f", plan.id, predicted.auc)
-            log.info(_GLOBAL, plan.id.day, plan.id.pass_id, "Infer", global_words(before))
-            failpoint("pass.predicted")
-            halfway = time.monotonic()
-            verdict = self._judge(plan, before)
-            train = verdict.trained
-            self._phase(phases.TRAINING)
-            self._engine.barrier()
-            with self._dumps.train(plan, plan.rows if train else 0) as dump:
-                trained = (
-                    self._engine.train(dataset, dump) if dataset is not None and train else self._engine.no_stats()
-                )
-                self._check_rows(plan, "trained", data.rows if train else 0, trained.rows)
-            trained = self._engine.global_stats(trained)
-            log.info("pass %s: train AUC %.6f", plan.id, trained.auc)
-            after = trained.metrics()
-            if train:
-                log.info(_GLOBAL, plan.id.day, plan.id.pass_id, "Train", global_words(after))
-            self._saver.sample_rows(plan.id, data.file, ins_ids=self._has_ids)
-        finally:
-            if dataset is not None:
-                dataset.release()
-            data.release()
-        self._check_rows(plan, "predicted by all workers", plan.rows, predicted.rows)
-        self._check_rows(plan, "trained by all workers", plan.rows if train else 0, trained.rows)
-        failpoint("pass.trained")
-        self._position.advance(plan, self._config.schedule, trained=train)
-        end = time.monotonic()
-        first, *others = [(name, pack(counts.pos, counts.neg)) for name, counts in predicted.labels.items()]
-        return PassRecord(
-            plan.id.day, plan.id.pass_id, plan.rows, _or_none(predicted.auc), _or_none(trained.auc),
-            seconds=end - begin, read_seconds=started - begin, predict_seconds=halfway - started,
-            train_seconds=end - halfway,
-            labels={name: LabelMetrics(before[name], after[name] if train else None) for name in before},
-            predict_histogram=first[1], histograms={name: packed for name, packed in others if name},
-            gate=verdict.out_of_bounds or "", trained=train, withheld=verdict.withheld or "",
-        )  # fmt: skip
-
-    def _judge(self, plan: PassPlan, metrics: Mapping[str, Metrics]) -> Verdict:
-        """Worker 0 judges for all; the others learn its verdict, not its reasons."""
-        config = self._config.stream.gate
-        if self._gate is None or config is None:
-            return Verdict()
-        reason = self._gate.judge(metrics, plan.rows) if self._committer is not None else None
-        flags = np.array([reason is not None, self._gate.last is not None], np.int64)
-        out, withhold = (bool(flag) for flag in self._engine.all_reduce_sum(flags))
-        train = not out or config.train
-        if reason is not None:
-            log.error("pass %s is OUT OF BOUNDS: %s; it is %s", plan.id, reason, "trained" if train else "NOT TRAINED")
-        return Verdict(
-            (reason or "out of bounds") if out else None,
-            (self._gate.last or "out of bounds") if withhold and not config.export else None,
-            train,
-        )
-
-    @staticmethod
-    def _check_rows(plan: PassPlan, what: str, expected: int, actual: int) -> None:
-        if expected != actual:
-            raise TrainingError(
-                f"pass {plan.id}: {actual} rows were {what}, there are {expected}",
-                remedy="Nothing of this pass was saved; a restart trains it again from the last checkpoint.",
-            )
-
     def _phase(self, phase: str) -> None:
         self._doing = phase
         self._on_phase(phase)
@@ -376,7 +283,3 @@ def _aucs(record: PassRecord) -> list[tuple[str, float | None]]:
     if not record.labels:
         return [("", record.predict_auc)]
     return [(name, label.predict.auc) for name, label in record.labels.items()]
-
-
-def _or_none(value: float) -> float | None:
-    return None if math.isnan(value) else value
