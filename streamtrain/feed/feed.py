@@ -22,7 +22,7 @@ from streamtrain.feed.groups import RowGroups, groups_of, joined
 from streamtrain.feed.multislot import MultiSlotWriter, RowError
 from streamtrain.feed.passes import PassBuilder, PassPlan, partition_owner
 from streamtrain.feed.ranges import RangeReader
-from streamtrain.feed.row_ids import RowIds
+from streamtrain.feed.row_ids import RowIds, source_of
 from streamtrain.feed.shuffle import Shuffle
 from streamtrain.feed.spool import Spool
 from streamtrain.kafka.marker_log import LogEntry, MarkerLog
@@ -157,11 +157,13 @@ class Feed:
                 try:
                     text = self._writer.text(batch, ids.encode(records, batch) if ids is not None else None)
                 except RowError as error:
-                    partition, offset, _ = records[error.index]
+                    partition, offset, _ = record = records[error.index]
+                    source = source_of(record, plan.markers, self._decoder)
                     raise DataError(
-                        f"topic {self._samples}, partition {partition}, offset {offset}: the row does not fit the "
-                        f"network: {error}",
-                        remedy="Correct the model's feeds, or stream.labels; the pass was not trained.",
+                        f"{source} (topic {self._samples}, partition {partition}, offset {offset}): the row does not "
+                        f"fit the network: {error}",
+                        remedy="Change the network's feed so that it takes the row. What is in the topic stays there: "
+                        "other rows need another stream.job. The pass was not trained.",
                     ) from error
                 out.write(text)
                 if order is not None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from streamtrain.contracts.marker import Marker
-from streamtrain.contracts.sample import SampleBatch
+from streamtrain.contracts.sample import SampleBatch, SampleDecoder
 
 if TYPE_CHECKING:
     from streamtrain.feed.ranges import Record
@@ -36,6 +36,14 @@ class RowIds:
             split = self._splits[partition][bisect_right(self._starts[partition], offset) - 1]
             ids.append(b"%b/%d/%d" % (split, file, line))
         return ids
+
+
+def source_of(record: Record, markers: Sequence[Marker], decoder: SampleDecoder) -> str:
+    """Where a row of the markers' ranges stands: its file below train_data_dir, and its line from 1."""
+    batch = decoder.decode([record[2]], places=True)
+    (ins_id,) = RowIds(markers).encode([record], batch)
+    file, _, line = ins_id.decode().rpartition("/")
+    return f"{dict(files_of(markers)).get(file, file)}, line {line}"
 
 
 def files_of(markers: Sequence[Marker]) -> Iterator[tuple[str, str]]:

@@ -15,6 +15,7 @@ from streamtrain.config import JobConfig, load_config
 from streamtrain.contracts.identity import JobIdentity
 from streamtrain.dumps import read_dump
 from streamtrain.engine.tables import table_formats
+from streamtrain.errors import DataError
 from streamtrain.runtime.model_build import build_model
 from tests.jobs.test_exact_restart import optimizer, values
 from tests.support.any_models_reader import predictions
@@ -154,6 +155,22 @@ def test_show_and_labels_that_are_integers(tmp_path: Path, kafka: dict[str, str]
     scene.start("train").finish(150)
     scene.close()
     assert counted_in(config.model_save_path / "20240101" / "1") == expected(rows)
+
+
+@pytest.mark.kafka
+def test_a_row_with_more_feasigns_than_a_feed_takes(tmp_path: Path, kafka: dict[str, str], job: str) -> None:
+    runner = {"start_day": "20240101", "end_day": "20240101", "split_interval": 1440}
+    scene = Scene(tmp_path, kafka, job)
+    scene.config = config = write_everything(tmp_path, job, kafka, runner=runner)
+    rows = rich_rows(9)
+    rows[6].slots[3] = [3001, 3002]
+    publish(config, [rows])
+    trainer = scene.start("train")
+    assert trainer.end(150) == DataError.exit_code, trainer.output
+    assert "20240101/0000/part-0, line 7 (topic " in trainer.output
+    assert "the row does not fit the network: it has 2 feasigns of slot item_id, the network reads 1" in trainer.output
+    assert scene.checkpoints() == []
+    scene.close()
 
 
 def test_a_days_end_of_several_tables(tmp_path: Path) -> None:
