@@ -15,8 +15,11 @@ from streamtrain.demo.run import CHANGES, SLOT_DNN_CHANGES, merged, summarize
 from streamtrain.proof.recount import Recount
 from tests.support.paths import MODEL, ROOT
 
-values = st.recursive(st.integers() | st.lists(st.integers()), lambda inner: st.dictionaries(st.text("ab"), inner))
-mappings = st.dictionaries(st.text("ab"), values)
+NAMES = st.text("ab", max_size=3)
+values = st.recursive(
+    st.integers() | st.lists(st.integers()), lambda inner: st.dictionaries(NAMES, inner), max_leaves=6
+)
+mappings = st.dictionaries(NAMES, values, max_size=4)
 
 
 @given(mappings, mappings)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamtrain.feed.shuffle import Shuffle, random_keys
@@ -32,6 +32,7 @@ def shuffled(places: list[Place], pass_id: PassId, folder: Path, batch: int = 7)
     return [(int(p), int(o)) for p, _, o in (line.split()[1].partition("-") for line in lines)]
 
 
+@settings(deadline=None)  # it writes files
 @given(places=st.sets(st.tuples(st.integers(0, 5), st.integers(0, 2**40)), min_size=1, max_size=60), seed=st.randoms())
 def test_the_order_is_the_pass_s_alone(
     places: set[Place], seed: random.Random, tmp_path_factory: pytest.TempPathFactory
