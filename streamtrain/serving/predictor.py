@@ -21,7 +21,7 @@ from streamtrain.serving.files import Files
 from streamtrain.serving.freshest import Freshest
 from streamtrain.serving.inputs import check_lengths
 from streamtrain.serving.model import Model, Version, check_columns
-from streamtrain.serving.row_objects import AnyRow, dense_columns, parse_rows
+from streamtrain.serving.row_objects import AnyRow, dense_columns, parse_rows, whole_numbers
 from streamtrain.serving.rows import Columns
 
 log = logging.getLogger("streamtrain.serving")
@@ -138,12 +138,17 @@ class Predictor:
 
     def predict_arrays(self, counts: Any, slots: Any, feasigns: Any, dense: Mapping[str, Any] | None = None) -> F32:
         """Predictions as predict() gives them, of columns as SampleBatch has them: counts [rows], slots and feasigns
-        [sum(counts)]. dense: by name, [rows, n], or [rows] for one float.
+        [sum(counts)]. feasigns of int64 are taken by their bits, -1 as 2^64 - 1. dense: by name, [rows, n], or [rows]
+        for one float.
 
-        Raises DataError when they do not belong together, or floats that the model takes are missing.
+        Raises DataError when they do not belong together or are no whole numbers, or floats that the model takes are
+        missing.
         """
         model = self._model()
-        columns = Columns(np.asarray(counts, np.int64), np.asarray(slots), np.asarray(feasigns, np.uint64))
+        columns = Columns(
+            whole_numbers(counts, "counts", np.int64), whole_numbers(slots, "slots", np.int64),
+            whole_numbers(feasigns, "feasigns", np.uint64),
+        )  # fmt: skip
         check_columns(columns)
         columns = replace(columns, dense=dense_columns(model.form, dense or {}, len(columns)))
         check_lengths(columns, model.form.fixed, 1, "row")

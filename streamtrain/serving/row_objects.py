@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 
 from streamtrain.contracts.feature_text import MAX_FEASIGN, FeatureError, parse_line
@@ -112,6 +114,20 @@ def parse_rows(rows: Sequence[AnyRow], form: RowForm, first: int = 1, name: str 
     width = sum(feed.width for feed in form.dense)
     dense: F32 | None = np.array([floats for _, _, floats in found], np.float32).reshape(-1, width) if width else None
     return Columns(counts, slots, feasigns, dense)
+
+
+def whole_numbers(given: Any, name: str, kind: type[np.generic]) -> npt.NDArray[Any]:
+    """An array of `kind`; the bits of integers are kept. Raises DataError, for floats too: pandas makes them of a
+    column with a gap, and a feasign that went through one is another one."""
+    try:
+        found = np.asarray(given, None if hasattr(given, "dtype") else object)  # a list may have both -1 and 2^64 - 1
+        if found.dtype.kind in "iub" or not found.size:
+            return found.astype(kind)
+        if found.dtype.kind == "O":
+            return np.array([operator.index(number) for number in found.ravel().tolist()], kind).reshape(found.shape)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{name} are no whole numbers of 64 bits: {error}") from error
+    raise DataError(f"{name} are {found.dtype}, whole numbers are wanted", remedy="Give an array of integers.")
 
 
 def dense_columns(form: RowForm, given: Mapping[str, Any], rows: int) -> F32 | None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from streamtrain.contracts.served_network import DenseFeed, ServedNetwork, SlotFeed, TableShape, TargetVariable
 from streamtrain.errors import DataError
-from streamtrain.serving.row_objects import RowForm, dense_columns, parse_rows
+from streamtrain.serving.row_objects import RowForm, dense_columns, parse_rows, whole_numbers
 
 TABLES = {"deep": TableShape(3), "wide": TableShape(1)}
 SLOTS = (
@@ -142,3 +142,17 @@ def test_a_slots_number_need_not_be_text() -> None:
         parse_rows([{9: -1}], WITHOUT, name="row")
     with pytest.raises(DataError, match="none of its names is the model's, '12' is one"):
         parse_rows([{12: 5}], WITHOUT)
+
+
+@pytest.mark.parametrize(
+    "given", [[1, 2], [2**64 - 1, 7], np.array([1, 2], np.uint64), np.array([-1, 2]), [], np.array([2**63, 5], object)]
+)
+def test_whole_numbers_are_taken_by_their_bits(given: Any) -> None:
+    found = whole_numbers(given, "feasigns", np.uint64)
+    assert found.dtype == np.uint64 and found.tolist() == [int(number) % 2**64 for number in given]
+
+
+@pytest.mark.parametrize("given", [[1.0], [1, -1, 2**64 - 1], [2**64], ["7"], [None], np.array([1.5]), [[1], [2, 3]]])
+def test_other_numbers_are_refused(given: Any) -> None:
+    with pytest.raises(DataError, match=r"^feasigns are "):
+        whole_numbers(given, "feasigns", np.uint64)
