@@ -178,17 +178,14 @@ class Engine:
         handle.load_into_memory()
         return Dataset(handle, ins_ids)
 
-    def predict(self, dataset: Dataset, dump: Dump | None = None, *, newest: bool = False) -> PassStats:
-        """Predicts with the model so far; the tables do not change. newest: first gets the dense parameters as the
-        servers have them.
+    def predict(self, dataset: Dataset, dump: Dump | None = None) -> PassStats:
+        """Predicts with the model so far, as the servers have it; the tables do not change.
 
         Raises BadModel when a prediction is not a number, TrainingError.
 
         dump: also writes this worker's rows there. dumps.check_part checks that they are complete: Paddle reports
         neither a full disk nor variables that it cannot dump.
         """
-        if newest:
-            self._pull_dense()
         with self._dumping(dataset, dump), failures.translated("predicting"):
             self._executor.infer_from_dataset(self._program, dataset.handle, debug=False)
         return self._read_and_clear_stats()
