@@ -168,7 +168,7 @@ class Engine:
 
     def predict(self, dataset: Dataset, dump: Dump | None = None, *, newest: bool = False) -> PassStats:
         """Predicts with the model so far; the tables do not change. newest: first gets the dense parameters as the
-        servers have them.
+        servers have them, which Paddle does in its own time.
 
         Raises BadModel when a prediction is not a number, TrainingError.
 

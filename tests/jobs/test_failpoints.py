@@ -14,7 +14,8 @@ def test_each_is_reached(tmp_path: Path, kafka: dict[str, str], job: str, monkey
     trace = tmp_path / "trace"
     trace.mkdir()
     monkeypatch.setenv(TRACE, str(trace))
-    scene = Scene(tmp_path / "job", kafka, job, runner={"need_infer_dump": True, "infer_data_dir": "data"})
+    infer = {"need_infer_dump": True, "infer_data_dir": "data"}
+    scene = Scene(tmp_path / "job", kafka, job, runner=infer, stream={"predict_dump_dir": "predict_dump_data"})
     scene.start("run", failpoints="pass.trained=kill@2").finish()
     scene.fired("pass.trained")
     scene.recount()

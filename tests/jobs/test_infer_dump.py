@@ -37,13 +37,13 @@ def write_items(folder: Path) -> dict[str, str]:
 def test_vectors_are_those_of_the_model_on_disk(
     servers: int, workers: int, tmp_path: Path, kafka: dict[str, str], job: str
 ) -> None:
-    """Every row, every variable, though workers are killed while they read, dump, save and replace a dump."""
+    """Every row, every variable, though workers are killed while they read, dump, commit and replace a dump."""
     items = write_items(tmp_path / "items")
     model = model_that_dumps(tmp_path / "model_dir", '[*self.all_vars, "3"]', "[]", "[]")
     runner = {"need_infer_dump": True, "infer_data_dir": "items", "model_dir": str(model)}
     faster = {"optimizer": {"class": "Adam", "learning_rate": 0.01}}
     scene = Scene(tmp_path, kafka, job, servers, workers, runner=runner, hyper_parameters=faster)
-    points = {"infer.read": 2, "dump.written": 1, "save.written": 2, "dump.aside": 1}
+    points = {"infer.read": 2, "dump.written": 1, "commit.manifest": 2, "dump.aside": 1}
     run = scene.start("run", failpoints=",".join(f"{point}=kill@{number}" for point, number in points.items()))
     output = run.finish(240)
     for point in points:
