@@ -116,7 +116,7 @@ def _run(config: JobConfig, kind: str, index: int) -> bool:
         if index == 0:
             for note in engine.notes:
                 log.warning("%s", note)
-    from streamtrain.checkpoint.runs import Run
+    from streamtrain.checkpoint.opening import run_of
     from streamtrain.kafka.connect import properties_of
     from streamtrain.training.trainer import Trainer
 
@@ -131,7 +131,7 @@ def _run(config: JobConfig, kind: str, index: int) -> bool:
         on_phase(phases.STARTING)
         owner = os.environ.get(child_state.OWNER, "nobody")
         if child_state.SINCE in os.environ:
-            Run(config.model_save_path).check_owner(owner, int(os.environ[child_state.SINCE]))
+            run_of(config).check_owner(owner, int(os.environ[child_state.SINCE]))
         log.info("the model is built, joining the servers")
         engine.connect()
         log.info("joined the servers")

@@ -146,6 +146,12 @@ class Journal:
             if record is not None:
                 yield record
 
+    def lines_backwards(self) -> Iterator[tuple[PassRecord, bytes]]:
+        """All records with their lines, the newest first."""
+        for _, record, line in self._lines():
+            if record is not None:
+                yield record, line
+
     def newest(self) -> PassRecord | None:
         return next(self.backwards(), None)
 

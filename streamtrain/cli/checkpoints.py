@@ -66,10 +66,10 @@ def _print(rows: list[dict[str, Any]], *, json: bool, older: int = 0) -> None:
 @app.command("list")
 def list_(config: ConfigOption, every: AllOption = False, json: JsonOption = False) -> None:
     """What is on disk, the newest 100; only the manifests are read."""
-    from streamtrain.checkpoint.store import CheckpointStore
+    from streamtrain.checkpoint.opening import Readable
     from streamtrain.config import load_config
 
-    store = CheckpointStore(load_config(config).model_save_path)
+    store = Readable(load_config(config)).checkpoints
     ids = store.ids()
     older = 0 if every else max(0, len(ids) - NEWEST)
     found = [store.read(pass_id) for pass_id in ids[older:]]
@@ -79,12 +79,15 @@ def list_(config: ConfigOption, every: AllOption = False, json: JsonOption = Fal
 @app.command("verify")
 def verify(config: ConfigOption, json: JsonOption = False) -> None:
     """Compare every file of every checkpoint with its manifest; exit code 5 if one is not what it says."""
-    from streamtrain.checkpoint.store import CheckpointStore
+    from streamtrain.checkpoint.opening import Readable
     from streamtrain.config import load_config
     from streamtrain.errors import CheckpointError
 
-    store = CheckpointStore(load_config(config).model_save_path)
-    rows = [_row(checkpoint, store.verify(checkpoint)) for checkpoint in store.list()]
+    job = Readable(load_config(config))
+    rows = []
+    for checkpoint in job.checkpoints.list():
+        rows.append(_row(checkpoint, job.checkpoints.verify(checkpoint)))
+        job.release(checkpoint)
     _print(rows, json=json)
     if any(r["problem"] for r in rows):
         raise typer.Exit(CheckpointError.exit_code)
@@ -103,14 +106,15 @@ def show(
     from dataclasses import asdict
 
     from streamtrain.checkpoint.identity import identity_of
-    from streamtrain.checkpoint.store import CheckpointStore
+    from streamtrain.checkpoint.opening import Readable
     from streamtrain.checkpoint.table_files import find_keys
     from streamtrain.config import load_config
     from streamtrain.contracts.table_text import shard_directory
     from streamtrain.errors import CheckpointError
 
     keys = [_feasign(text) for text in feasigns]
-    checkpoint = _chosen(CheckpointStore(load_config(config).model_save_path), pass_name)
+    job = Readable(load_config(config))
+    checkpoint = job.fetch(_chosen(job.checkpoints, pass_name))
     files = {entry.path for entry in checkpoint.manifest.files} if checkpoint.manifest is not None else None
     identity = identity_of(checkpoint)
     tables = [table.name for table in identity.tables] if identity is not None else [""]
@@ -169,7 +173,7 @@ def _chosen(store: CheckpointStore, pass_name: str) -> Checkpoint:
     if chosen is not None:
         return chosen
     raise CheckpointError(
-        f"{store.root} has no checkpoint {pass_name}".rstrip(),
+        f"{store.where} has no checkpoint {pass_name}".rstrip(),
         remedy="`streamtrain checkpoints list` lists them.",
     )
 
@@ -185,11 +189,14 @@ def rewind(
 ) -> None:
     """Go back to an earlier checkpoint: a running trainer is ended, what came later is set aside, never deleted."""
     from streamtrain.checkpoint import rewind as rewinding
+    from streamtrain.checkpoint.opening import Readable
     from streamtrain.config import load_config
 
     job = load_config(config)
     target = _pass_id("--to", to) if to != "nothing" else None
-    plan = rewinding.plan(job.model_save_path, target)
+    readable = Readable(job)
+    readable.records()
+    plan = rewinding.plan(readable.root, target, readable.checkpoints)
     if not dry_run:
         _rewind(job, target)
     values = {
@@ -200,7 +207,7 @@ def rewind(
     if json:
         print_json(values)
         return
-    verb = "would be set aside" if dry_run else f"set aside, below {job.model_save_path / rewinding.SET_ASIDE}"
+    verb = "would be set aside" if dry_run else f"set aside, below {_aside(job)}"
     for what in ("checkpoints", "models"):
         names = values[what]
         typer.echo(f"{len(names)} {what} {verb}{': ' if names else ''}{', '.join(names)}")  # type: ignore[arg-type]
@@ -210,11 +217,18 @@ def rewind(
             typer.echo("a `serve` that has one of these models loaded keeps it until there is a newer one: restart it")
 
 
+def _aside(job: JobConfig) -> str:
+    from streamtrain.checkpoint.remote_rewind import SET_ASIDE as STORED
+    from streamtrain.checkpoint.rewind import SET_ASIDE
+
+    return f"{job.store.shown.rstrip('/')}/{STORED}" if job.store is not None else str(job.model_save_path / SET_ASIDE)
+
+
 def _rewind(job: JobConfig, target: PassId | None) -> None:
     import threading
 
     from streamtrain.checkpoint.commit import Committer
-    from streamtrain.checkpoint.runs import Run
+    from streamtrain.checkpoint.opening import run_of
     from streamtrain.errors import TopicReplaced
     from streamtrain.kafka import clients
     from streamtrain.kafka.connect import connected
@@ -231,7 +245,7 @@ def _rewind(job: JobConfig, target: PassId | None) -> None:
                 f"topic {min(missing)} does not exist", remedy="Restore it, or start a new job (stream.job)."
             )
         topics = wait_for_topics(properties, names, threading.Event())
-        run = Run(job.model_save_path)
+        run = run_of(job)
         committer = Committer(topics, run, KafkaOffsetLog(properties, topics, check=run.check_newest))
         try:
             committer.take_over("rewind")
@@ -255,13 +269,14 @@ def _pass_id(option: str, text: str) -> PassId:
 @app.command("models")
 def models(config: ConfigOption, every: AllOption = False, json: JsonOption = False) -> None:
     """The inference models that the donefiles list, the newest 100, in the order in which they were published."""
-    from streamtrain.checkpoint.published import PublishedModels
+    from streamtrain.checkpoint.opening import Readable
     from streamtrain.config import load_config
 
-    store = PublishedModels(load_config(config).model_save_path)
-    lines = sorted(store.lines(), key=lambda x: x.published)
+    job = Readable(load_config(config))
+    job.records()
+    lines = sorted(job.models.lines(), key=lambda x: x.published)
     older = 0 if every else max(0, len(lines) - NEWEST)
-    rows = [{**x.values, "there": (store.root / x.path).is_dir()} for x in lines[older:]]
+    rows = [{**x.values, "there": job.has_model(x.path)} for x in lines[older:]]
     if json:
         print_json({"models": rows, "older": older})
         return

@@ -19,6 +19,7 @@ from streamtrain.contracts.manifest import NAME
 from streamtrain.contracts.metrics import LabelMetrics
 from streamtrain.engine.inference import F32
 from streamtrain.errors import CheckpointError
+from streamtrain.locations import Location
 from streamtrain.masking import mask_text
 from streamtrain.serving import catalog
 from streamtrain.serving.bundle import open_bundle, read_manifest
@@ -60,7 +61,7 @@ class _Damaged(Exception):
 
 
 class Predictor:
-    """Predicts with the freshest model below `source`: a model_save_path (local or an fsspec URL), or the directory
+    """Predicts with the freshest model below `source`: a model_save_path (local, or on a store), or the directory
     of one full inference model.
 
     threads: how many predict at once, by default one a processor. load: whether to load at once; else `version` is
@@ -70,7 +71,7 @@ class Predictor:
     Raises CheckpointError when there is no valid model (with load), ConfigError for the URL.
     """
 
-    def __init__(self, source: str | Path, *, threads: int | None = None, load: bool = True) -> None:
+    def __init__(self, source: str | Path | Location, *, threads: int | None = None, load: bool = True) -> None:
         self._files = Files(source)
         self.threads = threads or len(os.sched_getaffinity(0))
         self._running: _Running | None = None

@@ -15,7 +15,7 @@ import numpy as np
 from streamtrain.checkpoint.commit import Committer
 from streamtrain.checkpoint.identity import IdentityCheck, log_changes
 from streamtrain.checkpoint.journal import Journal, PassRecord, pack
-from streamtrain.checkpoint.runs import Run
+from streamtrain.checkpoint.opening import run_of
 from streamtrain.checkpoint.store import Checkpoint, CheckpointStore
 from streamtrain.config import JobConfig
 from streamtrain.contracts import phases
@@ -70,7 +70,7 @@ class Trainer:
         self._on_phase = on_phase
         self._doing = phases.STARTING
         self._names = TopicNames(config.stream.job)
-        self._run = Run(config.model_save_path)
+        self._run = run_of(config)
         self._store = CheckpointStore(config.model_save_path, self._run)
         self._dumps = PassDumps(config, engine, self._run.check_newest)
         self._groups = GroupAucs(config, engine, self._dumps)
