@@ -254,7 +254,7 @@ class Committer:
         if manifest.models:
             self._models.list_in_donefiles(manifest.models)
         if remote is not None and pointer is not None:
-            remote.record(pointer)
+            remote.record(pointer, manifest)
         failpoint("commit.done")
         return path
 

@@ -100,6 +100,11 @@ _RECORD = TypeAdapter(PassRecord)
 _FIELDS = frozenset(f.name for f in fields(PassRecord))
 
 
+def encode(record: PassRecord) -> bytes:
+    """Its line, with a line end."""
+    return orjson.dumps(asdict(record)) + b"\n"
+
+
 def decode(line: bytes) -> PassRecord:
     """A line of passes.jsonl. Keys that this version does not know are ignored.
 
@@ -132,7 +137,7 @@ class Journal:
         if self._out is None:
             raise CheckpointError(f"{self._path} was not rolled back")
         try:
-            self._out.write(orjson.dumps(asdict(record)) + b"\n")
+            self._out.write(encode(record))
         except OSError as error:
             raise CheckpointError(f"{self._path} cannot be written: {error.strerror}") from error
 
@@ -210,7 +215,7 @@ class Journal:
                 break
         more = b""
         if record is not None and record.id == newest and last != newest:
-            more = orjson.dumps(asdict(record)) + b"\n"
+            more = encode(record)
         run.replace_with_beginning(self._path, end, more)
         self._out = self._path.open("ab", buffering=0)
 

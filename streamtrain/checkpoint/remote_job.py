@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 
+from streamtrain.checkpoint.journal import PassRecord
 from streamtrain.checkpoint.published import PublishedModels
 from streamtrain.checkpoint.remote import RemoteCheckpoints
 from streamtrain.checkpoint.remote_records import RemoteRecords
@@ -114,6 +115,8 @@ class RemoteJob:
         pointer = Pointer(manifest.day, manifest.pass_id, self.runs.number, digest, parent)
         named = {f"{model.day}-{directory_name(model.pass_id)}": path for model, path in models.items()}
         self.checkpoints.upload(pointer, staged, named)
+        # of the passes before this one, which a crash may have kept from record()
+        self._records.put_journal(self._parent.day if self._parent is not None else pointer.day)
         failpoint("store.uploaded")
         return pointer
 
@@ -123,11 +126,10 @@ class RemoteJob:
         self.checkpoints.put(pointer)
         failpoint("store.pointed")
 
-    def record(self, pointer: Pointer) -> None:
+    def record(self, pointer: Pointer, manifest: Manifest) -> None:
         """After the commit: the journal and donefile.txt; older checkpoints leave the local folder."""
-        since = self._parent.day if self._parent is not None else ""
         self._parent = pointer
-        self._records.put_journal(since, pointer.day)
+        self._records.put_journal(pointer.day, PassRecord.of_manifest(manifest))
         self._records.append_donefile(pointer, int(time.time()))
         for pass_id in self._local.ids()[:-CACHED]:
             self._local.remove(pass_id)

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from streamtrain.checkpoint.journal import NAME as PASSES
-from streamtrain.checkpoint.journal import Journal
+from streamtrain.checkpoint.journal import Journal, PassRecord, encode
 from streamtrain.checkpoint.remote import RemoteCheckpoints
 from streamtrain.checkpoint.runs import Run, write_synced
 from streamtrain.checkpoint.store import DONEFILE, donefile_with
@@ -69,9 +69,12 @@ class RemoteRecords:
         self._run.publish(staged, path)
         return manifest
 
-    def put_journal(self, first: str, last: str) -> None:
-        """The lines of the days from `first` to `last`, an object each."""
-        for day, lines in {last: b"", **self.journal_of(first or last)}.items():
+    def put_journal(self, first: str, newest: PassRecord | None = None) -> None:
+        """The lines of the local journal from the day `first` on, an object a day. newest: a pass that lacks a line."""
+        days = self.journal_of(first)
+        if newest is not None:
+            days[newest.day] = days.get(newest.day, b"") + encode(newest)
+        for day, lines in days.items():
             self._objects.put(f"{JOURNAL}/{day}.jsonl", lines)
 
     def journal_of(self, first: str) -> dict[str, bytes]:

@@ -7,10 +7,10 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from streamtrain.engine.environment import engine_environment, importing_paddle
 
@@ -65,6 +65,19 @@ class Saved:
     timings: Timings
 
 
+class Exchange(Protocol):
+    """Where worker 0 and the servers share no disk: directories between their machines. Raises CheckpointError."""
+
+    def gather(self, directory: Path) -> None:
+        """`directory` has what the servers have written to it, each on its own machine."""
+
+    def scatter(self, directory: Path) -> None:
+        """The machine of each server has a copy of `directory`."""
+
+    def drop(self, directory: Path) -> None:
+        """The machines of the servers have no such directory."""
+
+
 class Engine:
     """Builds the model and takes the role that the launcher's environment says.
 
@@ -117,6 +130,8 @@ class Engine:
         self.notes = self._model.notes
         self.feeds = self._model.network.feeds
         self._counters = self._model.counters
+        #: Worker 0's, where it shares no disk with the servers.
+        self.exchange: Exchange | None = None
         #: What its metrics are of, the first one first.
         self.labels = tuple(counters.label for counters in self._counters if counters.label)
         #: Variables of their predictions, by label, where they are known.
@@ -293,6 +308,8 @@ class Engine:
         for table in self.formats:
             runtime._save_one_table(table.id, raw, 3)
         if scratch is not None:
+            if self.exchange is not None:
+                self.exchange.drop(Path(raw))
             shutil.rmtree(raw, ignore_errors=True)
         return deleted
 
@@ -306,6 +323,8 @@ class Engine:
             _runtime()._save_one_table(table.id, str(directory) if directory is not None else "", 1)
         if directory is None:
             return None
+        if self.exchange is not None:
+            self.exchange.gather(directory)
         for table in self.formats:
             tables.check_parts(directory / f"{table.id:03d}", table)
         return {table.name: directory / f"{table.id:03d}" for table in self.formats}
@@ -338,10 +357,16 @@ class Engine:
         dense_id = len(self._tables)
         with timings("paddle_dense"), without_false_alarm(dense_id):
             runtime._save_one_table(dense_id, raw, 0)
+        dense = None
         with timings("paddle_sparse"):
-            dense = tables.DenseCheck(Path(raw) / f"{dense_id:03d}", self.servers) if directory is not None else None
+            if directory is not None and self.exchange is None:
+                dense = tables.DenseCheck(Path(raw) / f"{dense_id:03d}", self.servers)
             for table in self.formats:
                 runtime._save_one_table(table.id, raw, 4)
+        if directory is not None and self.exchange is not None:
+            with timings("gathered"):
+                self.exchange.gather(Path(raw))
+            dense = tables.DenseCheck(Path(raw) / f"{dense_id:03d}", self.servers)
         with timings("paddle_values"):
             if directory is not None:
                 for name, value in self._pull_dense().items():
@@ -397,7 +422,10 @@ class Engine:
         keys = 0
         self.barrier()
         if scratch is not None:
-            with tables.paddle_layout(directory, scratch, self.formats, files) as temporary:
+            with (
+                tables.paddle_layout(directory, scratch, self.formats, files) as temporary,
+                self._scattered([temporary]),
+            ):
                 runtime._worker.load_model(str(temporary), 0)
             keys = sum(self._count_keys().values())
             self._push_dense(directory)
@@ -431,11 +459,12 @@ class Engine:
         worker, keys = _runtime()._worker, 0
         self.barrier()
         if self.index == 0:
-            for table in self.formats:
-                if table.name in tables_at:
-                    worker.load_one_table(table.id, str(tables_at[table.name]), 0)
-            if dense is not None:
-                worker.load_one_table(len(self._tables), str(dense), 0)
+            with self._scattered(dict.fromkeys([*tables_at.values(), *([dense] if dense is not None else [])])):
+                for table in self.formats:
+                    if table.name in tables_at:
+                        worker.load_one_table(table.id, str(tables_at[table.name]), 0)
+                if dense is not None:
+                    worker.load_one_table(len(self._tables), str(dense), 0)
             scope = paddle.static.global_scope()
             block = self._program.global_block()
             self._pull_dense()
@@ -447,6 +476,15 @@ class Engine:
         self._pull_dense()
         self.barrier()
         return int(self.all_reduce_sum(np.array([keys], np.int64))[0])
+
+    @contextlib.contextmanager
+    def _scattered(self, directories: Iterable[Path]) -> Iterator[None]:
+        """Within it the servers' machines have these directories."""
+        for directory in directories if self.exchange is not None else ():
+            self.exchange.scatter(directory)  # type: ignore[union-attr]
+        yield
+        for directory in directories if self.exchange is not None else ():
+            self.exchange.drop(directory)  # type: ignore[union-attr]
 
     def _dense_names(self) -> tuple[Any, Any]:
         context = _runtime().context

@@ -129,7 +129,8 @@ class Agent:
         if begin.get("kind") != "begin":
             return int(begin.get("exit_code", 0)), str(begin.get("message", ""))
         place = Place(self._kind, self._index, begin["servers"], begin["workers"], begin["gloo"])
-        role = launch.start_role(launch.ROLE_SCRIPT, ["-m", str(self._config.path)], place, run_dir)
+        arguments = ["-m", str(self._config.path)]
+        role = launch.start_role(launch.ROLE_SCRIPT, arguments, place, run_dir, {child_state.EXCHANGE: "1"})
         try:
             return await self._watch(role, channel, stop, run_dir)
         finally:

@@ -1,8 +1,9 @@
 """Files between machines that share no disk, through the job's store: what servers have saved on their machines, for
 worker 0; what worker 0 has prepared for the servers to load.
 
-A server reads and writes paths that worker 0 names, each on its own machine. So worker 0's role asks, its agent sends the
-request to the rendezvous with its beats, the agent of each server does it there, and the answer comes back the same way:
+A server reads and writes paths that worker 0 names, each on its own machine. So worker 0's role asks, its agent sends
+the request to the rendezvous with its beats, the agent of each server does it there, and the answer comes back the same
+way:
 
     exchange.request    role -> agent, in the run's folder    number, kind, directory, prefix, token
     exchange.answer     agent -> role                         number, problem
@@ -17,6 +18,8 @@ import logging
 import shutil
 import time
 import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -40,8 +43,8 @@ LOOK_S = 0.05
 
 @dataclass(frozen=True)
 class Request:
-    """gather: what is in `directory` goes to the store, and leaves the machine. scatter: `directory` gets what is on the
-    store. drop: `directory` is removed."""
+    """gather: what is in `directory` goes to the store, and leaves the machine. scatter: `directory` gets what is on
+    the store. drop: `directory` is removed."""
 
     number: int
     kind: Literal["gather", "scatter", "drop"]
@@ -65,10 +68,14 @@ _ANSWER = TypeAdapter(Answer)
 class Exchange:
     """Worker 0's role. Its methods return when the machines of all servers have done it; CheckpointError otherwise.
 
-    run_dir: the run's folder, which its agent looks into.
+    run_dir: the run's folder, which its agent looks into. waiting(): around each wait; then no role may use a
+    processor for long, which is no hang.
     """
 
-    def __init__(self, run_dir: Path, objects: ObjectStore) -> None:
+    def __init__(
+        self, run_dir: Path, objects: ObjectStore, waiting: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        self._waiting = waiting
         self._run_dir = run_dir
         self._objects = objects
         self._number = 0
@@ -77,7 +84,7 @@ class Exchange:
     def gather(self, directory: Path) -> None:
         """`directory` has what the servers have written to it, each on its machine."""
         directory.mkdir(parents=True, exist_ok=True)
-        with self._token_in(directory):
+        with self._waiting(), self._token_in(directory):
             prefix = self._ask("gather", directory)
             for name in self._objects.objects(prefix):
                 (directory / name).parent.mkdir(parents=True, exist_ok=True)
@@ -88,15 +95,16 @@ class Exchange:
         """The machine of each server has a copy of `directory`, until it is dropped."""
         prefix = self._prefix(self._number + 1)
         files = [file for file in sorted(directory.rglob("*")) if file.is_file()]
-        self._objects.put_files((f"{prefix}/{file.relative_to(directory).as_posix()}", file) for file in files)
-        with self._token_in(directory):
-            self._ask("scatter", directory)
-        self._objects.delete_all(prefix)
+        with self._waiting():
+            self._objects.put_files((f"{prefix}/{file.relative_to(directory).as_posix()}", file) for file in files)
+            with self._token_in(directory):
+                self._ask("scatter", directory)
+            self._objects.delete_all(prefix)
 
     def drop(self, directory: Path) -> None:
         """The machines of the servers have no such directory; worker 0's own keeps it."""
         directory.mkdir(parents=True, exist_ok=True)
-        with self._token_in(directory):
+        with self._waiting(), self._token_in(directory):
             self._ask("drop", directory)
 
     def _prefix(self, number: int) -> str:
@@ -117,7 +125,7 @@ class Exchange:
         return request.prefix
 
     @contextlib.contextmanager
-    def _token_in(self, directory: Path) -> Any:
+    def _token_in(self, directory: Path) -> Iterator[None]:
         token = directory / f"{_TOKEN}{self._token}"
         token.touch()
         try:

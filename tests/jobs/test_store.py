@@ -2,17 +2,24 @@
 with an empty disk."""
 
 import itertools
+import json
 import os
+import secrets
 import shutil
+import sys
+import time
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.failpoints import POINTS
+from tests.faults.cases.hosts import Hosts
+from tests.support.cli import run
 from tests.support.paths import ROOT
 from tests.support.plain_store import ENTRY_POINTS, download, fail, objects
-from tests.support.scene import Scene
+from tests.support.scene import Process, Scene, can_mount
 
 pytestmark = [pytest.mark.kafka, pytest.mark.paddle]
 
@@ -44,16 +51,13 @@ def check(scene: Scene) -> None:
     shutil.rmtree(there)
 
 
-#: Those of a start last: there is something to load then.
-STEPS = sorted(
-    (n for n in POINTS if n.startswith(("save.", "commit.", "store.", "restore.")) and n != "save.fsync"),
-    key=lambda n: n.startswith(("restore.", "store.fetched")),
-)
+#: tests/unit/checkpoint/test_remote_job.py has every point, without Kafka and Paddle.
+STEPS = [name for name in POINTS if name.startswith(("store.", "commit.")) and name != "store.fetched"]
 
 
 def test_killed_at_each_step_and_resumed_on_an_empty_disk(tmp_path: Path, kafka: dict[str, str], job: str) -> None:
     """Each start dies at the next step; the last one finds nothing but the store, and ends the job."""
-    scene = on_a_store(tmp_path, kafka, job, days=4)
+    scene = on_a_store(tmp_path, kafka, job, days=3)
     scene.start("bridge").finish()
     for name in STEPS:
         scene.fleetrun(f"{name}=kill").end()  # nothing starts it again
@@ -81,6 +85,62 @@ def test_a_store_that_fails_for_a_while_and_for_good(tmp_path: Path, kafka: dict
     check(scene)
 
 
+class Machines(Hosts):
+    """Each role on a machine of its own: its caches are where no other role sees them, below the same paths. Worker 0's
+    are those that the test sees."""
+
+    def __init__(self, scene: Scene, servers: int, workers: int) -> None:
+        super().__init__(scene, servers, workers)
+        self.disks = scene.folder / "disks"
+
+    def start_one(self, kind: str, index: int) -> Process:
+        folder = self._scene.folder
+        arguments = [
+            "train", "--role", kind, "--index", str(index), "--servers-at", self.servers_at, "--workers-at",
+            self.workers_at, "-m", str(self._scene.config.path),
+        ]  # fmt: skip
+        command = [sys.executable, "-m", "streamtrain.cli.main", "-v", *arguments]
+        if (kind, index) != ("worker", 0):
+            mounts = []
+            for name in ("cache", ".streamtrain"):
+                (folder / name).mkdir(exist_ok=True)
+                (self.disks / f"{kind}-{index}" / name).mkdir(parents=True, exist_ok=True)
+                mounts.append(f"mount --bind {self.disks}/{kind}-{index}/{name} {folder / name}")
+            command = ["unshare", "-m", "sh", "-c", f'{" && ".join(mounts)} && exec "$@"', "sh", *command]
+        started = self._running[kind, index] = self._scene.spawn(command, name=f"{kind}{index}")
+        return started
+
+
+@pytest.mark.skipif(not can_mount(), reason="a machine of its own is made by mounts, which need root")
+def test_machines_without_a_shared_disk(
+    tmp_path: Path, kafka: dict[str, str], job: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two servers and two workers, then one of each: shards go through the store. A server's machine is lost."""
+    monkeypatch.setenv("STREAMTRAIN_SECRET", secrets.token_hex(32))
+    scene = on_a_store(tmp_path, kafka, job, days=2)
+    scene.hold("20240102/0600")
+    bridge = scene.start("bridge")
+    machines = Machines(scene, 2, 2)
+    machines.start_all()
+    machines.run_until(lambda: scene.passes() >= 2, 150)
+    begin = time.time()
+    machines.kill(("server", 1))
+    machines.all_ended(begin)
+    shutil.rmtree(machines.disks / "server-1")
+    machines.run_until(lambda: scene.passes() >= 5, 150)
+    for role in ("worker", 1), ("server", 1), ("worker", 0), ("server", 0):
+        machines.kill(role)
+    scene.release("20240102/0600")
+    fewer = Machines(scene, 1, 1)
+    fewer.start_all()
+    fewer.run_until(fewer.all_done, 150)
+    bridge.finish()
+    scene.close()
+    check(scene)
+    assert not [path for path in machines.disks.glob("*/cache/**/*") if path.is_file() and ".views" not in path.parts]
+    assert not any(name.startswith("models/exchange/") for name in objects(tmp_path / "bucket.store"))
+
+
 def test_one_run_after_another(tmp_path: Path, kafka: dict[str, str], job: str) -> None:
     scene = on_a_store(tmp_path, kafka, job, days=2)
     scene.hold("20240102/1800")
@@ -96,3 +156,40 @@ def test_one_run_after_another(tmp_path: Path, kafka: dict[str, str], job: str) 
     names = objects(tmp_path / "bucket.store")
     assert sum(name.startswith("models/commits/") for name in names) == 8
     assert len(list(itertools.chain((tmp_path / "cache").glob("2024010?/[0-9]")))) == 2
+
+
+def test_commands_on_a_machine_that_has_nothing(tmp_path: Path, kafka: dict[str, str], job: str) -> None:
+    scene = on_a_store(tmp_path, kafka, job, stream={"keep_checkpoints": 3})
+    config = str(scene.config.path)
+    scene.start("run").finish()
+
+    def asked(*arguments: str, code: int = 0) -> str:
+        new_machine(scene)
+        done = run(*arguments, "-m", config)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout
+
+    asked("config", "check")
+    listed = json.loads(asked("checkpoints", "list", "--json"))["checkpoints"]
+    assert [c["pass_id"] for c in listed] == [2, 3, 4] and not any(c["problem"] for c in listed)
+    status = json.loads(asked("status", "--json"))
+    assert status["trained"]["passes"] == 4 and status["checkpoint"]["pass_id"] == "20240101/4"
+    assert json.loads(asked("recount", "--json"))["verdict"] == "proven"
+    asked("checkpoints", "verify")
+    key = scene.folder.joinpath("data/20240101/0000/part-0").read_text().split()[1].partition(":")[0]
+    assert json.loads(asked("checkpoints", "show", key, "--json"))["keys"][0]["show"] > 0
+    models = json.loads(asked("checkpoints", "models", "--json"))["models"]
+    assert models and all(model["there"] for model in models)
+    rows = tmp_path / "rows.txt"
+    rows.write_text(scene.folder.joinpath("data/20240101/0000/part-0").read_text())
+    assert len(asked("predict", str(rows)).splitlines()) == 150
+    assert "1 checkpoints would be set aside" in asked("checkpoints", "rewind", "--to", "20240101/3", "--dry-run")
+    assert "set aside, below plain://" in asked("checkpoints", "rewind", "--to", "20240101/3")
+    again = json.loads(asked("checkpoints", "list", "--json"))["checkpoints"]
+    assert [c["pass_id"] for c in again] == [2, 3]
+    new_machine(scene)
+    scene.start("run").finish()
+    check(scene)
+    damaged = next(name for name in objects(tmp_path / "bucket.store") if "/20240101/2/" in name and "part-" in name)
+    (tmp_path / "bucket.store" / quote(damaged, safe="")).write_bytes(b"damaged")
+    assert "SHA-256" in asked("checkpoints", "verify", code=5)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,9 @@ import pytest
 
 from streamtrain import errors
 from streamtrain.checkpoint.remote import RemoteCheckpoints
+from streamtrain.checkpoint.remote_retention import RemoteRetention
+from streamtrain.checkpoint.remote_view import StoredCheckpoints
+from streamtrain.checkpoint.retention import Keep
 from streamtrain.contracts.manifest import Witness
 from streamtrain.contracts.pointer import Pointer
 from streamtrain.locations import Location
@@ -19,7 +24,7 @@ from streamtrain.schedule import PassId
 from tests.support.crashes import Crash, Frozen, crash_at, points, reached
 from tests.support.offset_log import LOG, TOPICS, Group
 from tests.support.plain_store import objects
-from tests.support.trainers import SCHEDULE, Trainer, started
+from tests.support.trainers import ROWS, SCHEDULE, Trainer, started
 
 
 @pytest.fixture(autouse=True)
@@ -219,3 +224,111 @@ def test_a_store_that_lacks_what_the_group_has_committed_is_refused(tmp_path: Pa
             store.delete(name)
     with pytest.raises(errors.CheckpointMissing, match="20240101/1"):
         machines.start()
+
+
+def rewound(machines: Machines, to: PassId | None) -> Trainer:
+    """A machine of its own has gone back."""
+    trainer = Trainer(machines.folder / "rewinder", machines.group, SCHEDULE, store=machines.store)
+    trainer.committer.take_over("rewind")
+    trainer.committer.rewind(to)
+    return trainer
+
+
+def three_saved(machines: Machines) -> Trainer:
+    trainer = machines.one_saved()
+    for number in (1, 2):
+        train(trainer, number)
+        trainer.save(with_model=True)
+    return trainer
+
+
+@pytest.mark.parametrize("to", [PassId("20240101", 1), None])
+def test_a_rewind_and_a_crash_at_every_point_of_it(tmp_path: Path, group: Group, to: PassId | None) -> None:
+    names = []
+    for number in range(100):
+        machines = Machines(tmp_path / str(number), group)
+        three_saved(machines)
+        try:
+            with crash_at(number) as names:
+                rewound(machines, to)
+        except Crash:
+            begun = "rewind.begun" in names
+            restarted = machines.start()
+            assert restarted.last == (to if begun else SCHEDULE.pass_at(2))
+            train(restarted, restarted.position.pass_index)
+            restarted.save(with_model=True)
+            assert machines.check_restart() == restarted.last
+            continue
+        break
+    assert len(names) == number > 10
+    there = objects(machines.root)
+    assert sum(name.startswith("set-aside/") and "/commits/" in name for name in there) == (2 if to else 3)
+    assert [name for name in there if name.startswith("commits/20240102/")] == []
+    assert "rewind.json" not in there
+
+
+def test_readers_need_nothing_on_their_disk(tmp_path: Path, group: Group) -> None:
+    machines = Machines(tmp_path, group)
+    three_saved(machines)
+    readers = StoredCheckpoints(machines.store, tmp_path / "reader")
+    assert [str(p) for p in readers.ids()] == ["20240101/1", "20240101/2", "20240102/1"]
+    assert readers.where == machines.store.shown
+    newest = readers.newest()
+    assert newest is not None and readers.verify(newest) is None
+    assert json.loads((readers.fetch(newest).path / ROWS).read_text()) == list(range(6))
+    readers.release(newest)
+    store = ObjectStore(machines.store)
+    attempt = store.directories("checkpoints/20240101/2")[0]
+    store.put(f"checkpoints/20240101/2/{attempt}/{ROWS}", b"[]")
+    problems = [readers.verify(c) for c in readers.list()]
+    assert [p is None for p in problems] == [True, False, True] and "SHA-256" in str(problems[1])
+    assert not list((tmp_path / "reader").glob("[0-9]*"))
+
+
+def test_a_late_pointer_is_not_shown(tmp_path: Path, group: Group) -> None:
+    """Of a run that a newer one has replaced, for a pass that the newer one has not come to."""
+    machines = Machines(tmp_path, group)
+    three_saved(machines)
+    rewound(machines, PassId("20240101", 1))
+    newer = machines.start()
+    train(newer, 1)
+    newer.save(with_model=False)
+    store = ObjectStore(machines.store)
+    aside = next(name for name in store.objects("") if "/commits/20240102/" in name)
+    store.put(aside.split("/", 2)[2], store.get(aside))
+    shown = StoredCheckpoints(machines.store, tmp_path / "reader").ids()
+    assert [str(p) for p in shown] == ["20240101/1", "20240101/2"]
+    assert machines.check_restart() == PassId("20240101", 2)
+
+
+def test_what_is_kept_on_the_store(tmp_path: Path, group: Group) -> None:
+    machines = Machines(tmp_path, group)
+    trainer = three_saved(machines)
+    train(trainer, 3)
+    trainer.save(with_model=False)
+    keeper = RemoteRetention(trainer.run)
+    keeper.delete(Keep(1, 0), PassId("20240102", 2), time.time())
+    names = [name for name in objects(machines.root) if name.startswith("commits/")]
+    assert [name.split("-")[0] for name in names] == ["commits/20240102/1", "commits/20240102/2"]
+    assert {n.split("/")[1] for n in objects(machines.root) if n.startswith("checkpoints/")} == {"20240102"}
+    lines = objects(machines.root)["donefile.txt"].decode().splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["20240102", "20240102"]
+    assert all(f"{machines.store.shown}/checkpoints/20240102/" in line for line in lines)
+    assert machines.check_restart() == PassId("20240102", 2)
+
+
+def test_what_was_never_committed_is_swept(tmp_path: Path, group: Group) -> None:
+    machines = Machines(tmp_path, group)
+    trainer = three_saved(machines)
+    rewound(machines, PassId("20240101", 2))
+    trainer = machines.start()
+    train(trainer, 2)
+    with pytest.raises(Crash), crash_at("store.uploaded"):
+        trainer.save(with_model=False)
+    attempts = ObjectStore(machines.store).directories("checkpoints/20240102/1")
+    assert len(attempts) == 2  # one that the rewind has set aside
+    newer = machines.start()
+    RemoteRetention(newer.run).sweep("")
+    assert len(ObjectStore(machines.store).directories("checkpoints/20240102/1")) == 1
+    rewound(machines, None)
+    assert machines.start().last is None
