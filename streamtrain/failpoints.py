@@ -52,6 +52,7 @@ POINTS = {
     "commit.manifest": "the manifest is fsynced, nothing is fenced",
     "store.uploaded": "the attempt's files are on the store, nothing is fenced, no pointer names them",
     "commit.fenced": "the transaction holds the offsets and the digest",
+    "store.pointing": "no newer run is known, the pointer is about to be put",
     "store.pointed": "the pointer is on the store, the local folder lacks the checkpoint, the transaction is open",
     "commit.model": "an inference model is in place, no donefile names it",
     "commit.renamed": "the checkpoint is in place, the transaction is open",

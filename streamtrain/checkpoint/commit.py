@@ -160,7 +160,7 @@ class Committer:
             return rewind.finish(self._run, intent, self._settle)
         if intent.newest is not None:
             self._remote.bring(intent.newest)
-        self._remote.rewind.set_aside(intent)
+        self._remote.rewind.set_aside(intent, self._remote.runs.number)
         done = rewind.finish(self._run, intent, self._settle)
         self._remote.finish_rewind(intent)
         return done

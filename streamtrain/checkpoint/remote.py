@@ -14,7 +14,7 @@ from streamtrain.checkpoint.runs import refusals
 from streamtrain.checkpoint.store import Checkpoint, Problem
 from streamtrain.contracts.json_codec import UnknownFormatError
 from streamtrain.contracts.manifest import NAME, FileEntry, Manifest, digest
-from streamtrain.contracts.pointer import CHECKPOINTS, COMMITS, Pointer, PointerName
+from streamtrain.contracts.pointer import CHECKPOINTS, COMMITS, REWINDS, Pointer, PointerName, Rewound
 from streamtrain.errors import UnknownFormat
 from streamtrain.object_store import THREADS, ObjectStore
 from streamtrain.schedule import PassId
@@ -30,13 +30,16 @@ class RemoteCheckpoints:
         self._pointers: dict[PointerName, Pointer | None] = {}
 
     def names(self) -> Iterator[list[PointerName]]:
-        """The pointers of each pass, the newest pass first; of a pass the newest run first."""
+        """The pointers of each pass, the newest pass first; of a pass the newest run first. Those that came after a
+        rewind that has ended their run are left out."""
+        rewinds = list(filter(None, map(Rewound.parse, self.objects.directories(REWINDS))))
         for day in reversed(self.objects.directories(COMMITS)):
             if not re.fullmatch(r"[0-9]{8}", day):
                 continue
             found: dict[PassId, list[PointerName]] = {}
             for name in self.objects.directories(f"{COMMITS}/{day}"):
-                if (pointer := PointerName.parse(day, name)) is not None:
+                pointer = PointerName.parse(day, name)
+                if pointer is not None and not any(rewind.ends(pointer) for rewind in rewinds):
                     found.setdefault(pointer.id, []).append(pointer)
             for pass_id in sorted(found, reverse=True):
                 yield sorted(found[pass_id], key=lambda p: (p.run, p.short), reverse=True)

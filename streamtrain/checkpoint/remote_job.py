@@ -123,6 +123,7 @@ class RemoteJob:
     def point(self, pointer: Pointer) -> None:
         """The commit point: from here on the checkpoint counts."""
         self.runs.check_newest()
+        failpoint("store.pointing")
         self.checkpoints.put(pointer)
         failpoint("store.pointed")
 

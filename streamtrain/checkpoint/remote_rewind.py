@@ -11,7 +11,7 @@ from streamtrain.checkpoint.remote_records import JOURNAL, read_donefile
 from streamtrain.checkpoint.rewind import NAME, Intent, decode_intent
 from streamtrain.checkpoint.store import DONEFILE, donefile_up_to
 from streamtrain.contracts.inference_models import DONEFILES, encode_donefile, kept_lines
-from streamtrain.contracts.pointer import PointerName
+from streamtrain.contracts.pointer import NOTHING, PointerName, Rewound
 from streamtrain.object_store import ObjectStore
 
 SET_ASIDE = "set-aside"
@@ -35,8 +35,8 @@ class RemoteRewind:
     def begin(self, intent: Intent) -> None:
         self._objects.put(NAME, intent.encode())
 
-    def set_aside(self, intent: Intent) -> None:
-        """The lines first: no reader begins with what is about to go."""
+    def set_aside(self, intent: Intent, run: int) -> None:
+        """The lines first: no reader begins with what is about to go. run: this one's number."""
         to, aside = intent.newest, _aside(intent)
         for kind, donefile in DONEFILES.items():
             self._copy(donefile, aside)
@@ -49,6 +49,7 @@ class RemoteRewind:
                 if to is None or name.id > to:
                     self._copy(name.path, aside)
                     self._objects.delete(name.path)
+        self._objects.put(Rewound(run, to or NOTHING).path, b"a rewind\n")
 
     def finish(self, intent: Intent, journal: bytes) -> None:
         """journal: the lines of the day that is gone back to."""

@@ -4,6 +4,7 @@ continues. Pure.
     checkpoints/{day}/{pass_id}/{attempt}/..   the files of an attempt, manifest.json among them, models/ below
     commits/{day}/{pass_id}-{attempt}.json     its pointer, put once all of them are there: the commit point
     runs/{number}-{token}                      a run of a trainer
+    rewinds/{run}-{day}-{pass_id}              that run has gone back to that pass, or to nothing: 00000000-0
 
 An attempt's name has its run's number and the manifest's digest, so no two trainers ever write one object.
 """
@@ -24,6 +25,8 @@ FORMAT = 1
 CHECKPOINTS = "checkpoints"
 COMMITS = "commits"
 RUNS = "runs"
+REWINDS = "rewinds"
+_REWIND = re.compile(r"([0-9]{1,18})-([0-9]{8})-([0-9]{1,18})")
 _NAME = re.compile(r"([1-9][0-9]{0,17})-([0-9]{1,18})-([0-9a-f]{16})\.json")
 _SHA256 = r"^[0-9a-f]{64}$"
 
@@ -55,6 +58,31 @@ class PointerName:
     def directory(self) -> str:
         """Of the attempt's files."""
         return f"{CHECKPOINTS}/{self.id.day}/{self.id.pass_id}/{self.attempt}"
+
+
+@dataclass(frozen=True)
+class Rewound:
+    """Run `run` has gone back to the pass `to`: what older runs put for later passes comes too late."""
+
+    run: int
+    to: PassId
+
+    @property
+    def path(self) -> str:
+        return f"{REWINDS}/{self.run}-{self.to.day}-{self.to.pass_id}"
+
+    @classmethod
+    def parse(cls, name: str) -> Rewound | None:
+        """Of rewinds/{name}."""
+        match = _REWIND.fullmatch(name)
+        return cls(int(match[1]), PassId(match[2], int(match[3]))) if match else None
+
+    def ends(self, name: PointerName) -> bool:
+        return name.run < self.run and name.id > self.to
+
+
+#: What a rewind to nothing goes back to: before every pass.
+NOTHING = PassId("00000000", 0)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 
+from streamtrain.checkpoint.runs import STAGING
 from streamtrain.errors import CheckpointError, StreamtrainError
 from streamtrain.files import atomic_write
 from streamtrain.object_store import ObjectStore
@@ -173,6 +174,13 @@ class Machine:
             log.error("%s of %s: %s", request.kind, request.directory, problem)
         self.done = asdict(Answer(request.number, problem))
 
+    def _clear_older(self, directory: Path) -> None:
+        """What a server that was killed has left of earlier runs: nobody on this disk needs it."""
+        staging = self._root / STAGING
+        for left in staging.iterdir() if staging in directory.parents and staging.is_dir() else ():
+            if left != directory and left not in directory.parents:
+                shutil.rmtree(left, ignore_errors=True)
+
     def _perform(self, request: Request) -> None:
         directory = Path(request.directory)
         if ".." in directory.parts or self._root not in directory.parents:
@@ -182,6 +190,7 @@ class Machine:
             )
         if (directory / f"{_TOKEN}{request.token}").exists():
             return  # worker 0's own disk
+        self._clear_older(directory)
         if request.kind == "scatter":
             shutil.rmtree(directory, ignore_errors=True)
             for name in self._objects.objects(request.prefix):

@@ -10,11 +10,14 @@ from tests.support.scene import Scene
 pytestmark = [pytest.mark.kafka, pytest.mark.paddle]
 
 
+@pytest.mark.usefixtures("plain_protocol")
 def test_each_is_reached(tmp_path: Path, kafka: dict[str, str], job: str, monkeypatch: pytest.MonkeyPatch) -> None:
     trace = tmp_path / "trace"
     trace.mkdir()
     monkeypatch.setenv(TRACE, str(trace))
-    scene = Scene(tmp_path / "job", kafka, job, runner={"need_infer_dump": True})
+    scene = Scene(tmp_path / "job", kafka, job,
+        runner={"need_infer_dump": True, "model_save_path": f"plain://{tmp_path}/bucket.store/models"},
+    )  # fmt: skip
     scene.start("run", failpoints="pass.trained=kill@2").finish()
     scene.fired("pass.trained")
     scene.recount()

@@ -3,7 +3,6 @@ with an empty disk."""
 
 import itertools
 import json
-import os
 import secrets
 import shutil
 import sys
@@ -17,18 +16,10 @@ from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.failpoints import POINTS
 from tests.faults.cases.hosts import Hosts
 from tests.support.cli import run
-from tests.support.paths import ROOT
-from tests.support.plain_store import ENTRY_POINTS, download, fail, objects
+from tests.support.plain_store import download, fail, objects
 from tests.support.scene import Process, Scene, can_mount
 
-pytestmark = [pytest.mark.kafka, pytest.mark.paddle]
-
-
-@pytest.fixture(autouse=True)
-def plain_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the processes that a test starts."""
-    paths = [str(ROOT), str(ENTRY_POINTS), os.environ.get("PYTHONPATH", "")]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+pytestmark = [pytest.mark.kafka, pytest.mark.paddle, pytest.mark.usefixtures("plain_protocol")]
 
 
 def on_a_store(folder: Path, kafka: dict[str, str], job: str, **changes: object) -> Scene:
@@ -111,14 +102,7 @@ class Machines(Hosts):
         return started
 
 
-@pytest.mark.skipif(not can_mount(), reason="a machine of its own is made by mounts, which need root")
-def test_machines_without_a_shared_disk(
-    tmp_path: Path, kafka: dict[str, str], job: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two servers and two workers, then one of each: shards go through the store. A server's machine is lost."""
-    monkeypatch.setenv("STREAMTRAIN_SECRET", secrets.token_hex(32))
-    scene = on_a_store(tmp_path, kafka, job, days=2)
-    scene.hold("20240102/0600")
+def with_a_machine_lost(scene: Scene) -> None:
     bridge = scene.start("bridge")
     machines = Machines(scene, 2, 2)
     machines.start_all()
@@ -135,9 +119,24 @@ def test_machines_without_a_shared_disk(
     fewer.start_all()
     fewer.run_until(fewer.all_done, 150)
     bridge.finish()
-    scene.close()
+
+
+@pytest.mark.skipif(not can_mount(), reason="a machine of its own is made by mounts, which need root")
+def test_machines_without_a_shared_disk(
+    tmp_path: Path, kafka: dict[str, str], job: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two servers and two workers, then one of each: shards go through the store. A server's machine is lost."""
+    monkeypatch.setenv("STREAMTRAIN_SECRET", secrets.token_hex(32))
+    scene = on_a_store(tmp_path, kafka, job, days=2)
+    scene.hold("20240102/0600")
+    try:
+        with_a_machine_lost(scene)
+    finally:
+        scene.close()
     check(scene)
-    assert not [path for path in machines.disks.glob("*/cache/**/*") if path.is_file() and ".views" not in path.parts]
+    assert not [
+        path for path in (tmp_path / "disks").glob("*/cache/**/*") if path.is_file() and ".views" not in path.parts
+    ]
     assert not any(name.startswith("models/exchange/") for name in objects(tmp_path / "bucket.store"))
 
 
@@ -173,7 +172,7 @@ def test_commands_on_a_machine_that_has_nothing(tmp_path: Path, kafka: dict[str,
     listed = json.loads(asked("checkpoints", "list", "--json"))["checkpoints"]
     assert [c["pass_id"] for c in listed] == [2, 3, 4] and not any(c["problem"] for c in listed)
     status = json.loads(asked("status", "--json"))
-    assert status["trained"]["passes"] == 4 and status["checkpoint"]["pass_id"] == "20240101/4"
+    assert status["trained"]["passes"] == 4 and status["checkpoint"]["pass"] == "20240101/4"
     assert json.loads(asked("recount", "--json"))["verdict"] == "proven"
     asked("checkpoints", "verify")
     key = scene.folder.joinpath("data/20240101/0000/part-0").read_text().split()[1].partition(":")[0]

@@ -16,12 +16,12 @@ from streamtrain.checkpoint.remote import RemoteCheckpoints
 from streamtrain.checkpoint.remote_retention import RemoteRetention
 from streamtrain.checkpoint.remote_view import StoredCheckpoints
 from streamtrain.checkpoint.retention import Keep
+from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.contracts.manifest import Witness
-from streamtrain.contracts.pointer import Pointer
 from streamtrain.locations import Location
 from streamtrain.object_store import ObjectStore
 from streamtrain.schedule import PassId
-from tests.support.crashes import Crash, Frozen, crash_at, points, reached
+from tests.support.crashes import Crash, Frozen, crash_at, points
 from tests.support.offset_log import LOG, TOPICS, Group
 from tests.support.plain_store import objects
 from tests.support.trainers import ROWS, SCHEDULE, Trainer, started
@@ -151,33 +151,27 @@ def test_a_trainer_frozen_at_every_point_does_not_win(tmp_path: Path, group: Gro
 
 
 def test_a_machine_that_comes_back_sets_aside_what_the_store_lacks(tmp_path: Path, group: Group) -> None:
+    """Its disk has checkpoints of a history that a rewind has ended elsewhere."""
     machines = Machines(tmp_path, group)
-    first = machines.one_saved()
-    train(first, 1)
-    with pytest.raises(Crash), crash_at("store.uploaded"):
-        first.save(with_model=False)
+    first = three_saved(machines)
+    before = {c.id: c.digest for c in first.store.list()}
+    rewound(machines, PassId("20240101", 1))
     second = machines.start()
     train(second, 1)
+    second.rows[-1] += 100
     second.save(with_model=False)
     again = started(first.run.root, machines.group, machines.store)
-    assert again.last == PassId("20240101", 2) and again.digest == second.store.list()[-1].digest
-    assert not list((first.run.root).glob(".set-aside/*/*"))  # what it had is part of the history
+    assert again.last == PassId("20240101", 2) and again.rows == second.rows
+    assert again.digest == second.store.list()[-1].digest != before[PassId("20240101", 2)]
+    aside = {CheckpointStore(path).list()[0].digest for path in first.run.root.glob(".set-aside/*")}
+    assert aside == set(before.values())
 
 
 def test_a_pointer_of_a_replaced_trainer_does_not_count(tmp_path: Path, group: Group) -> None:
     machines = Machines(tmp_path, group)
     trainer = machines.one_saved()
     train(trainer, 1)
-    remote = trainer.committer._remote
-    assert remote is not None
-    put = remote.checkpoints.put
-
-    def put_late(pointer: Pointer) -> None:
-        reached("test.putting")  # its look at newer runs came before
-        put(pointer)
-
-    remote.checkpoints.put = put_late  # type: ignore[method-assign]
-    zombie = Frozen(lambda: trainer.save(with_model=False), "test.putting")
+    zombie = Frozen(lambda: trainer.save(with_model=False), "store.pointing")  # its look at newer runs came before
     assert zombie.frozen
     newer = machines.start()
     train(newer, 1)
@@ -332,3 +326,16 @@ def test_what_was_never_committed_is_swept(tmp_path: Path, group: Group) -> None
     assert len(ObjectStore(machines.store).directories("checkpoints/20240102/1")) == 1
     rewound(machines, None)
     assert machines.start().last is None
+
+
+@pytest.mark.parametrize("to", [PassId("20240101", 1), None])
+def test_a_trainer_that_is_frozen_over_a_rewind(tmp_path: Path, group: Group, to: PassId | None) -> None:
+    machines = Machines(tmp_path, group)
+    trainer = three_saved(machines)
+    train(trainer, 3)
+    zombie = Frozen(lambda: trainer.save(with_model=False), "store.pointing")
+    rewound(machines, to)
+    assert isinstance(zombie.thaw(), errors.Fenced)
+    assert [name for name in objects(machines.root) if name.startswith("commits/20240102/2-")]
+    assert machines.start().last == to
+    assert StoredCheckpoints(machines.store, tmp_path / "reader").ids() == ([to] if to else [])

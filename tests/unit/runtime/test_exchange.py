@@ -78,8 +78,9 @@ class Job:
 @pytest.mark.parametrize("shared", [False, True])
 def test_shards_go_there_and_back(tmp_path: Path, store: ObjectStore, shared: bool) -> None:
     job = Job(tmp_path, store, shared=shared)
-    saved = job.root / "staging" / "raw"
+    saved, older = (job.root / ".staging" / number / "raw" for number in ("7", "6"))
     with job.on_the_server():
+        older.mkdir(parents=True)  # of a server that was killed
         (saved / "000").mkdir(parents=True)
         (saved / "000" / "part-1").write_text("of the server")
     (saved / "000").mkdir(parents=True, exist_ok=True)
@@ -92,7 +93,7 @@ def test_shards_go_there_and_back(tmp_path: Path, store: ObjectStore, shared: bo
         assert sorted(p.name for p in saved.rglob("part-*")) == ["part-0", "part-1"]
     job.do(lambda: job.role.drop(saved))
     with job.on_the_server():
-        assert saved.exists() == shared
+        assert saved.exists() == older.exists() == shared
     assert sorted(p.name for p in saved.rglob("part-*")) == ["part-0", "part-1"]
     assert not objects(tmp_path / "b.store")
 
