@@ -26,7 +26,7 @@ from streamtrain.contracts.line_format import LineFormat
 from streamtrain.contracts.row_layout import RowLayout
 from streamtrain.errors import ConfigError
 from streamtrain.locations import Account, Location, is_remote, location
-from streamtrain.masking import mask_text, mask_value, printable
+from streamtrain.masking import MASK, is_secret, mask_text, mask_value, printable
 from streamtrain.schedule import Schedule
 
 SECTIONS = ("runner", "hyper_parameters", "table_parameters", "kafka", "stream")
@@ -262,7 +262,8 @@ def _section(values: Mapping[str, Any], name: str, model: type[_S], problems: li
             elif item["type"] == "extra_forbidden":
                 problems.append(f"{name}.{where}: unknown key{suggestion(where, known)}")
             else:
-                problems.append(f"{name}.{where}: {item['msg'].removeprefix('Value error, ')}, found {item['input']!r}")
+                found = MASK if is_secret(str(item["loc"][-1])) else repr(item["input"])
+                problems.append(f"{name}.{where}: {item['msg'].removeprefix('Value error, ')}, found {found}")
         return None
 
 

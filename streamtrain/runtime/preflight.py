@@ -36,7 +36,12 @@ MAX_TMPDIR = 107 - 32
 
 def problems(config: JobConfig, *, bridge: bool = True) -> list[StreamtrainError]:
     """All that is wrong, the model apart. bridge: also what the bridge alone needs, the data and the parse function."""
-    checks: list[Callable[[], object]] = [lambda: config.slots, lambda: _table(config), _temporary_folder]
+    checks: list[Callable[[], object]] = [
+        lambda: config.slots,
+        lambda: _table(config),
+        _temporary_folder,
+        lambda: _store(config),
+    ]
     if bridge:
         checks.append(lambda: _data(config))
         checks.append(lambda: config.stream.format in BUILT_IN or load_function(config.stream.format))
@@ -103,6 +108,12 @@ def _raise_all(path: Path, found: Sequence[StreamtrainError]) -> None:
 def _table(config: JobConfig) -> None:
     if not config.raw.get("table_parameters"):
         raise no_table()
+
+
+def _store(config: JobConfig) -> None:
+    """Nothing is asked of it: its library is there, and takes what the config says."""
+    if config.models is not None:
+        config.models.open()
 
 
 def _temporary_folder() -> None:

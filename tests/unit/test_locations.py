@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import fsspec
@@ -60,7 +61,11 @@ def test_a_cluster_that_is_not_known(text: str, account: Account, words: tuple[s
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("s3://bucket/x", ("runner.model_save_path: s3://bucket/x", "Install s3fs")),
+        pytest.param(
+            "s3://bucket/x",
+            ("runner.model_save_path: s3://bucket/x", "Install s3fs"),
+            marks=pytest.mark.skipif(find_spec("s3fs") is not None, reason="s3fs is installed"),
+        ),
         ("afs://h:1/x", ("Protocol not known: afs", "fsspec.specs", "user and passwd")),
         ("nix://h/x", ("Protocol not known: nix", "install fsspec's package")),
     ],
@@ -117,6 +122,12 @@ def test_fs_client_of_a_config(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     assert "runner.fs_client.hadoop_bin" in config.no_effect
     shown = str(config.masked()) + repr(config.runner) + caplog.text
     assert "hush" not in shown and config.masked()["runner"]["fs_client"]["passwd"] == "********"
+
+
+def test_a_number_as_a_password_is_not_shown(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"runner\.fs_client\.passwd: .*string, found \*+") as caught:
+        config_with(tmp_path, fs_client={"passwd": 918273})
+    assert "918273" not in str(caught.value)
 
 
 def test_the_older_names(tmp_path: Path) -> None:

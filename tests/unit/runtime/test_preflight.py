@@ -40,6 +40,8 @@ def test_a_good_job_has_none_and_nothing_is_made(tmp_path: Path) -> None:
         ({"stream": {"spool_dir": "file/spool"}}, "stream.spool_dir"),
         ({"runner": {"need_infer_dump": True, "infer_dump_fields_dir": "file"}}, "runner.infer_dump_fields_dir"),
         ({"runner": {"train_data_dir": "nowhere"}}, "runner.train_data_dir"),
+        ({"runner": {"train_data_dir": "nix://h/logs"}}, "runner.train_data_dir"),
+        ({"runner": {"model_save_path": "nix://h/model"}}, "runner.model_save_path"),
         ({"runner": {"train_data_dir": "file"}}, "runner.train_data_dir"),
         ({"stream": {"format": "nowhere:parse"}}, "stream.format"),
         ({"kafka": {"bootstrap.server": "x"}}, "kafka.bootstrap.server"),
