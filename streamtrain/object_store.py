@@ -174,7 +174,7 @@ class ObjectStore:
 
     def _try(self, call: Callable[[], T], path: str, how: str, *, absent: bool = False) -> T:
         """Each file system raises errors of its own. absent: FileNotFoundError is an answer."""
-        answers = _ABSENT if absent else ()
+        answers = FileNotFoundError if absent else ()
         try:
             return Retrying(
                 stop=stop_after_attempt(ATTEMPTS),

@@ -122,7 +122,7 @@ class Committer:
             newest = f"nothing newer than {chosen.id}" if chosen else "no checkpoint"
             raise CheckpointMissing(
                 f"group {self._job} has committed checkpoint {witness.id} (marker log offset {offset}), but "
-                f"{self._run.root} has {newest}",
+                f"{self._where} has {newest}",
                 remedy=f"Restore that directory or correct runner.model_save_path. {START_ANEW}",
             )
         if chosen is None:
@@ -152,7 +152,7 @@ class Committer:
         else:
             intent = rewind.intent_of(to)
             self._remote.rewind.begin(intent)
-            failpoint("rewind.begun")
+        failpoint("rewind.begun")
         return self._finish_rewind(intent)
 
     def _finish_rewind(self, intent: Intent) -> RewindPlan:
@@ -181,6 +181,11 @@ class Committer:
         if manifest is not None:
             check_topics(manifest, self._topics)
         self._check_offsets(manifest)
+
+    @property
+    def _where(self) -> str:
+        """The checkpoints' place, for messages."""
+        return str(self._run.root) if self._remote is None else self._remote.where
 
     def _is_ours(self, manifest: Manifest) -> bool:
         try:
@@ -219,14 +224,14 @@ class Committer:
         if skipped:
             newest, problem = skipped[0]
             raise NoneUsable(
-                f"{self._run.root} has {len(skipped)} checkpoint(s), and none can be loaded; the newest, {newest.id}: "
+                f"{self._where} has {len(skipped)} checkpoint(s), and none can be loaded; the newest, {newest.id}: "
                 f"{problem}",
                 remedy=f"Restore one of them from a copy. {START_ANEW}",
             )
         published = [line for line in self._models.lines() if line.checkpoint is not None]
         if published:
             raise NoneUsable(
-                f"{self._run.root} has no checkpoint, but the inference model {published[-1].path}, which was "
+                f"{self._where} has no checkpoint, but the inference model {published[-1].path}, which was "
                 f"published with checkpoint {published[-1].checkpoint}",
                 remedy=f"Restore the checkpoints or correct runner.model_save_path. {START_ANEW}",
             )

@@ -38,12 +38,13 @@ class Readable:
         """Where checkpoints, journal and donefiles are, or their copies."""
         return self.checkpoints.root
 
-    def records(self) -> None:
-        """Has the journal and the donefiles as they are now. The local journal, of a trainer on this machine, is newer
+    def records(self, days: int = 0) -> None:
+        """Has the journal and the donefiles as they are now; on a store, the journal of its last `days` alone, 0 for
+        all. The local journal, of a trainer on this machine, is newer
         than the store's, which gets its lines with each checkpoint."""
         if self._stored is None:
             return
-        self._stored.fetch_records()
+        self._stored.fetch_records(days)
         here, there = Journal(self._local).newest(), self.journal.newest()
         newest = next(self._stored.ids_newest_first(), None)
         if here is not None and (there is None or here.id >= there.id) and (newest is None or here.id >= newest):

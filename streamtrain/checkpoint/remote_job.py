@@ -59,6 +59,11 @@ class RemoteJob:
         self._models = PublishedModels(run.root, run)
         self._parent: Pointer | None = None  # of the newest committed checkpoint
 
+    @property
+    def where(self) -> str:
+        """The store, for messages."""
+        return self._objects.location.shown
+
     def pull(
         self, witness: Witness | None, is_ours: Callable[[Manifest], bool]
     ) -> tuple[Checkpoint | None, list[tuple[Checkpoint, Problem]]]:

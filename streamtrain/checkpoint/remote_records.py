@@ -109,11 +109,11 @@ def read_donefile(objects: ObjectStore, name: str) -> list[DoneLine]:
     return lines
 
 
-def read_journal(objects: ObjectStore, last: str = "99999999") -> bytes:
-    """The lines of all days up to `last`."""
+def read_journal(objects: ObjectStore, last: str = "99999999", *, days: int = 0) -> bytes:
+    """The lines of all days up to `last`; days: of the last so many alone, 0 for all."""
     names = [name for name in objects.directories(JOURNAL) if re.fullmatch(r"[0-9]{8}\.jsonl", name)]
     parts = []
-    for name in names:
+    for name in names[-days:]:
         if name[:8] <= last:
             try:
                 parts.append(objects.get(f"{JOURNAL}/{name}"))

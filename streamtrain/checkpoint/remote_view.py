@@ -109,11 +109,11 @@ class StoredCheckpoints(CheckpointStore):
         """Removes the copies of its files."""
         shutil.rmtree(checkpoint.path, ignore_errors=True)
 
-    def fetch_records(self) -> None:
-        """passes.jsonl and the inference models' donefiles, as they are now."""
+    def fetch_records(self, days: int = 0) -> None:
+        """passes.jsonl and the inference models' donefiles, as they are now. days: see read_journal()."""
         objects = self._remote.objects
         with refusals(self.root, "cannot be written"):
-            (self.root / PASSES).write_bytes(read_journal(objects))
+            (self.root / PASSES).write_bytes(read_journal(objects, days=days))
             for kind, name in DONEFILES.items():
                 (self.root / name).write_bytes(encode_donefile(read_donefile(objects, name), kind))
 

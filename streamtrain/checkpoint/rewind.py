@@ -129,7 +129,6 @@ def begin(run: Run, to: PassId | None) -> Intent:
     """Step 2. The run must have taken over. Raises Fenced, CheckpointError."""
     intent = intent_of(to)
     run.replace(run.root / NAME, intent.encode())
-    failpoint("rewind.begun")
     return intent
 
 

@@ -195,7 +195,7 @@ def rewind(
     job = load_config(config)
     target = _pass_id("--to", to) if to != "nothing" else None
     readable = Readable(job)
-    readable.records()
+    readable.records(days=1)
     plan = rewinding.plan(readable.root, target, readable.checkpoints)
     if not dry_run:
         _rewind(job, target)
@@ -273,7 +273,7 @@ def models(config: ConfigOption, every: AllOption = False, json: JsonOption = Fa
     from streamtrain.config import load_config
 
     job = Readable(load_config(config))
-    job.records()
+    job.records(days=1)
     lines = sorted(job.models.lines(), key=lambda x: x.published)
     older = 0 if every else max(0, len(lines) - NEWEST)
     rows = [{**x.values, "there": job.has_model(x.path)} for x in lines[older:]]

@@ -26,6 +26,9 @@ from streamtrain.runtime import part_state
 from streamtrain.runtime.part_state import PartState
 from streamtrain.schedule import PassId
 
+#: Days of the journal that have the passes since the newest checkpoint.
+RECENT_DAYS = 2
+
 
 @dataclass(frozen=True)
 class Bridged:
@@ -140,7 +143,7 @@ def was_started(config: JobConfig) -> bool:
     if file_of(config.state_dir, config.stream.job).exists():
         return True
     job = Readable(config)
-    job.records()
+    job.records(days=1)
     return (
         job.journal.newest() is not None
         or any(True for _ in job.checkpoints.ids_newest_first())
@@ -184,8 +187,8 @@ def _status(
 ) -> JobStatus:
     schedule, root = config.schedule, config.model_save_path
     job = Readable(config)
-    job.records()
     newest, problem = _newest(job.checkpoints)
+    job.records(days=0 if newest is not None and newest.untrained else RECENT_DAYS)
     trained = _trained(config, job.journal, newest)
     model = job.models.newest()
     return JobStatus(

@@ -123,10 +123,10 @@ def test_an_unreachable_store_is_reported_and_completed_later(tmp_path: Path) ->
     models.write_donefiles([line(run.root, 0, "a")])
     keeper = Upkeep(config, run)
     keeper.begin(None)
-    with pytest.raises(CheckpointError, match=r"serving .* cannot be written"):
+    with pytest.raises(CheckpointError, match=r"serving/base_donefile.txt \(runner.model_save_path\) cannot be read"):
         keeper.close()
     report = reports.read(run.root, reports.UPLOAD)
-    assert report is not None and "cannot be written" in report["problem"]
+    assert report is not None and "cannot be read: NotADirectoryError" in report["problem"]
     blocked.unlink()
     keeper = Upkeep(config, run)
     keeper.begin(None)
