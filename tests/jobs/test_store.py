@@ -14,10 +14,13 @@ import pytest
 
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.failpoints import POINTS
+from streamtrain.locations import Location
+from streamtrain.object_store import ObjectStore
 from tests.faults.cases.hosts import Hosts
 from tests.support.cli import run
+from tests.support.jobs import rows, write_split
 from tests.support.plain_store import download, fail, objects
-from tests.support.scene import Process, Scene, can_mount
+from tests.support.scene import SPLITS, Process, Scene, can_mount
 
 pytestmark = [pytest.mark.kafka, pytest.mark.paddle, pytest.mark.usefixtures("plain_protocol")]
 
@@ -179,9 +182,9 @@ def test_commands_on_a_machine_that_has_nothing(tmp_path: Path, kafka: dict[str,
     assert json.loads(asked("checkpoints", "show", key, "--json"))["keys"][0]["show"] > 0
     models = json.loads(asked("checkpoints", "models", "--json"))["models"]
     assert models and all(model["there"] for model in models)
-    rows = tmp_path / "rows.txt"
-    rows.write_text(scene.folder.joinpath("data/20240101/0000/part-0").read_text())
-    assert len(asked("predict", str(rows)).splitlines()) == 150
+    lines = tmp_path / "rows.txt"
+    lines.write_text(scene.folder.joinpath("data/20240101/0000/part-0").read_text())
+    assert len(asked("predict", str(lines)).splitlines()) == 150
     assert "1 checkpoints would be set aside" in asked("checkpoints", "rewind", "--to", "20240101/3", "--dry-run")
     assert "set aside, below plain://" in asked("checkpoints", "rewind", "--to", "20240101/3")
     again = json.loads(asked("checkpoints", "list", "--json"))["checkpoints"]
@@ -192,3 +195,29 @@ def test_commands_on_a_machine_that_has_nothing(tmp_path: Path, kafka: dict[str,
     damaged = next(name for name in objects(tmp_path / "bucket.store") if "/20240101/2/" in name and "part-" in name)
     (tmp_path / "bucket.store" / quote(damaged, safe="")).write_bytes(b"damaged")
     assert "SHA-256" in asked("checkpoints", "verify", code=5)
+
+
+def test_logs_on_a_store(tmp_path: Path, kafka: dict[str, str], job: str) -> None:
+    """The bridge reads them there, a file that comes late too; the same files on the disk are what is recounted."""
+    scene = Scene(tmp_path, kafka, job, stream={"changed_split": "append"})
+    bucket = ObjectStore(Location("runner.train_data_dir", f"plain://{tmp_path / 'logs'}.store/tree"))
+    data = tmp_path / "data"
+
+    def put(*splits: str) -> None:
+        for file in sorted(data.rglob("*"), key=lambda path: path.name == "data.done"):
+            if file.is_file() and str(file.parent.relative_to(data)) in splits:
+                bucket.put_file(str(file.relative_to(data)), file)
+
+    put(*SPLITS[:3])
+    path = scene.config.path
+    text = path.read_text()
+    assert "train_data_dir: data\n" in text
+    path.write_text(text.replace("train_data_dir: data\n", f"train_data_dir: {bucket.location.url}\n"))
+    run = scene.start("run")
+    run.wait_for(lambda: scene.passes() == 3)
+    write_split(data, SPLITS[0], rows(20, seed=99), file="part-late")
+    put(SPLITS[0])
+    run.wait_for(lambda: any(entry.marker.revision for entry in scene.markers()))
+    put(SPLITS[3])
+    run.finish()
+    assert scene.recount().rows == sum(150 + n for n in range(4) if n != 2) + 20
