@@ -83,7 +83,7 @@ class Bridge:
         self._on_split = on_split
         self._on_wait = on_wait
         self._names = topics.TopicNames(config.stream.job)
-        self._tree = Tree(config.data_dir, config.runner.data_donefile, config.stream.ignore_files)
+        self._tree = Tree(config.data, config.runner.data_donefile, config.stream.ignore_files)
         self._parse = line_parser(
             config.line_format, config.layout, reject_unknown=config.stream.unknown_slot == "reject"
         )

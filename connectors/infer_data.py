@@ -10,12 +10,14 @@ import contextlib
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from streamtrain.connectors.lines import numbered_lines, parsed
 from streamtrain.connectors.rows import LineParser, RejectError, Row
 from streamtrain.connectors.source import SourceReader
 from streamtrain.connectors.tree import Directory, FileState, Tree
 from streamtrain.errors import DataError, TrainingError
+from streamtrain.locations import Location
 from streamtrain.schedule import Split
 
 KEY = "runner.infer_data_dir"
@@ -55,8 +57,8 @@ class InferData:
     path.
     """
 
-    def __init__(self, url: str, donefile: str, ignore: Sequence[str], parse: LineParser) -> None:
-        self._tree = Tree(url, donefile, ignore, KEY)
+    def __init__(self, place: str | Path | Location, donefile: str, ignore: Sequence[str], parse: LineParser) -> None:
+        self._tree = Tree(place, donefile, ignore, KEY)
         self._donefile = donefile
         self._parse = parse
 

@@ -10,14 +10,15 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import IO, Protocol, cast
 
-import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from streamtrain.config import IGNORED_FILES
 from streamtrain.connectors.folders import DATA_KEY, Entry, Folders, LocalFolders, RemoteFolders, looking
 from streamtrain.errors import ConfigError, DataError, Unreadable
+from streamtrain.locations import Location, is_remote, location
 from streamtrain.masking import printable
 from streamtrain.schedule import Schedule
 
@@ -50,22 +51,27 @@ class Listing:
 
 
 class Tree:
-    """The data tree below a local path or fsspec URL.
+    """The data tree below a local folder, or a location.
 
     ignore: glob patterns of the names of files and directories that are left out. key: the config's, for messages. Its
     methods raise Unreadable, which
     names the path, for whatever the file system refuses, and DataError for what is there and is no file of logs.
     """
 
-    def __init__(self, url: str, donefile: str, ignore: Sequence[str] = IGNORED_FILES, key: str = DATA_KEY) -> None:
-        try:
-            fs, root = fsspec.core.url_to_fs(url)
-        except (ValueError, ImportError, OSError) as error:
-            raise ConfigError(f"{key}: {url} cannot be opened: {error}") from error
-        local = isinstance(fs, LocalFileSystem)
-        self._folders: Folders = LocalFolders(root, key) if local else RemoteFolders(fs, root, key)
+    def __init__(
+        self, root: str | Path | Location, donefile: str, ignore: Sequence[str] = IGNORED_FILES, key: str = DATA_KEY
+    ) -> None:
         self._key = key
-        self._url = url
+        if isinstance(root, str) and is_remote(root):
+            root = location(key, root)
+        if isinstance(root, Location):
+            fs, path = root.open()
+            local = isinstance(fs, LocalFileSystem)
+            self._folders: Folders = LocalFolders(path, key) if local else RemoteFolders(fs, path, key)
+            self._url = root.shown
+        else:
+            self._folders = LocalFolders(str(root), key)
+            self._url = str(root)
         self._donefile = donefile
         self._ignore = tuple(ignore)
 

@@ -13,7 +13,7 @@ MASK = "********"
 _SECRET = re.compile(
     r"passw|passphrase|secret|token|credential|(^|[._-])key[._]pem$|^ssl_key$|private[._]key|api[._-]?key|access[._-]?key"
     r"|^sasl\.username$|^sasl\.oauthbearer\.config$|^sasl\.jaas\.config$|^sasl\.kerberos\.kinit\.cmd$"
-    r"|^ssl_engine_callback_data$",
+    r"|^ssl_engine_callback_data$|^fs_ugi$",
     re.IGNORECASE,
 )
 #: Names that say where a secret is, or who it belongs to, and hold none.

@@ -22,6 +22,7 @@ import subprocess
 import threading
 import time
 import types
+from collections.abc import Iterator
 
 import psutil
 import yaml
@@ -116,22 +117,40 @@ def _run(config: JobConfig, kind: str, index: int) -> bool:
         if index == 0:
             for note in engine.notes:
                 log.warning("%s", note)
-    from streamtrain.checkpoint.runs import Run
+    from streamtrain.checkpoint.opening import run_of
     from streamtrain.kafka.connect import properties_of
+    from streamtrain.object_store import ObjectStore
+    from streamtrain.runtime.exchange import Exchange
     from streamtrain.training.trainer import Trainer
 
     report = PartReporter(config.state_dir, "trainer")
 
+    doing = [phases.STARTING]
+
     def on_phase(phase: str) -> None:
+        doing[0] = phase
         child_state.write(kind, index, "running", phase=phase)
         if index == 0:
             report(phase)
+
+    @contextlib.contextmanager
+    def waiting_for_store() -> Iterator[None]:
+        before = doing[0]
+        on_phase(f"{phases.WAITING} the store")
+        try:
+            yield
+        finally:
+            on_phase(before)
 
     with reporting_end(report) if index == 0 else contextlib.nullcontext():
         on_phase(phases.STARTING)
         owner = os.environ.get(child_state.OWNER, "nobody")
         if child_state.SINCE in os.environ:
-            Run(config.model_save_path).check_owner(owner, int(os.environ[child_state.SINCE]))
+            with waiting_for_store():
+                run_of(config).check_owner(owner, int(os.environ[child_state.SINCE]))
+        if index == 0 and config.store is not None and child_state.EXCHANGE in os.environ:
+            run_dir = Path(os.environ[child_state.RUN_DIR])
+            engine.state.exchange = Exchange(run_dir, ObjectStore(config.store), waiting_for_store)
         log.info("the model is built, joining the servers")
         engine.connect()
         log.info("joined the servers")

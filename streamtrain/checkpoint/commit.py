@@ -8,6 +8,9 @@
    commit point
 5. commit the transaction; a restart that finds 4 without 5 rolls it forward
 6. donefile.txt and the models' donefiles, by atomic replace; a restart that finds 5 without 6 does it
+
+With a store (checkpoint/remote_job.py): the files are uploaded between 2 and 3, the pointer that makes them a
+checkpoint is put between 3 and 4, and is the commit point; the local rename is that of a cache. Its records follow 6.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from typing import Protocol
 
 from streamtrain.checkpoint import rewind
 from streamtrain.checkpoint.published import PublishedModels
+from streamtrain.checkpoint.remote_job import RemoteJob
+from streamtrain.checkpoint.rewind import Intent, RewindPlan
 from streamtrain.checkpoint.runs import Run
 from streamtrain.checkpoint.store import Checkpoint, CheckpointStore, Problem, put_manifest
 from streamtrain.contracts.json_codec import UnknownFormatError
@@ -32,6 +37,7 @@ from streamtrain.errors import (
     PartitionsChanged,
     RetentionPassed,
     StateMismatch,
+    StreamtrainError,
     TopicReplaced,
     UnknownFormat,
 )
@@ -80,10 +86,13 @@ class Committer:
         self._store = CheckpointStore(run.root, run)
         self._models = PublishedModels(run.root, run)
         self._offsets = offsets
+        self._remote = RemoteJob(run) if run.remote is not None else None
 
     def take_over(self, owner: str = "nobody") -> None:
         """Fences the trainer before this one, and clears what it staged. owner: see Run.clear_older."""
         self._run.claim()
+        if self._remote is not None:
+            self._remote.runs.claim(owner)
         self._offsets.take_over()
         failpoint("restore.fenced")
         self._run.clear_older(owner)
@@ -99,19 +108,21 @@ class Committer:
         TopicReplaced, PartitionsChanged, OtherCluster, StateMismatch when the checkpoint is of other topics;
         RetentionPassed when its offsets are no longer there.
         """
-        if (intent := rewind.interrupted(self._run.root)) is not None:
+        remote = self._remote
+        intent = rewind.interrupted(self._run.root) if remote is None else remote.rewind.interrupted()
+        if intent is not None:
             log.warning("a rewind to %s was interrupted: it is finished", intent.newest or "nothing")
-            rewind.finish(self._run, intent, self._settle)
+            self._finish_rewind(intent)
         offset, text = self._offsets.witness()
         witness = self._decode(offset, text)
-        chosen, skipped = self._choose()
+        chosen, skipped = self._choose() if remote is None else remote.pull(witness, self._is_ours)
         if witness is not None and any(checkpoint.id == witness.id for checkpoint, _ in skipped):
             witness = None  # the checkpoint is on disk, but damaged: an older one may do
         if witness is not None and (chosen is None or chosen.id < witness.id):
             newest = f"nothing newer than {chosen.id}" if chosen else "no checkpoint"
             raise CheckpointMissing(
                 f"group {self._job} has committed checkpoint {witness.id} (marker log offset {offset}), but "
-                f"{self._run.root} has {newest}",
+                f"{self._where} has {newest}",
                 remedy=f"Restore that directory or correct runner.model_save_path. {START_ANEW}",
             )
         if chosen is None:
@@ -126,15 +137,33 @@ class Committer:
         failpoint("restore.chosen")
         return chosen
 
-    def rewind(self, to: PassId | None) -> rewind.RewindPlan:
+    def rewind(self, to: PassId | None) -> RewindPlan:
         """Goes back to that checkpoint, to nothing for None: see checkpoint/rewind.py. take_over() comes first.
 
         Raises what restore() raises for a checkpoint that is of other topics, or whose offsets are gone, with nothing
         touched; CheckpointError when there is no such checkpoint, or it is damaged.
         """
-        manifest = to and rewind.plan(self._run.root, to).to
-        self._check(manifest.manifest if manifest else None)
-        return rewind.finish(self._run, rewind.begin(self._run, to), self._settle)
+        target = None
+        if to is not None:
+            target = rewind.plan(self._run.root, to).to if self._remote is None else self._remote.bring(to)
+        self._check(target.manifest if target is not None else None)
+        if self._remote is None:
+            intent = rewind.begin(self._run, to)
+        else:
+            intent = rewind.intent_of(to)
+            self._remote.rewind.begin(intent)
+        failpoint("rewind.begun")
+        return self._finish_rewind(intent)
+
+    def _finish_rewind(self, intent: Intent) -> RewindPlan:
+        if self._remote is None:
+            return rewind.finish(self._run, intent, self._settle)
+        if intent.newest is not None:
+            self._remote.bring(intent.newest)
+        self._remote.rewind.set_aside(intent, self._remote.runs.number)
+        done = rewind.finish(self._run, intent, self._settle)
+        self._remote.finish_rewind(intent)
+        return done
 
     def _settle(self, checkpoint: Checkpoint | None) -> None:
         """The group's offsets and witness become those of the checkpoint; without one they say that there is none."""
@@ -152,6 +181,19 @@ class Committer:
         if manifest is not None:
             check_topics(manifest, self._topics)
         self._check_offsets(manifest)
+
+    @property
+    def _where(self) -> str:
+        """The checkpoints' place, for messages."""
+        return str(self._run.root) if self._remote is None else self._remote.where
+
+    def _is_ours(self, manifest: Manifest) -> bool:
+        try:
+            check_topics(manifest, self._topics)
+        except StreamtrainError as error:
+            log.warning("%s", error)
+            return False
+        return True
 
     def _decode(self, offset: int, text: str | None) -> Witness | None:
         try:
@@ -182,14 +224,14 @@ class Committer:
         if skipped:
             newest, problem = skipped[0]
             raise NoneUsable(
-                f"{self._run.root} has {len(skipped)} checkpoint(s), and none can be loaded; the newest, {newest.id}: "
+                f"{self._where} has {len(skipped)} checkpoint(s), and none can be loaded; the newest, {newest.id}: "
                 f"{problem}",
                 remedy=f"Restore one of them from a copy. {START_ANEW}",
             )
         published = [line for line in self._models.lines() if line.checkpoint is not None]
         if published:
             raise NoneUsable(
-                f"{self._run.root} has no checkpoint, but the inference model {published[-1].path}, which was "
+                f"{self._where} has no checkpoint, but the inference model {published[-1].path}, which was "
                 f"published with checkpoint {published[-1].checkpoint}",
                 remedy=f"Restore the checkpoints or correct runner.model_save_path. {START_ANEW}",
             )
@@ -201,8 +243,12 @@ class Committer:
         """
         digest = put_manifest(staged, manifest)
         failpoint("commit.manifest")
+        remote = self._remote
+        pointer = remote.upload(staged, manifest, digest, staged_models) if remote is not None else None
         self._fence(manifest, digest)
         failpoint("commit.fenced")
+        if remote is not None and pointer is not None:
+            remote.point(pointer)
         for model, directory in staged_models.items():
             self._models.publish(directory, model)
         path = self._store.publish(staged, manifest.id)
@@ -212,6 +258,8 @@ class Committer:
         self._store.append_donefile(manifest.id, int(time.time()))
         if manifest.models:
             self._models.list_in_donefiles(manifest.models)
+        if remote is not None and pointer is not None:
+            remote.record(pointer, manifest)
         failpoint("commit.done")
         return path
 
@@ -300,6 +348,6 @@ def refuse_lost_topics(store: CheckpointStore, existing: Collection[str], names:
     newest = store.newest() if missing else None
     if newest is not None and newest.manifest is not None and newest.manifest.job == names.job:
         raise TopicReplaced(
-            f"topic {missing[0]} does not exist, but checkpoint {newest.id} in {store.root} was made with it",
+            f"topic {missing[0]} does not exist, but checkpoint {newest.id} in {store.where} was made with it",
             remedy="It was deleted: restore it, or start a new stream.job with a new runner.model_save_path.",
         )

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from streamtrain.checkpoint.identity_keys import fixed_keys, free_keys
-from streamtrain.checkpoint.store import Checkpoint, CheckpointStore
+from streamtrain.checkpoint.opening import Readable
+from streamtrain.checkpoint.store import Checkpoint
 from streamtrain.config import JobConfig
 from streamtrain.contracts import identity
 from streamtrain.contracts.identity import (
@@ -107,7 +108,7 @@ class IdentityCheck:
         Raises JobChanged, naming each key that is fixed and differs; UnknownFormat and Unreadable when the newest
         checkpoint, or its identity, is not to be judged by this version.
         """
-        store = CheckpointStore(self.config.model_save_path)
+        store = Readable(self.config).checkpoints
         for pass_id in store.ids_newest_first():
             checkpoint = store.read(pass_id)
             if checkpoint.manifest is not None:
@@ -173,8 +174,8 @@ class IdentityCheck:
     def _older(self, checkpoint: Checkpoint) -> tuple[JobIdentity | None, Checkpoint]:
         """The identity that the newest checkpoint before this one has, and that checkpoint: an older version, which
         writes none, may have trained a while in between. None, and this one, when none has."""
-        store = CheckpointStore(self.config.model_save_path)
-        for pass_id in reversed(store.ids()):
+        store = Readable(self.config).checkpoints
+        for pass_id in store.ids_newest_first():
             older = store.read(pass_id) if pass_id < checkpoint.id else None
             if older is None or older.manifest is None:
                 continue

@@ -102,6 +102,11 @@ _RECORD = TypeAdapter(PassRecord)
 _FIELDS = frozenset(f.name for f in fields(PassRecord))
 
 
+def encode(record: PassRecord) -> bytes:
+    """Its line, with a line end."""
+    return orjson.dumps(asdict(record)) + b"\n"
+
+
 def decode(line: bytes) -> PassRecord:
     """A line of passes.jsonl. Keys that this version does not know are ignored.
 
@@ -134,7 +139,7 @@ class Journal:
         if self._out is None:
             raise CheckpointError(f"{self._path} was not rolled back")
         try:
-            self._out.write(orjson.dumps(asdict(record)) + b"\n")
+            self._out.write(encode(record))
         except OSError as error:
             raise CheckpointError(f"{self._path} cannot be written: {error.strerror}") from error
 
@@ -147,6 +152,12 @@ class Journal:
         for _, record, _ in self._lines():
             if record is not None:
                 yield record
+
+    def lines_backwards(self) -> Iterator[tuple[PassRecord, bytes]]:
+        """All records with their lines, the newest first."""
+        for _, record, line in self._lines():
+            if record is not None:
+                yield record, line
 
     def newest(self) -> PassRecord | None:
         return next(self.backwards(), None)
@@ -206,7 +217,7 @@ class Journal:
                 break
         more = b""
         if record is not None and record.id == newest and last != newest:
-            more = orjson.dumps(asdict(record)) + b"\n"
+            more = encode(record)
         run.replace_with_beginning(self._path, end, more)
         self._out = self._path.open("ab", buffering=0)
 

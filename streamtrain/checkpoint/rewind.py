@@ -91,13 +91,18 @@ class RewindPlan:
     models: tuple[ModelRef, ...]
 
 
-def plan(root: Path, to: PassId | None) -> RewindPlan:
-    """Reads alone. Raises CheckpointError when there is no valid checkpoint `to`; UnknownFormat, Unreadable."""
-    store = CheckpointStore(root)
+def plan(root: Path, to: PassId | None, store: CheckpointStore | None = None) -> RewindPlan:
+    """Reads alone. root: where the donefiles are. store: the checkpoints, those of `root` by default.
+
+    Raises CheckpointError when there is no valid checkpoint `to`; UnknownFormat, Unreadable.
+    """
+    store = store or CheckpointStore(root)
     target = None
     if to is not None:
         if to not in store.ids():
-            raise CheckpointError(f"{root} has no checkpoint {to}", remedy="`streamtrain checkpoints list` lists them.")
+            raise CheckpointError(
+                f"{store.where} has no checkpoint {to}", remedy="`streamtrain checkpoints list` lists them."
+            )
         target = store.read(to)
         if (problem := store.verify(target)) is not None:
             refusal = problem.refusal(to)
@@ -122,12 +127,15 @@ def _kept(lines: list[DoneLine], to: PassId | None) -> list[DoneLine]:
 
 def begin(run: Run, to: PassId | None) -> Intent:
     """Step 2. The run must have taken over. Raises Fenced, CheckpointError."""
-    time = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
-    target = Target(to.day, to.pass_id) if to is not None else None
-    intent = Intent(target, f"{SET_ASIDE}/{time}")
+    intent = intent_of(to)
     run.replace(run.root / NAME, intent.encode())
-    failpoint("rewind.begun")
     return intent
+
+
+def intent_of(to: PassId | None) -> Intent:
+    """To be written as rewind.json."""
+    time = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
+    return Intent(Target(to.day, to.pass_id) if to is not None else None, f"{SET_ASIDE}/{time}")
 
 
 def interrupted(root: Path) -> Intent | None:
@@ -139,15 +147,20 @@ def interrupted(root: Path) -> Intent | None:
         data = read_bytes(root / NAME)
     except OSError:
         return None
+    return decode_intent(data, str(root / NAME))
+
+
+def decode_intent(data: bytes, name: str) -> Intent:
+    """Of the file of that name. Raises UnknownFormat, CheckpointError."""
     try:
         return Intent.decode(data)
     except UnknownFormatError as error:
         raise UnknownFormat(
-            f"{root / NAME}: {error}", remedy="Start the version of streamtrain that wrote it, or a newer one."
+            f"{name}: {error}", remedy="Start the version of streamtrain that wrote it, or a newer one."
         ) from error
     except ValueError as error:
         raise CheckpointError(
-            f"{root / NAME} is damaged: {error}", remedy="Remove it, and give the rewind command again."
+            f"{name} is damaged: {error}", remedy="Remove it, and give the rewind command again."
         ) from error
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from streamtrain import files
+from streamtrain.checkpoint.remote_runs import RemoteRuns
 from streamtrain.contracts.paths import number_of
 from streamtrain.errors import CheckpointError, Fenced
 from streamtrain.failpoints import failpoint
@@ -25,14 +26,17 @@ OWNER = "owner"
 
 
 class Run:
-    """One run of a trainer on the job at `root`. It owns nothing until claim().
+    """One run of a trainer on the job at `root`. It owns nothing until claim(), and nothing of a store until
+    remote.claim().
 
     Its methods raise CheckpointError for what the file system refuses, and Fenced, with nothing changed, once a newer
     run has taken over.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, remote: RemoteRuns | None = None) -> None:
         self.root = root
+        #: The runs that the job's store knows: then they say which one is newer, since each machine has its own root.
+        self.remote = remote
         self._directory: Path | None = None
 
     @property
@@ -44,6 +48,9 @@ class Run:
 
     def newest_number(self) -> int:
         """The greatest number of a run so far; 0 when there was none."""
+        return self._newest_here() if self.remote is None else self.remote.newest_number()
+
+    def _newest_here(self) -> int:
         return max(map(_number, self._directories()), default=0)
 
     def _directories(self) -> list[Path]:
@@ -56,6 +63,9 @@ class Run:
         since: newest_number() before `owner` started its first run. A run that died before it took over does not
         count.
         """
+        if self.remote is not None:
+            self.remote.check_owner(owner, since)
+            return
         for directory in self._directories():
             with contextlib.suppress(OSError):
                 if _number(directory) > since and (directory / OWNER).read_text() not in ("", owner):
@@ -74,7 +84,7 @@ class Run:
         staging = self.root / STAGING
         with refusals(staging, "cannot be made"):
             staging.mkdir(parents=True, exist_ok=True)
-            number = self.newest_number()
+            number = self._newest_here()
             while self._directory is None:
                 number += 1
                 with contextlib.suppress(FileExistsError):
@@ -103,8 +113,10 @@ class Run:
     def check_newest(self) -> None:
         """Raises Fenced when a newer run has a directory, or has cleared this one's away."""
         own = self.directory
-        if not own.is_dir() or self.newest_number() > _number(own):
+        if not own.is_dir() or self._newest_here() > _number(own):
             raise self._fenced()
+        if self.remote is not None:
+            self.remote.check_newest()
 
     def _fenced(self) -> Fenced:
         return Fenced(

@@ -123,8 +123,12 @@ class CheckpointStore:
             return Checkpoint(path, pass_id, None, "", Problem("damaged", f"{path / NAME} is that of {manifest.id}"))
         return Checkpoint(path, pass_id, manifest, digest(data), None)
 
-    @staticmethod
-    def verify(checkpoint: Checkpoint) -> Problem | None:
+    @property
+    def where(self) -> str:
+        """The checkpoints' place, for messages."""
+        return str(self.root)
+
+    def verify(self, checkpoint: Checkpoint) -> Problem | None:
         """None when every file of the manifest is what the manifest says, else the first thing that is wrong. Files
         that the manifest does not name are somebody else's, and damage nothing."""
         if checkpoint.manifest is None:
@@ -171,11 +175,9 @@ class CheckpointStore:
 
     def drop_from_donefile(self, removed: Collection[PassId]) -> None:
         """Takes their lines out of donefile.txt."""
-        lines = self._donefile()
-        gone = {str(pass_id) for pass_id in removed}
-        kept = [line for line in lines if str(_pass_of(line)) not in gone]
-        if kept != lines:
-            self.run.replace(self.root / DONEFILE, b"".join(kept))
+        data = b"".join(self._donefile())
+        if (kept := donefile_without(data, removed)) != data:
+            self.run.replace(self.root / DONEFILE, kept)
 
     def _donefile(self) -> builtins.list[bytes]:
         """The lines of donefile.txt with their ends. Raises Unreadable."""
@@ -194,24 +196,41 @@ class CheckpointStore:
             data = read_bytes(self.root / DONEFILE)
         except OSError:
             data = b""
-        newest = data.rstrip(b"\r\n").rpartition(b"\n")[2]
-        last = _pass_of(newest)
-        if last == pass_id and newest.split(b"\t")[2] == str(self.path(pass_id)).encode() and data.endswith(b"\n"):
-            return
-        if last is None or last >= pass_id:
-            listed = [(line, _pass_of(line)) for line in data.splitlines(keepends=True)]
-            data = b"".join(line for line, of in listed if of is None or of < pass_id)
-        if data and not data.endswith(b"\n"):
-            data += b"\n"
-        data += f"{pass_id.day}\t{base_key}\t{self.path(pass_id)}\t{pass_id.pass_id}\t0\n".encode()
-        self.run.replace(self.root / DONEFILE, data)
+        after = donefile_with(data, pass_id, base_key, str(self.path(pass_id)))
+        if after != data:
+            self.run.replace(self.root / DONEFILE, after)
 
     def cut_donefile(self, newest: PassId | None) -> None:
         """Takes the lines of passes after `newest` out of donefile.txt; all lines when it is None."""
-        lines = self._donefile()
-        kept = [x for x in lines if (p := _pass_of(x)) is None or (newest is not None and p <= newest)]
-        if kept != lines:
-            self.run.replace(self.root / DONEFILE, b"".join(kept))
+        data = b"".join(self._donefile())
+        if (kept := donefile_up_to(data, newest)) != data:
+            self.run.replace(self.root / DONEFILE, kept)
+
+
+def donefile_without(data: bytes, removed: Collection[PassId]) -> bytes:
+    """donefile.txt without the lines of these passes."""
+    gone = {str(pass_id) for pass_id in removed}
+    return b"".join(line for line in data.splitlines(keepends=True) if str(_pass_of(line)) not in gone)
+
+
+def donefile_up_to(data: bytes, newest: PassId | None) -> bytes:
+    """donefile.txt without the lines of passes after `newest`; without all of them when it is None."""
+    lines = data.splitlines(keepends=True)
+    return b"".join(x for x in lines if (p := _pass_of(x)) is None or (newest is not None and p <= newest))
+
+
+def donefile_with(data: bytes, pass_id: PassId, base_key: int, path: str) -> bytes:
+    """donefile.txt with the checkpoint's line as its last one; see CheckpointStore.append_donefile()."""
+    newest = data.rstrip(b"\r\n").rpartition(b"\n")[2]
+    last = _pass_of(newest)
+    if last == pass_id and newest.split(b"\t")[2] == path.encode() and data.endswith(b"\n"):
+        return data
+    if last is None or last >= pass_id:
+        listed = [(line, _pass_of(line)) for line in data.splitlines(keepends=True)]
+        data = b"".join(line for line, of in listed if of is None or of < pass_id)
+    if data and not data.endswith(b"\n"):
+        data += b"\n"
+    return data + f"{pass_id.day}\t{base_key}\t{path}\t{pass_id.pass_id}\t0\n".encode()
 
 
 def _pass_of(line: bytes) -> PassId | None:

@@ -97,7 +97,7 @@ def _read(path: Path) -> Checkpoint:
     except (OSError, ValueError) as error:
         raise _damaged(path / NAME, error) from error
     checkpoint = Checkpoint(path, manifest.id, manifest, digest(data), None)
-    if (problem := CheckpointStore.verify(checkpoint)) is not None:
+    if (problem := CheckpointStore(path).verify(checkpoint)) is not None:
         if problem.kind == "unreadable":
             raise Unreadable(f"{KEY}: {problem}", remedy="Check the disk, the mount and the permissions.")
         raise CheckpointError(f"{KEY}: {problem}", remedy="Restore the checkpoint, or begin from another one.")

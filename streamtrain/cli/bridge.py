@@ -26,7 +26,7 @@ def _bridge(config: Path, stop: threading.Event) -> bool:
 
     from streamtrain.checkpoint.commit import refuse_lost_topics
     from streamtrain.checkpoint.identity import IdentityCheck
-    from streamtrain.checkpoint.store import CheckpointStore
+    from streamtrain.checkpoint.opening import Readable
     from streamtrain.config import load_config
     from streamtrain.connectors.bridge import Bridge
     from streamtrain.contracts import phases
@@ -62,7 +62,7 @@ def _bridge(config: Path, stop: threading.Event) -> bool:
         wait_for_cluster(properties, None, report_waiting(log, report), stop)
         names = TopicNames(job.stream.job)
         existing = StopWatch(stop).call(find, admin(properties), names, bridge_rights(names))
-        refuse_lost_topics(CheckpointStore(job.model_save_path), existing, names)
+        refuse_lost_topics(Readable(job).checkpoints, existing, names)
         bridge = Bridge(job, properties, stop=stop, on_split=on_split, on_wait=on_wait, on_state=report)
         ledger = bridge.run()
     stopped = ledger.next_sequence < job.schedule.total_splits

@@ -25,14 +25,15 @@ def command(
     from dataclasses import asdict
 
     from streamtrain.checkpoint.identity import identity_of
-    from streamtrain.checkpoint.store import CheckpointStore
+    from streamtrain.checkpoint.opening import Readable
     from streamtrain.checkpoint.table_files import find_keys
     from streamtrain.config import load_config
     from streamtrain.contracts.table_text import shard_directory
     from streamtrain.errors import CheckpointError
 
     keys = [_feasign(text) for text in feasigns]
-    checkpoint = _chosen(CheckpointStore(load_config(config).model_save_path), pass_name)
+    job = Readable(load_config(config))
+    checkpoint = job.fetch(_chosen(job.checkpoints, pass_name))
     files = {entry.path for entry in checkpoint.manifest.files} if checkpoint.manifest is not None else None
     identity = identity_of(checkpoint)
     tables = [table.name for table in identity.tables] if identity is not None else [""]
@@ -91,6 +92,6 @@ def _chosen(store: CheckpointStore, pass_name: str) -> Checkpoint:
     if chosen is not None:
         return chosen
     raise CheckpointError(
-        f"{store.root} has no checkpoint {pass_name}".rstrip(),
+        f"{store.where} has no checkpoint {pass_name}".rstrip(),
         remedy="`streamtrain checkpoints list` lists them.",
     )

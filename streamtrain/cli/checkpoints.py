@@ -62,10 +62,10 @@ def _print(rows: list[dict[str, Any]], *, json: bool, older: int = 0) -> None:
 @app.command("list")
 def list_(config: ConfigOption, every: AllOption = False, json: JsonOption = False) -> None:
     """What is on disk, the newest 100; only the manifests are read."""
-    from streamtrain.checkpoint.store import CheckpointStore
+    from streamtrain.checkpoint.opening import Readable
     from streamtrain.config import load_config
 
-    store = CheckpointStore(load_config(config).model_save_path)
+    store = Readable(load_config(config)).checkpoints
     ids = store.ids()
     older = 0 if every else max(0, len(ids) - NEWEST)
     found = [store.read(pass_id) for pass_id in ids[older:]]
@@ -75,12 +75,15 @@ def list_(config: ConfigOption, every: AllOption = False, json: JsonOption = Fal
 @app.command("verify")
 def verify(config: ConfigOption, json: JsonOption = False) -> None:
     """Compare every file of every checkpoint with its manifest; exit code 5 if one is not what it says."""
-    from streamtrain.checkpoint.store import CheckpointStore
+    from streamtrain.checkpoint.opening import Readable
     from streamtrain.config import load_config
     from streamtrain.errors import CheckpointError
 
-    store = CheckpointStore(load_config(config).model_save_path)
-    rows = [_row(checkpoint, store.verify(checkpoint)) for checkpoint in store.list()]
+    job = Readable(load_config(config))
+    rows = []
+    for checkpoint in job.checkpoints.list():
+        rows.append(_row(checkpoint, job.checkpoints.verify(checkpoint)))
+        job.release(checkpoint)
     _print(rows, json=json)
     if any(r["problem"] for r in rows):
         raise typer.Exit(CheckpointError.exit_code)
@@ -93,13 +96,14 @@ app.command("rewind")(rewind.command)
 @app.command("models")
 def models(config: ConfigOption, every: AllOption = False, json: JsonOption = False) -> None:
     """The inference models that the donefiles list, the newest 100, in the order in which they were published."""
-    from streamtrain.checkpoint.published import PublishedModels
+    from streamtrain.checkpoint.opening import Readable
     from streamtrain.config import load_config
 
-    store = PublishedModels(load_config(config).model_save_path)
-    lines = sorted(store.lines(), key=lambda x: x.published)
+    job = Readable(load_config(config))
+    job.records(days=1)
+    lines = sorted(job.models.lines(), key=lambda x: x.published)
     older = 0 if every else max(0, len(lines) - NEWEST)
-    rows = [{**x.values, "there": (store.root / x.path).is_dir()} for x in lines[older:]]
+    rows = [{**x.values, "there": job.has_model(x.path)} for x in lines[older:]]
     if json:
         print_json({"models": rows, "older": older})
         return

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from streamtrain.locations import Location
     from streamtrain.schedule import PassId
 
 ConfigOption = Annotated[Path, typer.Option("-m", "--config", metavar="CONFIG", help="The job's config_online.yaml.")]
@@ -37,22 +38,22 @@ def stop_on_signals() -> threading.Event:
     return stop
 
 
-def model_source(config: Path | None, model: str | None) -> str:
-    """Where inference models are read: a directory or fsspec URL. Raises ConfigError unless one of both is given."""
+def model_source(config: Path | None, model: str | None) -> str | Location:
+    """Where inference models are read: a directory or a location. Raises ConfigError unless one of both is given."""
     from streamtrain.errors import ConfigError
+    from streamtrain.locations import is_remote, location
 
     if (config is None) == (model is None):
         raise ConfigError("give either -m CONFIG or --model DIR_OR_URL")
     if model is not None:
         if Path(model).is_file():
             raise ConfigError(f"--model: {model} is a file", remedy="Give the directory that it lies in, or a URL.")
-        return model
+        return location("--model", model) if is_remote(model) else model
     from streamtrain.config import load_config
 
     assert config is not None
     job = load_config(config)
-    text = job.runner.model_save_path
-    return text if "://" in text else str(job.model_save_path)
+    return job.models or str(job.model_save_path)
 
 
 def pass_id_of(option: str, text: str) -> PassId:

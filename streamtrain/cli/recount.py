@@ -31,12 +31,18 @@ def command(config: ConfigOption, json: JsonOption = False) -> None:
     there.
     """
     from streamtrain.checkpoint.identity import refuse_other_job
+    from streamtrain.checkpoint.opening import Readable
     from streamtrain.config import load_config
     from streamtrain.proof.job import recount_job
 
     job = load_config(config)
     refuse_other_job(job, _is_counted_by)
-    result = recount_job(job)
+    readable = Readable(job)
+    newest = readable.checkpoints.newest()
+    if newest is not None:
+        readable.fetch(newest)
+    readable.records()
+    result = recount_job(job, root=readable.root)
     if json:
         print_json(result.to_json())
     else:

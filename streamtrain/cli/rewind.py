@@ -26,11 +26,14 @@ def command(
 ) -> None:
     """Go back to an earlier checkpoint: a running trainer is ended, what came later is set aside, never deleted."""
     from streamtrain.checkpoint import rewind as rewinding
+    from streamtrain.checkpoint.opening import Readable
     from streamtrain.config import load_config
 
     job = load_config(config)
     target = pass_id_of("--to", to) if to != "nothing" else None
-    plan = rewinding.plan(job.model_save_path, target)
+    readable = Readable(job)
+    readable.records(days=1)
+    plan = rewinding.plan(readable.root, target, readable.checkpoints)
     if not dry_run:
         _rewind(job, target)
     values = {
@@ -41,7 +44,7 @@ def command(
     if json:
         print_json(values)
         return
-    verb = "would be set aside" if dry_run else f"set aside, below {job.model_save_path / rewinding.SET_ASIDE}"
+    verb = "would be set aside" if dry_run else f"set aside, below {_aside(job)}"
     for what in ("checkpoints", "models"):
         names = values[what]
         typer.echo(f"{len(names)} {what} {verb}{': ' if names else ''}{', '.join(names)}")  # type: ignore[arg-type]
@@ -51,11 +54,18 @@ def command(
             typer.echo("a `serve` that has one of these models loaded keeps it until there is a newer one: restart it")
 
 
+def _aside(job: JobConfig) -> str:
+    from streamtrain.checkpoint.remote_rewind import SET_ASIDE as STORED
+    from streamtrain.checkpoint.rewind import SET_ASIDE
+
+    return f"{job.store.shown.rstrip('/')}/{STORED}" if job.store is not None else str(job.model_save_path / SET_ASIDE)
+
+
 def _rewind(job: JobConfig, target: PassId | None) -> None:
     import threading
 
     from streamtrain.checkpoint.commit import Committer
-    from streamtrain.checkpoint.runs import Run
+    from streamtrain.checkpoint.opening import run_of
     from streamtrain.errors import TopicReplaced
     from streamtrain.kafka import clients
     from streamtrain.kafka.connect import connected
@@ -72,7 +82,7 @@ def _rewind(job: JobConfig, target: PassId | None) -> None:
                 f"topic {min(missing)} does not exist", remedy="Restore it, or start a new job (stream.job)."
             )
         topics = wait_for_topics(properties, names, threading.Event())
-        run = Run(job.model_save_path)
+        run = run_of(job)
         committer = Committer(topics, run, KafkaOffsetLog(properties, topics, check=run.check_newest))
         try:
             committer.take_over("rewind")

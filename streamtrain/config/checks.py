@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from streamtrain.config.sections import RunnerConfig, StreamConfig
+from streamtrain.locations import is_remote
 
 #: Characters that a shell does not treat as part of a word.
 _SHELL = re.compile(r"[^\w./+,:@%=-]")
@@ -72,7 +73,7 @@ def _shell_problems(runner: RunnerConfig, values: StreamConfig, resolve: Callabl
     """Paddle passes these paths to a shell unquoted: blanks and the shell's own characters would break saves and
     loads, or run as commands."""
     saved = {"runner.model_save_path": runner.model_save_path}
-    if "://" in runner.model_save_path:
+    if is_remote(runner.model_save_path):
         saved = {"stream.checkpoint_dir": values.checkpoint_dir}
     for key, value in {**saved, "stream.spool_dir": values.spool_dir, **dump_dirs(runner, values)}.items():
         path = str(resolve(value))

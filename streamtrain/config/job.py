@@ -25,7 +25,8 @@ from streamtrain.contracts.feature_text import MAX_SLOT
 from streamtrain.contracts.line_format import LineFormat
 from streamtrain.contracts.row_layout import RowLayout
 from streamtrain.errors import ConfigError
-from streamtrain.masking import mask_text, mask_value, printable
+from streamtrain.locations import Account, Location, is_remote, location
+from streamtrain.masking import MASK, is_secret, mask_text, mask_value, printable
 from streamtrain.schedule import Schedule
 
 SECTIONS = ("runner", "hyper_parameters", "table_parameters", "kafka", "stream")
@@ -80,7 +81,7 @@ class JobConfig:
             runner.split_interval, runner.split_per_pass, runner.start_day, runner.end_day, stream.timezone
         )
         self._kafka = kafka_properties.texts(sections["kafka"])
-        _ = self.group_slot  # which is refused here
+        _ = self.group_slot, self.data, self.models  # which are refused here
 
     @property
     def embedded(self) -> bool:
@@ -103,27 +104,44 @@ class JobConfig:
 
     @property
     def data_dir(self) -> str:
-        """The data tree: a local path made absolute, or an fsspec URL as it is."""
-        return self._url(self.runner.train_data_dir)
+        """The data tree: a local path made absolute, or a URL; messages show it."""
+        return str(self.data) if isinstance(self.data, Path) else self.data.shown
 
     @property
-    def infer_data_dir(self) -> str:
-        """The data set that is predicted after each pass, as data_dir."""
-        return self._url(self.runner.infer_data_dir)
+    def data(self) -> Path | Location:
+        """The data tree: a local folder, or where it is."""
+        return self._place("runner.train_data_dir", self.runner.train_data_dir)
 
-    def _url(self, text: str) -> str:
-        return text if "://" in text else str(self.resolve(text))
+    @property
+    def infer_data(self) -> Path | Location:
+        """The data set that is predicted after each pass, as data."""
+        return self._place("runner.infer_data_dir", self.runner.infer_data_dir)
+
+    def _place(self, key: str, text: str) -> Path | Location:
+        return location(key, text, self.account) if is_remote(text) else self.resolve(text)
+
+    @property
+    def account(self) -> Account:
+        """runner.fs_client, or what the older keys fs_name and fs_ugi say."""
+        client = self.runner.fs_client
+        user, _, passwd = self.runner.fs_ugi.partition(",")
+        return Account(client.uri or self.runner.fs_name, client.user or user, client.passwd or passwd)
 
     @property
     def model_save_path(self) -> Path:
-        """The local folder of the checkpoints, and of inference models before they are uploaded."""
-        return self.resolve(self.runner.model_save_path if self.models_url is None else self.stream.checkpoint_dir)
+        """The local folder of the checkpoints, and of inference models before they are uploaded; a cache of store."""
+        return self.resolve(self.runner.model_save_path if self.models is None else self.stream.checkpoint_dir)
 
     @property
-    def models_url(self) -> str | None:
-        """The fsspec URL that inference models are uploaded to; None when model_save_path is a local folder."""
+    def models(self) -> Location | None:
+        """The store that inference models are uploaded to; None when model_save_path is a local folder."""
         text = self.runner.model_save_path
-        return text if "://" in text else None
+        return location("runner.model_save_path", text, self.account) if is_remote(text) else None
+
+    @property
+    def store(self) -> Location | None:
+        """The store that the checkpoints are kept in; None when they are in model_save_path alone."""
+        return self.models if self.stream.store_checkpoints else None
 
     @property
     def model_dir(self) -> Path:
@@ -189,8 +207,8 @@ class JobConfig:
     @property
     def no_effect(self) -> list[str]:
         """Keys that are accepted and do nothing here, by path."""
-        extra = self.runner.model_extra or {}
-        return sorted(f"runner.{key}" for key in extra)
+        extra = [f"runner.{key}" for key in self.runner.model_extra or {}]
+        return sorted([*extra, *(["runner.fs_client.hadoop_bin"] if self.runner.fs_client.hadoop_bin else [])])
 
     @property
     def sha256(self) -> str:
@@ -251,7 +269,8 @@ def _section(values: Mapping[str, Any], name: str, model: type[_S], problems: li
             elif item["type"] == "extra_forbidden":
                 problems.append(f"{name}.{where}: unknown key{suggestion(where, known)}")
             else:
-                problems.append(f"{name}.{where}: {item['msg'].removeprefix('Value error, ')}, found {item['input']!r}")
+                found = MASK if is_secret(str(item["loc"][-1])) else repr(item["input"])
+                problems.append(f"{name}.{where}: {item['msg'].removeprefix('Value error, ')}, found {found}")
         return None
 
 

@@ -17,8 +17,8 @@ IGNORED_FILES = (".*", "_*", "*._COPYING_", "*.tmp", "*.inprogress", "*.crc")
 NO_EFFECT = frozenset(
     {
         "use_gpu", "shuffle_thread_num", "preload_thread_num", "reader_type", "pipe_command",
-        "dataset_debug", "prefetch", "infer_thread_num", "fs_client", "fs_name",
-        "fs_ugi", "parse_ins_id", "parse_content", "train_reader_path", "test_data_dir",
+        "dataset_debug", "prefetch", "infer_thread_num", "parse_ins_id", "parse_content", "train_reader_path",
+        "test_data_dir",
         "infer_reader_path", "epochs", "print_interval", "need_prune",
         "infer_batch_size", "use_auc", "use_xpu",
         "infer_load_path", "infer_start_epoch", "infer_end_epoch", "geo_step", "thread_num",
@@ -64,12 +64,29 @@ def _types(annotation: Any) -> set[Any]:
     return {annotation, *inner}
 
 
+class FsClientConfig(Section):
+    """The cluster of the paths that begin with `hdfs:/` or `afs:/`, and who is known there."""
+
+    uri: str = Field("", description="scheme://host:port")
+    user: str = Field("", description="who reads and writes there")
+    passwd: str = Field("", repr=False, description="of an AFS; HDFS has none")
+    hadoop_bin: str = Field("", description="without effect: no Hadoop program is run")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _may_be_empty(cls, value: Any) -> Any:
+        return "" if value is None else value
+
+
 class RunnerConfig(Section):
     """The `runner:` section, in PaddleRec's words and with its defaults."""
 
     model_config = ConfigDict(extra="allow")
 
-    train_data_dir: str = Field(min_length=1, description="the tree of logs, day/HHMM/files")
+    train_data_dir: str = Field(
+        min_length=1,
+        description="the tree of logs, day/HHMM/files: a folder, or on a store, see [stores.md](stores.md)",
+    )
     split_interval: int = Field(ge=1, le=1440, description="minutes of logs in a split; divides 1440")
     split_per_pass: int = Field(ge=1, description="splits in a pass; divides the splits of a day")
     start_day: str = Field(description="first day, YYYYMMDD")
@@ -80,7 +97,7 @@ class RunnerConfig(Section):
     model_save_path: str = Field(
         "output_model",
         min_length=1,
-        description="where checkpoints and inference models go; an fsspec URL: inference models alone, uploaded",
+        description="where checkpoints and inference models go: a folder, or a store, see [stores.md](stores.md)",
     )
     train_batch_size: int = Field(32, ge=1, le=2**31 - 1, description="rows in a batch")
     train_thread_num: int = Field(1, ge=1, description="over 1: one worker with a warning")
@@ -103,6 +120,18 @@ class RunnerConfig(Section):
         "", description="what a job's first pass begins from: [warm_start.md](warm_start.md); empty: nothing"
     )
 
+    fs_client: FsClientConfig = Field(
+        default_factory=lambda: FsClientConfig(uri="", user="", passwd="", hadoop_bin=""),
+        description="`uri`, `user`, `passwd` of `hdfs:/` and `afs:/` paths; see [stores.md](stores.md)",
+    )
+    fs_name: str = Field("", description="an older name of fs_client.uri")
+    fs_ugi: str = Field("", repr=False, description="`user,passwd`: an older name of fs_client.user and passwd")
+
+    @field_validator("fs_client", mode="before")
+    @classmethod
+    def _may_be_none(cls, value: Any) -> Any:
+        return {} if value is None else value
+
     @field_validator("start_day", "end_day")
     @classmethod
     def _is_day(cls, value: str) -> str:
@@ -110,7 +139,7 @@ class RunnerConfig(Section):
             raise ValueError("a day of the years 1970 to 9998 is wanted")
         return value
 
-    @field_validator("data_donefile", "infer_data_dir", "warmup_model_path", mode="before")
+    @field_validator("data_donefile", "infer_data_dir", "warmup_model_path", "fs_name", "fs_ugi", mode="before")
     @classmethod
     def _may_be_empty(cls, value: Any) -> Any:
         return "" if value is None else value
@@ -241,7 +270,13 @@ class StreamConfig(Section):
         ".streamtrain/state", min_length=1, description="folder where each part reports what it is doing"
     )
     checkpoint_dir: str = Field(
-        ".streamtrain/checkpoints", min_length=1, description="folder of the checkpoints when model_save_path is a URL"
+        ".streamtrain/checkpoints",
+        min_length=1,
+        description="local folder of the checkpoints when model_save_path is a store: a cache of what is there",
+    )
+    store_checkpoints: bool = Field(
+        True,
+        description="when model_save_path is a store: whether checkpoints are kept there, or in checkpoint_dir alone",
     )
     inference_model: Literal["both", "full", "incremental", "none"] = Field(
         "both",

@@ -24,6 +24,7 @@ from streamtrain.contracts.served_network import ServedNetwork
 from streamtrain.dumps import read_dump
 from streamtrain.errors import CheckpointError, DataError
 from streamtrain.files import atomic_write
+from streamtrain.locations import Location
 from streamtrain.runtime.child_state import reporting
 from streamtrain.serving import catalog
 from streamtrain.serving.bundle import open_bundle
@@ -68,7 +69,7 @@ class Consistency:
         return {**asdict(self), "ok": self.ok, "worst": asdict(self.worst)}
 
 
-def compare(root: str | Path, digest: str, sample: Path, dump: Path, tolerance: float) -> Consistency:
+def compare(root: str | Path | Location, digest: str, sample: Path, dump: Path, tolerance: float) -> Consistency:
     """The model of that digest below `root`, against `dump`.
 
     sample: the rows as MultiSlot text with their ins_ids, beside it what sample.write_feeds() wrote. Raises
@@ -112,7 +113,7 @@ def _difference(
     return Difference(name, float(absolute.max()), float(relative[worst]), rows[row])
 
 
-def load(root: str | Path, digest: str) -> tuple[str, Built]:
+def load(root: str | Path | Location, digest: str) -> tuple[str, Built]:
     """The model of that digest, with those that it patches; its path below `root`. Raises CheckpointError."""
     files = Files(root)
     listing = catalog.read(files)

@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from streamtrain.checkpoint.identity import identity_of, refuse_other_job
+from streamtrain.checkpoint.opening import Readable
 from streamtrain.checkpoint.store import Checkpoint, CheckpointStore
 from streamtrain.config import JobConfig
 from streamtrain.connectors.formats import Row, line_parser
@@ -43,8 +44,8 @@ def check_consistency(config: JobConfig, rows: int, tolerance: float) -> Consist
     Raises JobChanged when the checkpoint is of another job, CheckpointError when there is none, DataError when the logs
     have no row, ChildFailed for a role's error.
     """
-    store = CheckpointStore(config.model_save_path)
-    checkpoint = _newest(store)
+    job = Readable(config)
+    checkpoint = job.fetch(_newest(job.checkpoints))
     assert checkpoint.manifest is not None
     refuse_other_job(config, lambda key: key not in _NOT_COMPUTED, checkpoint)
     config.spool_dir.mkdir(parents=True, exist_ok=True)
@@ -61,7 +62,7 @@ def check_consistency(config: JobConfig, rows: int, tolerance: float) -> Consist
         log.info("%d rows of the logs up to pass %s are computed", written, checkpoint.id)
         run_roles(config, checkpoint.path, folder)
         digest = checkpoint.manifest.models[-1].digest
-        return compare(store.root, digest, folder / "sample.txt", folder / "dump", tolerance)
+        return compare(config.models or job.root, digest, folder / "sample.txt", folder / "dump", tolerance)
 
 
 def _newest(store: CheckpointStore) -> Checkpoint:
@@ -71,7 +72,7 @@ def _newest(store: CheckpointStore) -> Checkpoint:
         elif checkpoint.manifest is not None and checkpoint.manifest.models:
             return checkpoint
     raise CheckpointError(
-        f"{store.root} has no checkpoint that was published with an inference model",
+        f"{store.where} has no checkpoint that was published with an inference model",
         remedy="Set runner.save_delta_frequency, or wait for a day's end; stream.inference_model must not be none.",
     )
 
@@ -79,7 +80,7 @@ def _newest(store: CheckpointStore) -> Checkpoint:
 def sample_lines(config: JobConfig, checkpoint: Checkpoint, rows: int) -> Iterator[bytes]:
     """MultiSlot text with ins_ids, day/time/file/line: of the newest splits up to the checkpoint's pass."""
     schedule = config.schedule
-    tree = Tree(config.data_dir, config.runner.data_donefile, config.stream.ignore_files)
+    tree = Tree(config.data, config.runner.data_donefile, config.stream.ignore_files)
     parse = line_parser(config.line_format, config.layout, reject_unknown=config.stream.unknown_slot == "reject")
     decoder = SampleDecoder(layout=config.layout)
     writer = MultiSlotWriter(_feeds(config, checkpoint), config.layout)

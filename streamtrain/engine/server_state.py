@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,19 @@ class Saved:
     timings: Timings
 
 
+class Exchange(Protocol):
+    """Where worker 0 and the servers share no disk: directories between their machines. Raises CheckpointError."""
+
+    def gather(self, directory: Path) -> None:
+        """`directory` has what the servers have written to it, each on its own machine."""
+
+    def scatter(self, directory: Path) -> None:
+        """The machine of each server has a copy of `directory`."""
+
+    def drop(self, directory: Path) -> None:
+        """The machines of the servers have no such directory."""
+
+
 class ServerState:
     """formats: of the sparse tables, in the order of their ids; the dense table comes after them. parameters: names of
     all the others."""
@@ -42,6 +55,8 @@ class ServerState:
         self.formats = list(formats)
         self._program = program
         self._parameters = tuple(parameters)
+        #: Worker 0's, where it shares no disk with the servers.
+        self.exchange: Exchange | None = None
 
     @property
     def table(self) -> tables.TableFormat:
@@ -74,6 +89,8 @@ class ServerState:
         for table in self.formats:
             paddles._save_one_table(table.id, raw, 3)
         if scratch is not None:
+            if self.exchange is not None:
+                self.exchange.drop(Path(raw))
             shutil.rmtree(raw, ignore_errors=True)
         return deleted
 
@@ -87,6 +104,8 @@ class ServerState:
             runtime()._save_one_table(table.id, str(directory) if directory is not None else "", 1)
         if directory is None:
             return None
+        if self.exchange is not None:
+            self.exchange.gather(directory)
         for table in self.formats:
             tables.check_parts(directory / f"{table.id:03d}", table)
         return {table.name: directory / f"{table.id:03d}" for table in self.formats}
@@ -104,12 +123,16 @@ class ServerState:
         dense_id = len(self.formats)
         with timings("paddle_dense"), without_false_alarm(dense_id):
             paddles._save_one_table(dense_id, raw, 0)
+        dense = None
         with timings("paddle_sparse"):
-            dense = (
-                tables.DenseCheck(Path(raw) / f"{dense_id:03d}", fleet.server_num()) if directory is not None else None
-            )
+            if directory is not None and self.exchange is None:
+                dense = tables.DenseCheck(Path(raw) / f"{dense_id:03d}", fleet.server_num())
             for table in self.formats:
                 paddles._save_one_table(table.id, raw, 4)
+        if directory is not None and self.exchange is not None:
+            with timings("gathered"):
+                self.exchange.gather(Path(raw))
+            dense = tables.DenseCheck(Path(raw) / f"{dense_id:03d}", fleet.server_num())
         with timings("paddle_values"):
             if directory is not None:
                 for name, value in (self.pull_dense() | self._own_values()).items():
@@ -137,7 +160,10 @@ class ServerState:
 
         def give() -> None:
             if scratch is not None:
-                with tables.paddle_layout(directory, scratch, self.formats, files) as temporary:
+                with (
+                    tables.paddle_layout(directory, scratch, self.formats, files) as temporary,
+                    self._scattered([temporary]),
+                ):
                     runtime()._worker.load_model(str(temporary), 0)
                 self._push_dense(directory)
                 self._set_own_values(directory, files)
@@ -158,16 +184,29 @@ class ServerState:
 
         def give() -> None:
             worker = runtime()._worker
-            for table in self.formats:
-                if table.name in tables_at:
-                    worker.load_one_table(table.id, str(tables_at[table.name]), 0)
-            if dense is not None:
-                worker.load_one_table(len(self.formats), str(dense), 0)
+            with self._scattered(dict.fromkeys([*tables_at.values(), *([dense] if dense is not None else [])])):
+                for table in self.formats:
+                    if table.name in tables_at:
+                        worker.load_one_table(table.id, str(tables_at[table.name]), 0)
+                if dense is not None:
+                    worker.load_one_table(len(self.formats), str(dense), 0)
             self.pull_dense()
             self._set_dense(values)
 
         with _loading("the warm start"):
             return self._given(give)
+
+    @contextlib.contextmanager
+    def _scattered(self, directories: Iterable[Path]) -> Iterator[None]:
+        """Within it the servers' machines have these directories."""
+        if self.exchange is None:
+            yield
+            return
+        for directory in directories:
+            self.exchange.scatter(directory)
+        yield
+        for directory in directories:
+            self.exchange.drop(directory)
 
     def _given(self, give: Callable[[], None]) -> int:
         """What worker 0 gives the servers, before any other worker takes the dense parameters. Returns their keys."""

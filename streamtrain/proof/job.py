@@ -24,9 +24,15 @@ from streamtrain.stopping import StopWatch
 _BUILT_IN = ("feasign_slot", "multislot", "name_value", "csv", "tsv", "json")
 
 
-def recount_job(config: JobConfig, progress: Callable[[int, int], None] = lambda _done, _of: None) -> Recount:
+def recount_job(
+    config: JobConfig,
+    progress: Callable[[int, int], None] = lambda _done, _of: None,
+    *,
+    root: Path | None = None,
+) -> Recount:
     """Compares each key's `show` and `click` in the newest checkpoint with its occurrences in the source files.
 
+    root: where the newest checkpoint and passes.jsonl are; the config's model_save_path by default.
     progress(splits read, splits in all) after each split. Reads all source files up to the checkpoint's pass; memory
     grows with the number of keys. Needs no Paddle. Where Kafka answers, the marker log says which files the checkpoint
     was made of; where it does not, `unknown` of the result says what is not known. `ok` of the result: proven, nothing
@@ -35,12 +41,13 @@ def recount_job(config: JobConfig, progress: Callable[[int, int], None] = lambda
     recount cannot follow, CheckpointError when there is no readable checkpoint, DataError for a file that cannot be
     unpacked, Unreadable for one that cannot be read.
     """
-    if "://" in config.data_dir:
+    if not isinstance(config.data, Path):
         raise ConfigError(f"recount reads local files only, train_data_dir is {config.data_dir}")
-    newest(config.model_save_path)  # before Kafka is waited for
+    root = root or config.model_save_path
+    newest(root)  # before Kafka is waited for
     return recount(
         Path(config.data_dir),
-        config.model_save_path,
+        root,
         split_interval=config.runner.split_interval,
         split_per_pass=config.runner.split_per_pass,
         start_day=config.runner.start_day,

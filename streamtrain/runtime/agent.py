@@ -22,9 +22,11 @@ from streamtrain.checkpoint.identity import IdentityCheck
 from streamtrain.config import JobConfig
 from streamtrain.contracts import phases
 from streamtrain.errors import ChildFailed, ConfigError, PeerLost, TrainingError
-from streamtrain.runtime import child_state, exposure, launch
+from streamtrain.object_store import ObjectStore
+from streamtrain.runtime import child_state, exchange, exposure, launch
 from streamtrain.runtime.channel import Channel
 from streamtrain.runtime.child_state import ChildState
+from streamtrain.runtime.exchange import Machine
 from streamtrain.runtime.hang_detector import RoleSample
 from streamtrain.runtime.launch import Place
 from streamtrain.runtime.observer import Observer
@@ -127,7 +129,8 @@ class Agent:
         if begin.get("kind") != "begin":
             return int(begin.get("exit_code", 0)), str(begin.get("message", ""))
         place = Place(self._kind, self._index, begin["servers"], begin["workers"], begin["gloo"])
-        role = launch.start_role(launch.ROLE_SCRIPT, ["-m", str(self._config.path)], place, run_dir)
+        arguments = ["-m", str(self._config.path)]
+        role = launch.start_role(launch.ROLE_SCRIPT, arguments, place, run_dir, {child_state.EXCHANGE: "1"})
         try:
             return await self._watch(role, channel, stop, run_dir)
         finally:
@@ -158,7 +161,8 @@ class Agent:
         run_dir: Path,
     ) -> tuple[int, str]:
         """Reports how the role is until the rendezvous, or its silence, ends the round."""
-        others = _Others()
+        store = self._config.store
+        others = _Others(Machine(self._config.model_save_path, ObjectStore(store)) if store is not None else None)
         end = asyncio.create_task(_until_end(channel, others))
         observer = Observer()
         reported = False
@@ -179,13 +183,25 @@ class Agent:
                 self._report((samples[0].phase if samples else "") or "the role runs")
             with contextlib.suppress(OSError):
                 sample = _without_role(samples[0]) if samples else None
-                await channel.send("beat", sample=sample, stopping=asked is not None)
+                await channel.send("beat", sample=sample, stopping=asked is not None, **self._exchange(run_dir, others))
                 if role.poll() is not None and not reported:
                     reported = True
                     await self._report_end(channel, role.returncode, states)
             done, _ = await asyncio.wait([end], timeout=BEAT_S)
             if done:
                 return end.result()
+
+    def _exchange(self, run_dir: Path, others: _Others) -> dict[str, Any]:
+        """What this role asks of the servers' machines, or has done for worker 0."""
+        if (self._kind, self._index) == ("worker", 0):
+            if others.exchanged is not None:
+                exchange.answer(run_dir, others.exchanged)
+            return {"exchange": exchange.requested(run_dir)}
+        if self._kind == "server" and others.machine is not None:
+            if others.exchange is not None and (others.doing is None or others.doing.done()):
+                others.doing = asyncio.create_task(asyncio.to_thread(others.machine.perform, others.exchange))
+            return {"exchanged": others.machine.done}
+        return {}
 
     async def _report_end(self, channel: Channel, exit_code: int, states: list[ChildState]) -> None:
         """A role that ended without reporting it is lost, whatever its exit code: see child_state."""
@@ -204,9 +220,14 @@ def _without_role(sample: RoleSample) -> dict[str, Any]:
 
 @dataclass
 class _Others:
-    """stopping: whether a worker has been asked to end."""
+    """stopping: whether a worker has been asked to end. exchange, exchanged: see rendezvous. machine: this one, of a
+    job with a store; doing: what it does for worker 0."""
 
+    machine: Machine | None = None
     stopping: bool = False
+    exchange: dict[str, Any] | None = None
+    exchanged: dict[str, Any] | None = None
+    doing: asyncio.Task[None] | None = None
 
 
 async def _unless(stop: asyncio.Event, waiting: Coroutine[Any, Any, Result]) -> Result | None:
@@ -229,5 +250,6 @@ async def _until_end(channel: Channel, others: _Others) -> tuple[int, str]:
         except PeerLost as error:
             return PeerLost.exit_code, f"worker 0, where all roles meet: {error.message}"
         others.stopping = others.stopping or bool(message.get("stopping"))
+        others.exchange, others.exchanged = message.get("exchange"), message.get("exchanged")
         if message["kind"] == "end":
             return int(message["exit_code"]), str(message["message"])

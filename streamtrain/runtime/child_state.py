@@ -12,6 +12,7 @@ Environment variables, from the parent:
     STREAMTRAIN_OWNER         who started this run of the trainer, and may start it again: see Run.clear_older
     STREAMTRAIN_SINCE         for a run that is started again: the newest run before the owner's first one
     STREAMTRAIN_KEPT_SERVER   for a server that another process keeps and ends
+    STREAMTRAIN_EXCHANGE      for a role whose agent passes requests on: see exchange.py
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ RUN_DIR = "STREAMTRAIN_RUN_DIR"
 OWNER = "STREAMTRAIN_OWNER"
 SINCE = "STREAMTRAIN_SINCE"
 KEPT = "STREAMTRAIN_KEPT_SERVER"
+EXCHANGE = "STREAMTRAIN_EXCHANGE"
 
 Stage: TypeAlias = Literal["running", "done", "failed"]
 

@@ -78,8 +78,11 @@ def end_roles(launcher: Child, run_dir: Path) -> None:
     end_family(launcher, child_state.RUN_DIR, str(run_dir))
 
 
-def start_role(script: Path, arguments: Sequence[str], place: Place, run_dir: Path) -> Child:
-    """Starts one role without Paddle's launcher, with the variables that this gives to a role. Its output is ours."""
+def start_role(
+    script: Path, arguments: Sequence[str], place: Place, run_dir: Path, variables: Mapping[str, str] | None = None
+) -> Child:
+    """Starts one role without Paddle's launcher, with the variables that this gives to a role, and `variables`. Its
+    output is ours."""
     host, _, port = (place.servers if place.kind == "server" else place.workers)[place.index].rpartition(":")
     role = "PSERVER" if place.kind == "server" else "TRAINER"
     hosts = [entry.rpartition(":")[0] for entry in (*place.servers, *place.workers)]
@@ -98,6 +101,7 @@ def start_role(script: Path, arguments: Sequence[str], place: Place, run_dir: Pa
         "PADDLE_GLOO_RENDEZVOUS": "3",
         "PADDLE_GLOO_FS_PATH": str(run_dir / "gloo"),
         "PADDLE_GLOO_HTTP_ENDPOINT": place.gloo,
+        **(variables or {}),
     }
     return _start([sys.executable, "-u", str(script), *arguments], environment)
 

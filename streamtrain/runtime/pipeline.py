@@ -20,8 +20,7 @@ import psutil
 
 from streamtrain.checkpoint.commit import refuse_lost_topics
 from streamtrain.checkpoint.identity import IdentityCheck
-from streamtrain.checkpoint.runs import Run
-from streamtrain.checkpoint.store import CheckpointStore
+from streamtrain.checkpoint.opening import Readable, run_of
 from streamtrain.config import JobConfig
 from streamtrain.contracts import phases
 from streamtrain.errors import (
@@ -66,7 +65,7 @@ class BridgeProcess:
     def __init__(self, config: JobConfig, log_dir: Path, owner: str) -> None:
         self._config = config
         self._owner = owner
-        self._since = Run(config.model_save_path).newest_number()
+        self._since = run_of(config).newest_number()
         self._frozen_since: float | None = None
         self._not_before = 0.0
         self._output = log_dir / "bridge.log"
@@ -112,7 +111,7 @@ class BridgeProcess:
         self._not_before = time.monotonic() + BRIDGE_PAUSE_S
         self.restarts += 1
         log.warning("restart %d of the bridge: %s", self.restarts, failure.message)
-        Run(self._config.model_save_path).check_owner(self._owner, self._since)
+        run_of(self._config).check_owner(self._owner, self._since)
         self.start()
 
     def _end_if_frozen(self, process: launch.Child) -> None:
@@ -213,7 +212,7 @@ class Pipeline:
         try:
             client = admin(properties)
             existing = watch.call(find, client, names, bridge_rights(names))
-            refuse_lost_topics(CheckpointStore(self._config.model_save_path), existing, names)
+            refuse_lost_topics(Readable(self._config).checkpoints, existing, names)
             watch.call(ensure_topics, client, names, self._config.stream.partitions)
         except BrokerUnavailable as error:
             log.warning("%s; tried again", error)

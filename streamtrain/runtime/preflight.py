@@ -14,7 +14,8 @@ from pathlib import Path
 
 from streamtrain.checkpoint import rewind, warmup
 from streamtrain.checkpoint.identity import IdentityCheck
-from streamtrain.checkpoint.store import CheckpointStore
+from streamtrain.checkpoint.opening import Readable
+from streamtrain.checkpoint.remote_rewind import RemoteRewind
 from streamtrain.config import JobConfig
 from streamtrain.config.checks import dump_dirs
 from streamtrain.config.kafka_properties import expanded
@@ -26,6 +27,7 @@ from streamtrain.engine.dry_build import BuildReport
 from streamtrain.engine.model_checks import no_table
 from streamtrain.errors import ConfigError, StreamtrainError, Unreadable
 from streamtrain.kafka import properties
+from streamtrain.object_store import ObjectStore
 from streamtrain.runtime.model_build import build_model
 
 #: Bytes of TMPDIR: a socket's path has 107 at most, and below it are /pymp-XXXXXXXX/listener-XXXXXXXX.
@@ -34,11 +36,16 @@ MAX_TMPDIR = 107 - 32
 
 def problems(config: JobConfig, *, bridge: bool = True) -> list[StreamtrainError]:
     """All that is wrong, the model apart. bridge: also what the bridge needs, the data and the parse function."""
-    checks: list[Callable[[], object]] = [lambda: config.slots, lambda: _table(config), _temporary_folder]
+    checks: list[Callable[[], object]] = [
+        lambda: config.slots,
+        lambda: _table(config),
+        _temporary_folder,
+        lambda: _store(config),
+    ]
     if bridge:
         checks.append(lambda: _data(config))
     if config.runner.need_infer_dump:
-        checks.append(lambda: Tree(config.infer_data_dir, "", key="runner.infer_data_dir").check())
+        checks.append(lambda: Tree(config.infer_data, "", key="runner.infer_data_dir").check())
     if bridge or config.runner.need_infer_dump:
         checks.append(lambda: config.stream.format in BUILT_IN or load_function(config.stream.format))
     found: list[StreamtrainError] = []
@@ -72,6 +79,9 @@ def refuse(config: JobConfig, *, bridge: bool, stop: threading.Event | None = No
     """
     found = [problem for problem in problems(config, bridge=bridge) if not isinstance(problem, Unreadable)]
     rewind.interrupted(config.model_save_path)  # one that is damaged
+    store = config.store
+    if store is not None:
+        RemoteRewind(ObjectStore(store)).interrupted()
     _raise_all(config.path, found)  # for data that cannot be seen now the bridge waits
     if IdentityCheck(config).newest().same_model:
         return
@@ -85,7 +95,7 @@ def refuse(config: JobConfig, *, bridge: bool, stop: threading.Event | None = No
 def warm_start(config: JobConfig, report: BuildReport) -> WarmStart | None:
     """What a job that has no checkpoint yet begins from; None when it begins from nothing, or has begun. report: of
     its network. Raises as checkpoint.warmup.decide()."""
-    if not warmup.wanted(config) or any(True for _ in CheckpointStore(config.model_save_path).ids_newest_first()):
+    if not warmup.wanted(config) or any(True for _ in Readable(config).checkpoints.ids_newest_first()):
         return None
     return warmup.decide(config, report.dense, report.own_parameters).start
 
@@ -103,6 +113,12 @@ def _table(config: JobConfig) -> None:
         raise no_table()
 
 
+def _store(config: JobConfig) -> None:
+    """Nothing is asked of it: its library is there, and takes what the config says."""
+    if config.models is not None:
+        config.models.open()
+
+
 def _temporary_folder() -> None:
     try:
         folder = tempfile.gettempdir()
@@ -116,7 +132,7 @@ def _temporary_folder() -> None:
 
 
 def _data(config: JobConfig) -> None:
-    tree = Tree(config.data_dir, config.runner.data_donefile, config.stream.ignore_files)
+    tree = Tree(config.data, config.runner.data_donefile, config.stream.ignore_files)
     tree.check()
     if names := tree.unscheduled(config.schedule):
         runner = config.runner
@@ -129,7 +145,7 @@ def _data(config: JobConfig) -> None:
 
 def _folders(config: JobConfig) -> Iterator[ConfigError]:
     """All folders that are written. Each is made when it is needed, so a folder above it may be what matters."""
-    saved = "runner.model_save_path" if config.models_url is None else "stream.checkpoint_dir"
+    saved = "runner.model_save_path" if config.models is None else "stream.checkpoint_dir"
     wanted = {saved: config.model_save_path, "stream.state_dir": config.state_dir, "stream.spool_dir": config.spool_dir}
     if config.embedded:
         wanted["stream.broker_dir"] = config.broker_dir

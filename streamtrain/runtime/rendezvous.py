@@ -8,9 +8,11 @@ outlives a round, and the next round starts from the newest checkpoint with empt
     agent -> rendezvous   join {job, role, index, servers, workers}   role: server or worker
                           beat {sample, stopping}                     {stopped, running, cpu, phase, healthy} or null;
                                                                       whether the agent was asked to end
+                               {exchange} of worker 0, {exchanged} of a server, see exchange.py
                           done {}    failed {exit_code, message}
     rendezvous -> agent   begin {servers, workers, gloo}              host:port of each, with numeric hosts
                           beat {stopping}                             whether a worker's agent was asked to end
+                               {exchange}, {exchanged}                what worker 0 asks for; the servers' answer to it
                           end {exit_code, message}
 
 Each message has its `kind`, the word that it begins with above. All of them go through a Channel: the other side has
@@ -132,6 +134,8 @@ class Rendezvous:
     _named: set[str] = field(default_factory=set)
     _begun: bool = False
     _stopping: bool = False
+    _exchange: dict[str, Any] | None = None
+    _exchanged: dict[str, dict[str, Any]] = field(default_factory=dict)
     _working: set[str] = field(default_factory=set)
     _quiet_since: float | None = None
     _over: asyncio.Event = field(default_factory=asyncio.Event)
@@ -297,6 +301,10 @@ class Rendezvous:
         elif kind == "beat" and self._begun:
             self._stopping = self._stopping or (role.startswith("worker") and bool(message.get("stopping")))
             self._samples.pop(role, None)
+            if role == "worker 0":
+                self._exchange = message.get("exchange")
+            elif message.get("exchanged"):
+                self._exchanged[role] = dict(message["exchanged"])
             if message.get("sample"):
                 self._samples[role] = _SAMPLE.validate_python({**message["sample"], "role": role})
                 if self._samples[role].phase not in ("", STARTING):
@@ -322,6 +330,17 @@ class Rendezvous:
         if self._quiet_since is not None and now - self._quiet_since > QUIET_S:
             self._end(0, f"{STOPPED}, while nothing was worked on")
 
+    def _answer(self) -> dict[str, Any] | None:
+        """What the machines of all servers have done of the request; None while one has not."""
+        if self._exchange is None:
+            return None
+        number = self._exchange.get("number")
+        answers = [self._exchanged.get(f"server {index}") for index in range(len(self.addresses.servers))]
+        if any(a is None or a.get("number") != number for a in answers):
+            return None
+        problems = [f"server {n}: {a['problem']}" for n, a in enumerate(answers) if a is not None and a.get("problem")]
+        return {"number": number, "problem": "; ".join(problems)}
+
     async def _watch(self) -> None:
         """Beats to all members; ends the round when one of them hangs."""
         hangs = HangDetector()
@@ -329,7 +348,12 @@ class Rendezvous:
             await asyncio.sleep(BEAT_S)
             for member in list(self._members.values()):
                 with contextlib.suppress(OSError, asyncio.TimeoutError):
-                    await asyncio.wait_for(member.channel.send("beat", stopping=self._stopping), 1)
+                    await asyncio.wait_for(
+                        member.channel.send(
+                            "beat", stopping=self._stopping, exchange=self._exchange, exchanged=self._answer()
+                        ),
+                        1,
+                    )
             if self._begun and self._stopping:
                 self._end_if_stopped(time.monotonic())
             if self._begun:

@@ -9,7 +9,7 @@ from typing import Any
 
 from streamtrain.checkpoint.identity import identity_of
 from streamtrain.checkpoint.journal import Journal, PassRecord
-from streamtrain.checkpoint.published import PublishedModels
+from streamtrain.checkpoint.opening import Readable
 from streamtrain.checkpoint.store import CheckpointStore
 from streamtrain.config import JobConfig
 from streamtrain.contracts import reports
@@ -25,6 +25,9 @@ from streamtrain.kafka.topics import TopicInfo, TopicNames, find, reader_rights
 from streamtrain.runtime import part_state
 from streamtrain.runtime.part_state import PartState
 from streamtrain.schedule import PassId
+
+#: Days of the journal that have the passes since the newest checkpoint.
+RECENT_DAYS = 2
 
 
 @dataclass(frozen=True)
@@ -136,13 +139,15 @@ def status_on_disk(config: JobConfig, reason: str) -> JobStatus:
 
 
 def was_started(config: JobConfig) -> bool:
-    """Whether anything on this disk says that the job has bridged or trained something."""
-    root = config.model_save_path
+    """Whether anything on this disk, or the job's store, says that the job has bridged or trained something."""
+    if file_of(config.state_dir, config.stream.job).exists():
+        return True
+    job = Readable(config)
+    job.records(days=1)
     return (
-        file_of(config.state_dir, config.stream.job).exists()
-        or Journal(root).newest() is not None
-        or any(True for _ in CheckpointStore(root).ids_newest_first())
-        or PublishedModels(root).newest() is not None
+        job.journal.newest() is not None
+        or any(True for _ in job.checkpoints.ids_newest_first())
+        or job.models.newest() is not None
     )
 
 
@@ -181,9 +186,11 @@ def _status(
     config: JobConfig, totals: Totals | None, *, started: bool = True, without_kafka: str | None = None
 ) -> JobStatus:
     schedule, root = config.schedule, config.model_save_path
-    newest, problem = _newest(CheckpointStore(root))
-    trained = _trained(config, newest)
-    model = PublishedModels(root).newest()
+    job = Readable(config)
+    newest, problem = _newest(job.checkpoints)
+    job.records(days=0 if newest is not None and newest.untrained else RECENT_DAYS)
+    trained = _trained(config, job.journal, newest)
+    model = job.models.newest()
     return JobStatus(
         job=config.stream.job,
         started=started,
@@ -201,8 +208,8 @@ def _status(
         checkpoint_problem=problem,
         inference_model=model.values if model else None,
         consistency=reports.read(root, reports.CONSISTENCY),
-        upload=reports.read(root, reports.UPLOAD) if config.models_url is not None else None,
-        warm_start=_warm_start(CheckpointStore(root), newest),
+        upload=reports.read(root, reports.UPLOAD) if config.models is not None else None,
+        warm_start=_warm_start(job.checkpoints, newest),
     )  # fmt: skip
 
 
@@ -226,12 +233,11 @@ def _newest(store: CheckpointStore) -> tuple[Manifest | None, str | None]:
     return None, wrong
 
 
-def _trained(config: JobConfig, newest: Manifest | None) -> Trained:
+def _trained(config: JobConfig, journal: Journal, newest: Manifest | None) -> Trained:
     """By the newest checkpoint's manifest, and the journal after it.
 
     Passes are trained in order from the first one, so the newest one tells how many there were.
     """
-    journal = Journal(config.model_save_path)
     later = journal.after(newest.id if newest is not None else None)
     rows = sum(record.rows for record in later)
     last = later[-1] if later else journal.newest()

@@ -22,7 +22,7 @@ from pathlib import Path
 import psutil
 
 from streamtrain.checkpoint.journal import Journal
-from streamtrain.checkpoint.runs import Run
+from streamtrain.checkpoint.opening import run_of
 from streamtrain.config import JobConfig
 from streamtrain.contracts import phases
 from streamtrain.errors import ChildFailed, TrainingError
@@ -71,7 +71,7 @@ class Supervisor:
             )
         self._stop = stop or threading.Event()
         self._owner = owner or uuid.uuid4().hex
-        self._since = Run(config.model_save_path).newest_number()
+        self._since = run_of(config).newest_number()
         self._log_dir = log_dir or config.path.parent / "log"
         self._on_restart = on_restart
         self._tick = tick

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypeAlias
 
-import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from streamtrain.errors import CheckpointError, ConfigError
+from streamtrain.errors import CheckpointError
 from streamtrain.files import MAX_DOCUMENT, kind_of
+from streamtrain.locations import Location
 
 #: What shows that a directory's files have changed: (path, size, time or etag) of each.
 Stamp: TypeAlias = tuple[tuple[str, int, str], ...]
@@ -18,13 +18,10 @@ Stamp: TypeAlias = tuple[tuple[str, int, str], ...]
 class Files:
     """The files below a URL. Raises ConfigError when the URL's file system is not known."""
 
-    def __init__(self, url: str | Path) -> None:
-        self.url = str(url)
-        try:
-            self._fs, root = fsspec.core.url_to_fs(self.url)
-        except (ValueError, ImportError) as error:
-            raise ConfigError(f"{self.url} cannot be opened: {error}") from error
-        self._root = str(root).rstrip("/")
+    def __init__(self, url: str | Path | Location) -> None:
+        where = url if isinstance(url, Location) else Location("--model", str(url))
+        self.url = where.url
+        self._fs, self._root = where.open()
 
     def name(self, path: str) -> str:
         """The file's URL, for messages."""

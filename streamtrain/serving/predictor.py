@@ -16,6 +16,7 @@ from streamtrain.contracts import reports
 from streamtrain.contracts.metrics import LabelMetrics
 from streamtrain.engine.inference import F32
 from streamtrain.errors import CheckpointError
+from streamtrain.locations import Location
 from streamtrain.masking import mask_text
 from streamtrain.serving.files import Files
 from streamtrain.serving.freshest import Freshest
@@ -28,7 +29,7 @@ log = logging.getLogger("streamtrain.serving")
 
 
 class Predictor:
-    """Predicts with the freshest model below `source`: a model_save_path (local or an fsspec URL), or the directory
+    """Predicts with the freshest model below `source`: a model_save_path (local, or on a store), or the directory
     of one full inference model.
 
     threads: how many predict at once, by default one a processor. load: whether to load at once; else `version` is
@@ -38,7 +39,7 @@ class Predictor:
     Raises CheckpointError when there is no valid model (with load), ConfigError for the URL.
     """
 
-    def __init__(self, source: str | Path, *, threads: int | None = None, load: bool = True) -> None:
+    def __init__(self, source: str | Path | Location, *, threads: int | None = None, load: bool = True) -> None:
         self._files = Files(source)
         self.threads = threads or len(os.sched_getaffinity(0))
         self._freshest = Freshest(self._files, threads=self.threads)

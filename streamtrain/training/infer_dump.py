@@ -71,7 +71,7 @@ class InferDump:
         self._target = DumpTarget(engine, check_newest, folder, fields)
         stream = config.stream
         parse = line_parser(config.line_format, config.layout, reject_unknown=stream.unknown_slot == "reject")
-        self._data = InferData(config.infer_data_dir, config.runner.data_donefile, stream.ignore_files, parse)
+        self._data = InferData(config.infer_data, config.runner.data_donefile, stream.ignore_files, parse)
         self._text = _RowText(self._data, config, engine)
         self._spool = Spool(config.spool_dir)
 

@@ -1,7 +1,7 @@
-"""Inference models at an fsspec URL: uploaded from the local folder, their donefiles last.
+"""Inference models on a store: uploaded from the local folder, their donefiles last.
 
-Each run() makes the URL's content what the local donefiles list, so the next one completes what a crash interrupted or
-an unreachable store refused.
+Each run() makes the store's content what the local donefiles list, so the next one completes what a crash interrupted
+or an unreachable store refused.
 """
 
 from __future__ import annotations
@@ -9,36 +9,27 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
-
-import fsspec
-from tenacity import RetryError, Retrying, stop_after_attempt, wait_exponential_jitter
 
 from streamtrain.contracts.donefiles import DONEFILES, DoneLine, decode_valid_donefile, encode_donefile
 from streamtrain.contracts.manifest import NAME
-from streamtrain.errors import ConfigError, StreamtrainError
+from streamtrain.errors import CheckpointError, Fenced
+from streamtrain.locations import Location
+from streamtrain.object_store import ObjectStore
 
 log = logging.getLogger("streamtrain.checkpoint")
 
-ATTEMPTS = 4
-
 
 class Mirror:
-    """The models at `url`, a copy of those below `root`.
+    """The models at `location`, a copy of those below `root`.
 
     check(): raises when a newer trainer has taken over; nothing is listed then. problem: why the last run() failed;
-    None: it did not. Raises ConfigError when the URL cannot be opened.
+    None: it did not. Raises ConfigError when the location cannot be opened.
     """
 
-    def __init__(self, url: str, root: Path, check: Callable[[], None]) -> None:
-        try:
-            self._fs, self._base = fsspec.core.url_to_fs(url)
-        except (ValueError, ImportError) as error:
-            raise ConfigError(
-                f"runner.model_save_path: {url} cannot be opened: {error}",
-                remedy="Correct the URL, or install fsspec's package for it.",
-            ) from error
-        self._url = url
+    def __init__(self, location: Location, root: Path, check: Callable[[], None]) -> None:
+        self._store = ObjectStore(location)
+        #: The location as it may be shown.
+        self.shown = location.shown
         self._root = root
         self._check = check
         self._listed: set[str] | None = None
@@ -53,16 +44,11 @@ class Mirror:
         """
         self._removed |= set(removed)
         try:
-            for attempt in Retrying(
-                stop=stop_after_attempt(ATTEMPTS),
-                wait=wait_exponential_jitter(multiplier=0.2, max=5),
-                retry=_is_store_error,
-            ):
-                with attempt:
-                    self._run(lines)
-        except RetryError as error:
-            cause = error.last_attempt.exception()
-            self.problem = f"{self._url} (runner.model_save_path) cannot be written: {cause}"
+            self._run(lines)
+        except Fenced:
+            raise
+        except CheckpointError as error:
+            self.problem = error.message
             log.error("%s; inference models are NOT PUBLISHED there, tried again with the next one", self.problem)
             return False
         self.problem = None
@@ -80,51 +66,35 @@ class Mirror:
         self._list(lines)
         self._listed = {line.digest for line in lines}
         for path in sorted(self._removed - {line.path for line in lines}):
-            if self._fs.exists(f"{self._base}/{path}"):
-                self._fs.rm(f"{self._base}/{path}", recursive=True)
+            self._store.delete_all(path)
         self._removed.clear()
 
     def _list(self, lines: Sequence[DoneLine]) -> None:
         self._check()
-        here = [line.moved(str(self._root), self._url) for line in lines]
+        here = [line.moved(str(self._root), self.shown) for line in lines]
         for kind, name in DONEFILES.items():
-            self._replace(f"{self._base}/{name}", encode_donefile(here, kind))
+            self._store.put(name, encode_donefile(here, kind))
 
     def _read_listed(self) -> set[str]:
         """Digests of the models that the URL's donefiles list."""
         digests: set[str] = set()
         for name in DONEFILES.values():
             try:
-                lines = decode_valid_donefile(self._fs.cat_file(f"{self._base}/{name}"))
+                lines = decode_valid_donefile(self._store.get(name))
             except FileNotFoundError:
                 continue
             except ValueError as error:
-                log.error("%s/%s: %s; it is rewritten", self._url, name, error)
+                log.error("%s: %s; it is rewritten", self._store.name(name), error)
                 continue
             digests |= {line.digest for line in lines}
         return digests
 
     def _upload(self, path: str) -> None:
         """The manifest last; then other files there, of an interrupted upload, are removed."""
-        target = f"{self._base}/{path}"
         local = self._root / path
         names = sorted(str(p.relative_to(local)) for p in local.rglob("*") if p.is_file() and p.name != NAME)
-        for name in [*names, NAME]:
-            self._fs.makedirs(f"{target}/{name}".rpartition("/")[0], exist_ok=True)
-            self._fs.put_file(str(local / name), f"{target}/{name}")
-        uploaded = {f"{target}/{name}".lstrip("/") for name in (*names, NAME)}
-        for file in self._fs.find(target):
-            if file.lstrip("/") not in uploaded:
-                self._fs.rm_file(file)
-
-    def _replace(self, path: str, data: bytes) -> None:
-        """Through a rename, since the writes of some file systems are not atomic."""
-        self._fs.makedirs(self._base, exist_ok=True)
-        self._fs.pipe_file(f"{path}.new", data)
-        self._fs.mv(f"{path}.new", path)
-
-
-def _is_store_error(state: Any) -> bool:
-    """Each store raises errors of its own; those of this package are not the store's."""
-    error = state.outcome.exception()
-    return isinstance(error, Exception) and not isinstance(error, StreamtrainError)
+        self._store.put_files((f"{path}/{name}", local / name) for name in names)
+        self._store.put_file(f"{path}/{NAME}", local / NAME)
+        for name in self._store.objects(path):
+            if name not in (*names, NAME):
+                self._store.delete(f"{path}/{name}")

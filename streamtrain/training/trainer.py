@@ -14,8 +14,8 @@ import numpy as np
 from streamtrain.checkpoint.commit import Committer
 from streamtrain.checkpoint.identity import IdentityCheck, log_changes
 from streamtrain.checkpoint.journal import Journal, PassRecord
-from streamtrain.checkpoint.runs import Run
-from streamtrain.checkpoint.store import Checkpoint, CheckpointStore
+from streamtrain.checkpoint.opening import Readable, run_of
+from streamtrain.checkpoint.store import Checkpoint
 from streamtrain.config import JobConfig
 from streamtrain.contracts import phases
 from streamtrain.errors import CheckpointError, PartitionsChanged
@@ -64,8 +64,7 @@ class Trainer:
         self._on_phase = on_phase
         self._doing = phases.STARTING
         self._names = TopicNames(config.stream.job)
-        self._run = Run(config.model_save_path)
-        self._store = CheckpointStore(config.model_save_path, self._run)
+        self._run = run_of(config)
         self._infer_dump = InferDump(config, engine, self._run.check_newest, stop, self._phase)
         self._journal = Journal(config.model_save_path)
         self._identity = IdentityCheck(config, engine.dense_shapes(), network=engine.network)
@@ -97,6 +96,8 @@ class Trainer:
             )
 
     def _run_to_end(self) -> None:
+        if self._config.store is not None:
+            self._phase(f"{phases.WAITING} the store")
         self._identity.newest()
         self._phase(f"{phases.WAITING} Kafka")
         topics = wait_for_topics(self._properties, self._names, self._stop, self._phase)
@@ -155,6 +156,8 @@ class Trainer:
 
     def _restore(self, topics: JobTopics) -> Checkpoint | None:
         """Worker 0 chooses the checkpoint and sends its pass to the others; all load it and return it."""
+        if self._config.store is not None:
+            self._phase(f"{phases.WAITING} the store")
         chosen = self._committer.restore() if self._committer is not None else None
         self._phase(phases.LOADING)
         schedule = self._config.schedule
@@ -192,10 +195,11 @@ class Trainer:
         return checkpoint
 
     def _find(self, pass_id: PassId) -> Checkpoint:
-        if pass_id in self._store.ids():
-            return self._store.read(pass_id)
+        store = Readable(self._config).checkpoints
+        if pass_id in store.ids():
+            return store.read(pass_id)
         raise CheckpointError(
-            f"worker {self._engine.index} does not see checkpoint {pass_id} in {self._store.root}",
+            f"worker {self._engine.index} does not see checkpoint {pass_id} in {store.where}",
             remedy="runner.model_save_path must be shared by all workers.",
         )
 

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 
 from streamtrain.checkpoint.published import PublishedModels
+from streamtrain.checkpoint.remote_retention import RemoteRetention
 from streamtrain.checkpoint.retention import Keep, old_checkpoints, old_models
 from streamtrain.checkpoint.runs import Run
 from streamtrain.checkpoint.store import CheckpointStore
@@ -16,7 +17,6 @@ from streamtrain.contracts import reports
 from streamtrain.contracts.donefiles import DoneLine
 from streamtrain.contracts.manifest import Manifest
 from streamtrain.errors import CheckpointError
-from streamtrain.masking import mask_text
 from streamtrain.schedule import PassId
 from streamtrain.training.mirror import Mirror
 
@@ -32,8 +32,8 @@ class Upkeep:
         self._models = PublishedModels(run.root, run)
         self._keep_checkpoints = _keep(config.stream.keep_checkpoints)
         self._keep_models = _keep(config.stream.keep_inference_models)
-        self._url = config.models_url
-        self._mirror = Mirror(self._url, run.root, run.check_newest) if self._url is not None else None
+        self._mirror = Mirror(config.models, run.root, run.check_newest) if config.models is not None else None
+        self._remote = RemoteRetention(run) if run.remote is not None else None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="upload")
         self._uploads: list[Future[None]] = []
         self._unlisted: list[str] = []  # models to delete once the uploaded donefiles do not list them either
@@ -46,6 +46,8 @@ class Upkeep:
         """
         if self._keep_models and newest is not None and all(pass_id <= newest.id for pass_id in self._store.ids()):
             self._models.sweep(newest.models)
+        if self._remote is not None:
+            self._remote.sweep("" if self._keep_checkpoints or newest is None else newest.day)
         self.run(newest.id if newest is not None else None)
 
     def run(self, newest: PassId | None) -> None:
@@ -67,7 +69,9 @@ class Upkeep:
             self._uploads.append(self._pool.submit(self._upload, self._mirror, self._newest_upload, kept))
         else:
             self._delete_models([line.path for line in old])
-        if self._keep_checkpoints and newest is not None:
+        if self._keep_checkpoints and newest is not None and self._remote is not None:
+            self._remote.delete(self._keep_checkpoints, newest, now)
+        elif self._keep_checkpoints and newest is not None:
             self._delete_checkpoints(self._keep_checkpoints, newest, now)
 
     def close(self) -> None:
@@ -98,7 +102,7 @@ class Upkeep:
             return  # a later upload waits, and has all of its lines
         unlisted, self._unlisted = self._unlisted, []
         mirror.run(lines, unlisted)
-        report = {"url": mask_text(self._url or ""), "problem": mirror.problem or "", "time": time.time()}
+        report = {"url": mirror.shown, "problem": mirror.problem or "", "time": time.time()}
         self._run.replace(self._run.root / reports.UPLOAD, reports.encode(report))
         self._delete_models(unlisted)
 

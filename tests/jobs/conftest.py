@@ -1,5 +1,6 @@
 """Networks exported by Paddle, once for all tests of serving; what a test has started ends with it."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import pytest
 
 from tests.support.exports import Exports
 from tests.support.networks import Network, make_networks
+from tests.support.paths import ROOT
+from tests.support.plain_store import ENTRY_POINTS
 from tests.support.scene import Scene
 
 
@@ -34,3 +37,10 @@ def averaging(tmp_path_factory: pytest.TempPathFactory) -> Network:
 @pytest.fixture
 def exports(tmp_path: Path) -> Exports:
     return Exports(tmp_path / "model")
+
+
+@pytest.fixture
+def plain_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
+    """plain:// (tests/support/plain_store) in the processes that a test starts."""
+    paths = [str(ROOT), str(ENTRY_POINTS), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))

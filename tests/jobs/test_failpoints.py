@@ -10,12 +10,15 @@ from tests.support.scene import Scene
 pytestmark = [pytest.mark.kafka, pytest.mark.paddle]
 
 
+@pytest.mark.usefixtures("plain_protocol")
 def test_each_is_reached(tmp_path: Path, kafka: dict[str, str], job: str, monkeypatch: pytest.MonkeyPatch) -> None:
     trace = tmp_path / "trace"
     trace.mkdir()
     monkeypatch.setenv(TRACE, str(trace))
-    infer = {"need_infer_dump": True, "infer_data_dir": "data"}
-    scene = Scene(tmp_path / "job", kafka, job, runner=infer, stream={"predict_dump_dir": "predict_dump_data"})
+    runner = {
+        "need_infer_dump": True, "infer_data_dir": "data", "model_save_path": f"plain://{tmp_path}/bucket.store/models"
+    }  # fmt: skip
+    scene = Scene(tmp_path / "job", kafka, job, runner=runner, stream={"predict_dump_dir": "predict_dump_data"})
     scene.start("run", failpoints="pass.trained=kill@2").finish()
     scene.fired("pass.trained")
     scene.recount()

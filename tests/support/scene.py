@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import psutil
 
 from streamtrain.checkpoint.journal import Journal
-from streamtrain.checkpoint.store import CheckpointStore
+from streamtrain.checkpoint.store import Checkpoint, CheckpointStore
 from streamtrain.config import JobConfig
 from streamtrain.contracts.sample import SampleDecoder
 from streamtrain.failpoints import ARMED, FOLDER
@@ -260,8 +260,13 @@ class Scene:
         """Inference models are whole, and the newest chain of them is the newest checkpoint, key by key."""
         root = self.config.model_save_path
         newest = CheckpointStore(root).list()[-1]
+        if self.config.models is None:
+            self.check_models(root, newest)
+
+    def check_models(self, root: Path, newest: Checkpoint) -> None:
+        """The same for models at `root`."""
         full, incremental = read_all(root)
-        if self.config.stream.inference_model == "both" and self.config.models_url is None:
+        if self.config.stream.inference_model == "both":
             assert full and overlay(full[-1], incremental) == checkpoint_keys(newest.path)
             for before, after in itertools.pairwise(full):
                 if self.config.runner.save_delta_frequency == 1:

@@ -7,11 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from streamtrain.checkpoint.commit import Committer
+from streamtrain.checkpoint.remote_runs import RemoteRuns
 from streamtrain.checkpoint.runs import Run
 from streamtrain.checkpoint.store import CheckpointStore, put_manifest, seal
 from streamtrain.contracts.inference_models import Feed, ModelManifest
 from streamtrain.contracts.manifest import Manifest, ModelRef
 from streamtrain.errors import CheckpointError
+from streamtrain.locations import Location
+from streamtrain.object_store import ObjectStore
 from streamtrain.schedule import PassId, Schedule
 from streamtrain.training.position import Position
 from tests.support.crashes import reached
@@ -22,14 +25,19 @@ SCHEDULE = Schedule(360, 2, "20240101", "20240102")
 
 
 class Trainer:
-    """One run of worker 0. committer: Committer, or a mutant of it."""
+    """One run of worker 0. committer: Committer, or a mutant of it. store: where checkpoints are, beside `root`."""
 
     def __init__(
-        self, root: Path, group: Group, schedule: Schedule, committer: Callable[..., Committer] = Committer
+        self,
+        root: Path,
+        group: Group,
+        schedule: Schedule,
+        committer: Callable[..., Committer] = Committer,
+        store: Location | None = None,
     ) -> None:
         self._group = group
         self._schedule = schedule
-        self.run = Run(root)
+        self.run = Run(root, RemoteRuns(ObjectStore(store)) if store is not None else None)
         self.store = CheckpointStore(root, self.run)
         log = ListOffsetLog(group, self.run.check_newest, reached)
         self.committer = committer(group.topics, self.run, log)
@@ -121,8 +129,8 @@ def seen_by_others(root: Path) -> dict[str, bytes]:
     return {name: data for name, data in shown.items() if not name.startswith(".staging")}
 
 
-def started(root: Path, group: Group) -> Trainer:
+def started(root: Path, group: Group, store: Location | None = None) -> Trainer:
     """A trainer of SCHEDULE that has taken over and loaded what the committer chose."""
-    trainer = Trainer(root, group, SCHEDULE)
+    trainer = Trainer(root, group, SCHEDULE, store=store)
     trainer.start()
     return trainer

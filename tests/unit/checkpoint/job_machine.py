@@ -17,12 +17,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from streamtrain.checkpoint.commit import Committer
+from streamtrain.checkpoint.remote import RemoteCheckpoints
 from streamtrain.connectors.ledger import Ledger
 from streamtrain.contracts.donefiles import DONEFILES, decode_valid_donefile
 from streamtrain.contracts.manifest import Witness
 from streamtrain.contracts.marker import Marker, Range
 from streamtrain.errors import CheckpointMissing, Fenced, KafkaError, NoneUsable
 from streamtrain.feed.passes import PassBuilder, PassPlan, partition_owner
+from streamtrain.locations import Location
+from streamtrain.object_store import ObjectStore
+from tests.support import plain_store  # noqa: F401  registers plain://
 from tests.support.crashes import Crash, Frozen, crash_at, points
 from tests.support.ledgers import replayed
 from tests.support.offset_log import TOPICS, Group
@@ -39,7 +43,8 @@ while_starting: st.SearchStrategy[str | int] = st.sampled_from(
 ) | st.integers(0, 20)  # fmt: skip
 while_saving: st.SearchStrategy[str | int] = st.sampled_from(
     ["save.staged", "save.sealed", "commit.manifest", "log.fenced", "commit.fenced", "commit.model", "commit.renamed",
-     "log.commit", "log.committed", "commit.committed", "commit.done"]
+     "log.commit", "log.committed", "commit.committed", "commit.done", "store.uploaded", "store.pointing",
+     "store.pointed", "store.recorded"]
 ) | st.integers(0, 40) | st.integers(12, 20)  # fmt: skip
 
 
@@ -237,7 +242,8 @@ class JobMachine(RuleBasedStateMachine):
         before = seen_by_others(self.root)
         error = zombie.thaw()
         assert seen_by_others(self.root) == before, f"a zombie has changed what others see, at {zombie.names[-1]}"
-        ended = zombie.names[-1] in ("commit.done", "restore.chosen", "restore.cleared")  # nothing was left to do
+        last = ("commit.done", "store.recorded", "restore.chosen", "restore.cleared")
+        ended = zombie.names[-1] in last  # nothing was left to do
         assert isinstance(error, Fenced) or (error is None and ended), (zombie.names, error)
 
     @rule(workers=st.integers(1, 3))
@@ -295,8 +301,7 @@ class JobMachine(RuleBasedStateMachine):
 
     def take(self, trainer: Trainer) -> None:
         self.trainer = trainer
-        newest = max(self.valid(), default=None)
-        assert (str(trainer.last) if trainer.last else None) == newest
+        self.check_start(trainer)
         self.builders = [
             PassBuilder(
                 SCHEDULE,
@@ -308,14 +313,22 @@ class JobMachine(RuleBasedStateMachine):
             for _ in range(self.workers)
         ]
         self.read_up_to = {id(b): trainer.position.marker_offset for b in self.builders}
+
+    def check_start(self, trainer: Trainer) -> None:
+        """It has the newest checkpoint, whose commit is rolled forward."""
+        newest = max(self.valid(), default=None)
+        assert (str(trainer.last) if trainer.last else None) == newest
         if trainer.last is not None:
-            offset, text = self.group.committed[self.group.marker_log]
-            witness = Witness.decode(text)
-            assert witness is not None and witness.digest == trainer.digest, "the commit was not rolled forward"
-            assert offset == trainer.position.marker_offset
+            self.check_witness(trainer)
             names = [line.split("\t") for line in (self.root / "donefile.txt").read_text().splitlines()]
             assert f"{names[-1][0]}/{names[-1][3]}" == newest
         assert all(name <= (newest or "") for name in self.listed_checkpoints())
+
+    def check_witness(self, trainer: Trainer) -> None:
+        offset, text = self.group.committed[self.group.marker_log]
+        witness = Witness.decode(text)
+        assert witness is not None and witness.digest == trainer.digest, "the commit was not rolled forward"
+        assert offset == trainer.position.marker_offset
 
     def visible(self) -> dict[str, tuple[tuple[str, bytes], ...]]:
         """Content of the checkpoints' directories, by their pass."""
@@ -371,3 +384,66 @@ class JobMachine(RuleBasedStateMachine):
             for zombie in self.zombies:
                 zombie.thaw()
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class StoreMachine(JobMachine):
+    """A job on a store without rename: each trainer starts on a machine whose disk is empty, or on the one before."""
+
+    machines = 0
+
+    @rule()
+    def the_machine_is_lost(self) -> None:
+        self.machines += 1
+        self.start()
+
+    @precondition(lambda self: self.trainer.last is not None)
+    @rule(back=st.integers(0, 2))
+    def rewind(self, back: int) -> None:
+        """To one of the newest checkpoints, or to nothing; a trainer that is frozen may still put its pointer."""
+        ids = [name.id for name in self.remote.newest_first()]
+        to = ids[back] if back < len(ids) else None
+        trainer = self.new_trainer()
+        trainer.committer.take_over("rewind")
+        trainer.committer.rewind(to)
+        self.start()
+        assert self.trainer.last == to
+
+    @property
+    def remote(self) -> RemoteCheckpoints:
+        return RemoteCheckpoints(ObjectStore(Location("runner.model_save_path", f"plain://{self.folder}/job.store")))
+
+    def new_trainer(self) -> Trainer:
+        """Zombies are on machines of their own: a machine that is only started again has lost its processes."""
+        self.machines += bool(self.zombies)
+        store = Location("runner.model_save_path", f"plain://{self.folder}/job.store")
+        return Trainer(self.folder / f"machine-{self.machines}", self.group, SCHEDULE, self.committer, store)
+
+    def check_start(self, trainer: Trainer) -> None:
+        """It never goes back: what the group had committed, it has."""
+        assert (trainer.last is None) == (self.committed is None)
+        if trainer.last is not None:
+            self.check_witness(trainer)
+            assert self.committed is not None and trainer.last >= self.committed.id
+
+    def start(self) -> None:
+        self.committed = self.newest_committed()
+        super().start()
+
+    def newest_committed(self) -> Witness | None:
+        """By the group; where its offsets were reset, or nothing is committed, by what the store has."""
+        witness = Witness.decode(self.group.committed.get(self.group.marker_log, (0, None))[1])
+        if witness is None:
+            pointer = next(iter(self.remote.newest_first()), None)
+            return Witness(pointer.id.day, pointer.id.pass_id, "") if pointer is not None else None
+        return witness
+
+    def listed_checkpoints(self) -> list[str]:
+        return []  # the folder is a cache, which lacks older checkpoints
+
+    # of a folder alone
+
+    def the_newest_checkpoint_is_damaged(self) -> None:  # type: ignore[override]
+        pass
+
+    def the_newest_checkpoint_disappears(self) -> None:
+        pass

@@ -46,6 +46,8 @@ def test_a_good_job_has_none_and_nothing_is_made(tmp_path: Path) -> None:
         ({"runner": {**INFER, "infer_data_dir": "file"}}, "runner.infer_data_dir"),
         ({"stream": {"predict_dump_dir": "file"}}, "stream.predict_dump_dir"),
         ({"runner": {"train_data_dir": "nowhere"}}, "runner.train_data_dir"),
+        ({"runner": {"train_data_dir": "nix://h/logs"}}, "runner.train_data_dir"),
+        ({"runner": {"model_save_path": "nix://h/model"}}, "runner.model_save_path"),
         ({"runner": {"train_data_dir": "file"}}, "runner.train_data_dir"),
         ({"stream": {"format": "nowhere:parse"}}, "stream.format"),
         ({"kafka": {"bootstrap.server": "x"}}, "kafka.bootstrap.server"),

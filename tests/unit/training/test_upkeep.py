@@ -15,6 +15,7 @@ from streamtrain.contracts import reports
 from streamtrain.contracts.donefiles import DoneLine, decode_valid_donefile
 from streamtrain.contracts.manifest import Kind, ModelRef
 from streamtrain.errors import CheckpointError, Fenced
+from streamtrain.locations import Location
 from streamtrain.schedule import PassId
 from streamtrain.training.mirror import Mirror
 from streamtrain.training.upkeep import Upkeep
@@ -68,6 +69,10 @@ def listed(url: str) -> list[str]:
     return [line.digest for line in lines]
 
 
+def at(url: str) -> Location:
+    return Location("runner.model_save_path", url)
+
+
 @pytest.fixture
 def url(request: pytest.FixtureRequest) -> str:
     return f"memory://{request.node.name}-{os.getpid()}"
@@ -80,10 +85,10 @@ def test_a_frozen_trainer_uploads_nothing(tmp_path: Path, url: str) -> None:
         if fenced:
             raise Fenced("a newer trainer has taken over")
 
-    old = Mirror(url, tmp_path / "old", check)
+    old = Mirror(at(url), tmp_path / "old", check)
     assert old.run([line(tmp_path / "old", 0, "a")])
     fenced = True
-    new = Mirror(url, tmp_path / "new", lambda: None)
+    new = Mirror(at(url), tmp_path / "new", lambda: None)
     theirs = [line(tmp_path / "new", 0, "a"), line(tmp_path / "new", 1, "b")]
     assert new.run(theirs)
     with pytest.raises(Fenced):
@@ -92,9 +97,11 @@ def test_a_frozen_trainer_uploads_nothing(tmp_path: Path, url: str) -> None:
 
 
 def test_a_recreated_model_is_unlisted_before_it_is_overwritten(tmp_path: Path, url: str) -> None:
-    assert Mirror(url, tmp_path, lambda: None).run([line(tmp_path, 0, "a"), line(tmp_path, 1, "b")])
+    assert Mirror(at(url), tmp_path, lambda: None).run([line(tmp_path, 0, "a"), line(tmp_path, 1, "b")])
     seen: list[list[str]] = []
-    again = Mirror(url, tmp_path, lambda: seen.append(listed(url)))  # what readers see at each step
+    again = Mirror(
+        Location("runner.model_save_path", url), tmp_path, lambda: seen.append(listed(url))
+    )  # what readers see at each step
     second = line(tmp_path, 1, "b2")
     assert again.run([line(tmp_path, 0, "a"), second], removed=[])
     assert ["a"] in seen and listed(url) == ["a", "b2"]
@@ -116,10 +123,10 @@ def test_an_unreachable_store_is_reported_and_completed_later(tmp_path: Path) ->
     models.write_donefiles([line(run.root, 0, "a")])
     keeper = Upkeep(config, run)
     keeper.begin(None)
-    with pytest.raises(CheckpointError, match=r"serving .* cannot be written"):
+    with pytest.raises(CheckpointError, match=r"serving/base_donefile.txt \(runner.model_save_path\) cannot be read"):
         keeper.close()
     report = reports.read(run.root, reports.UPLOAD)
-    assert report is not None and "cannot be written" in report["problem"]
+    assert report is not None and "cannot be read: NotADirectoryError" in report["problem"]
     blocked.unlink()
     keeper = Upkeep(config, run)
     keeper.begin(None)

@@ -1,0 +1,209 @@
+"""A store of whole objects behind fsspec: S3 and its like, HDFS, a shared folder.
+
+What is asked of a store: an object that was put is there, whole, for the next look of anybody; names can be listed by
+their beginning; objects can be deleted. No rename, no append, no condition on a put. Where the file system has renames
+(HDFS, SFTP, a folder), an object is written under another name first, since its writes can be seen half done.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import uuid
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+
+from streamtrain.errors import CheckpointError, StreamtrainError
+from streamtrain.locations import Location
+
+T = TypeVar("T")
+log = logging.getLogger("streamtrain.store")
+
+#: Tries of a call, about 12 s in all.
+ATTEMPTS = 7
+#: Transfers at a time.
+THREADS = 8
+#: Bytes of a block that is read or written.
+_BLOCK = 4 << 20
+#: Protocols whose writes can be seen half done, and which can rename.
+_RENAMES = frozenset({"file", "local", "hdfs", "arrow_hdfs", "webhdfs", "webHDFS", "sftp", "ssh", "smb", "afs"})
+_ABSENT = (FileNotFoundError, NotADirectoryError)
+
+
+class ObjectStore:
+    """The objects below a location, by names such as `commits/20240101/1.json`.
+
+    A call that fails is repeated ATTEMPTS times; then CheckpointError is raised, which names the object. Raises
+    ConfigError when the location cannot be opened.
+    """
+
+    def __init__(self, location: Location) -> None:
+        self.location = location
+        self._fs, self._base = location.open()
+        protocol = self._fs.protocol
+        self._renames = bool(_RENAMES & set([protocol] if isinstance(protocol, str) else protocol))
+
+    def name(self, path: str) -> str:
+        """An object's URL, for messages."""
+        return f"{self.location.shown.rstrip('/')}/{path}"
+
+    def put(self, path: str, data: bytes) -> None:
+        """Puts an object, or replaces it: readers see the old content or the new one."""
+        self._try(lambda: self._put(path, data), path, "written")
+
+    def put_file(self, path: str, local: Path) -> None:
+        """Puts an object that nothing names yet: it may be seen half done."""
+
+        def put() -> None:
+            self._make_parent(path)
+            self._fs.put_file(str(local), self._full(path))
+
+        self._try(put, path, "written")
+
+    def put_files(self, files: Iterable[tuple[str, Path]]) -> None:
+        """put_file() of each, several at a time."""
+        with ThreadPoolExecutor(THREADS, thread_name_prefix="store") as pool:
+            for done in [pool.submit(self.put_file, path, local) for path, local in files]:
+                done.result()
+
+    def get(self, path: str) -> bytes:
+        """Raises FileNotFoundError when it does not exist."""
+        data: bytes = self._try(lambda: self._fs.cat_file(self._full(path)), path, "read", absent=True)
+        return data
+
+    def get_file(self, path: str, local: Path) -> str:
+        """Copies an object to a local file, whose directory exists; returns its SHA-256 in hex.
+
+        Raises FileNotFoundError when the object does not exist.
+        """
+        digest = hashlib.sha256()
+
+        def get() -> None:
+            nonlocal digest
+            digest = hashlib.sha256()
+            with self._fs.open(self._full(path), "rb") as source, local.open("wb") as target:
+                while block := source.read(_BLOCK):
+                    digest.update(block)
+                    target.write(block)
+
+        self._try(get, path, "read", absent=True)
+        return digest.hexdigest()
+
+    def directories(self, path: str) -> list[str]:
+        """Names of what is below `path` before a slash, sorted; none when there is nothing."""
+        return sorted({name.split("/")[0] for name in self._names(path, deep=False)})
+
+    def objects(self, path: str) -> list[str]:
+        """Names below `path`, of any depth, sorted; none when there is nothing."""
+        return self._names(path, deep=True)
+
+    def exists(self, path: str) -> bool:
+        def look() -> bool:
+            try:
+                self._fs.invalidate_cache()
+                self._fs.info(self._full(path))
+            except _ABSENT:
+                return False
+            return True
+
+        return self._try(look, path, "looked at")
+
+    def delete(self, path: str) -> None:
+        """An object that is gone already is no error."""
+
+        def delete() -> None:
+            try:
+                self._fs.rm_file(self._full(path))
+            except _ABSENT:
+                return
+
+        self._try(delete, path, "deleted")
+
+    def delete_all(self, path: str) -> None:
+        """Everything below `path`."""
+        for name in self.objects(path):
+            self.delete(f"{path}/{name}")
+        self._try(lambda: self._remove_directory(path), path, "deleted")
+
+    def _remove_directory(self, path: str) -> None:
+        """Where there are directories."""
+        self._fs.invalidate_cache()
+        if self._fs.isdir(self._full(path)):
+            self._fs.rm(self._full(path), recursive=True)
+
+    def _names(self, path: str, *, deep: bool) -> list[str]:
+        root = self._full(path).strip("/")
+
+        def look() -> list[str]:
+            self._fs.invalidate_cache()
+            try:
+                full = self._full(path)
+                found = self._fs.find(full) if deep else self._fs.ls(full, detail=False)
+            except _ABSENT:
+                return []
+            names = [str(name).strip("/") for name in found]
+            return sorted(name[len(root) + 1 :] for name in names if name.startswith(f"{root}/"))
+
+        return self._try(look, path, "listed")
+
+    def _put(self, path: str, data: bytes) -> None:
+        self._make_parent(path)
+        full = self._full(path)
+        if not self._renames:
+            self._fs.pipe_file(full, data)
+            return
+        temporary = f"{full}.{uuid.uuid4().hex[:8]}.new"
+        self._fs.pipe_file(temporary, data)
+        try:
+            self._fs.mv(temporary, full)
+        except OSError:  # HDFS renames over nothing
+            self._fs.rm_file(full)
+            self._fs.mv(temporary, full)
+
+    def _make_parent(self, path: str) -> None:
+        if self._renames:
+            self._fs.makedirs(self._full(path).rpartition("/")[0], exist_ok=True)
+
+    def _full(self, path: str) -> str:
+        return f"{self._base}/{path}".rstrip("/") if path else self._base
+
+    def _try(self, call: Callable[[], T], path: str, how: str, *, absent: bool = False) -> T:
+        """Each file system raises errors of its own. absent: FileNotFoundError is an answer."""
+        answers = FileNotFoundError if absent else ()
+        try:
+            return Retrying(
+                stop=stop_after_attempt(ATTEMPTS),
+                wait=wait_exponential_jitter(multiplier=0.2, max=5),
+                retry=retry_if_exception(lambda error: not isinstance(error, answers) and _may_pass(error)),
+                before_sleep=lambda state: log.warning("%s: %s; tried again", self.name(path), _reason(state)),
+                reraise=True,
+            )(call)
+        except answers:
+            raise
+        except StreamtrainError:
+            raise
+        except Exception as error:
+            raise CheckpointError(
+                f"{self.name(path)} ({self.location.key}) cannot be {how}: {_words(error)}",
+                remedy="Check the store and the rights there; a restart resumes from the last checkpoint.",
+            ) from error
+
+
+def _may_pass(error: BaseException) -> bool:
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error, Exception) and not isinstance(error, StreamtrainError) and not full
+
+
+def _reason(state: RetryCallState) -> str:
+    error = state.outcome.exception() if state.outcome is not None else None
+    return _words(error) if error is not None else ""
+
+
+def _words(error: BaseException) -> str:
+    reason = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {reason}" if reason else type(error).__name__

@@ -1,0 +1,90 @@
+"""Whole objects on a store like S3, on one that has directories, and faults of both."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from streamtrain import object_store
+from streamtrain.errors import CheckpointError
+from streamtrain.locations import Location
+from streamtrain.object_store import ATTEMPTS, ObjectStore
+from tests.support.plain_store import fail, objects
+
+
+@pytest.fixture(params=["plain", "file", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+    return ObjectStore(Location("runner.model_save_path", f"{request.param}://{tmp_path}/bucket.store/models"))
+
+
+def test_what_is_put_is_there_whole(store: ObjectStore, tmp_path: Path) -> None:
+    assert (store.objects(""), store.directories("a"), store.exists("a/b")) == ([], [], False)
+    store.put("a/b", b"one")
+    store.put("a/b", b"two")
+    local = tmp_path / "file"
+    local.write_bytes(b"x" * 10_000_000)
+    store.put_files([("a/c/d", local), ("e", local)])
+    assert store.get("a/b") == b"two" and store.exists("a/b")
+    assert store.objects("") == ["a/b", "a/c/d", "e"] and store.objects("a") == ["b", "c/d"]
+    assert store.directories("") == ["a", "e"] and store.directories("a") == ["b", "c"]
+    assert store.get_file("e", tmp_path / "back") == hashlib.sha256(local.read_bytes()).hexdigest()
+    assert (tmp_path / "back").read_bytes() == local.read_bytes()
+    store.delete("e")
+    store.delete("e")
+    store.delete_all("a")
+    store.delete_all("a")
+    assert store.objects("") == [] and not store.exists("a")
+    for missing in (lambda: store.get("e"), lambda: store.get_file("e", local)):
+        with pytest.raises(FileNotFoundError):
+            missing()
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_store, "wait_exponential_jitter", lambda **_: lambda _state: 0)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_fault_that_passes_is_tried_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = ObjectStore(Location("runner.model_save_path", f"plain://{tmp_path}/b.store"))
+    store.put("a", b"old")
+    fail(tmp_path / "b.store", "put", ATTEMPTS - 1)
+    store.put("a", b"new")
+    assert store.get("a") == b"new" and "a: StoreError: 503 on put: Slow Down; tried again" in caplog.text
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("method", "call", "how"),
+    [
+        ("put", lambda store, _: store.put("a", b"new"), "written"),
+        ("put", lambda store, local: store.put_files([("a", local)]), "written"),
+        ("get", lambda store, _: store.get("a"), "read"),
+        ("get", lambda store, local: store.get_file("a", local), "read"),
+        ("ls", lambda store, _: store.directories("a"), "listed"),
+        ("rm", lambda store, _: store.delete("a"), "deleted"),
+    ],
+)
+def test_a_fault_that_stays_is_named(
+    tmp_path: Path, method: str, call: Callable[[ObjectStore, Path], object], how: str
+) -> None:
+    store = ObjectStore(Location("runner.model_save_path", f"plain://{tmp_path}/b.store"))
+    store.put("a", b"old")
+    local = tmp_path / "local"
+    local.write_bytes(b"half")
+    fail(tmp_path / "b.store", method, -1)
+    with pytest.raises(
+        CheckpointError, match=rf"b\.store/a \(runner\.model_save_path\) cannot be {how}: StoreError: 503"
+    ):
+        call(store, local)
+    fail(tmp_path / "b.store", method, 0)
+    assert objects(tmp_path / "b.store") == {"a": b"old"}  # nothing of the half that was put
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_disk_that_is_in_the_way_is_no_missing_object(tmp_path: Path) -> None:
+    (tmp_path / "bucket").write_text("a file")
+    store = ObjectStore(Location("runner.model_save_path", f"file://{tmp_path}/bucket/models"))
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        store.put("a", b"x")
