@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from streamtrain.proof.recount import Recount
     from streamtrain.serving.predictor import Predictor
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 __all__ = [
     "BadModel",

@@ -290,7 +290,7 @@ def test_an_error_of_writing_is_not_taken_for_the_sources(tmp_path: Path, config
         write_table([root / "000" / "part-000-00000"], TablePlan(shape, shape, True), 2, tmp_path / "to", tmp_path)
 
 
-@pytest.mark.parametrize("version", ["0.1.0", "0.2.0", "0.3.0"])
+@pytest.mark.parametrize("version", ["0.1.0", "0.2.0", "0.3.0", "0.4.0"])
 def test_checkpoints_of_older_versions(tmp_path: Path, config: JobConfig, version: str) -> None:
     """Their tables are found by the only name that there is; what differs is refused by name, not damage."""
     root = tmp_path / "theirs"
