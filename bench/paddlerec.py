@@ -134,7 +134,7 @@ def config_of(model: Model, hyper: dict[str, Any]) -> dict[str, Any]:
     own = 3 if model.cvm else 1
     rule = {
         "name": "SparseAdaGradSGDRule",
-        "adagrad": {"learning_rate": 0.2, "initial_g2sum": 0.03, "initial_range": 0.01},
+        "adagrad": {"learning_rate": model.sparse_rate, "initial_g2sum": 0.03, "initial_range": 0.05},
     }
     tables = {
         name: {
@@ -155,7 +155,7 @@ def config_of(model: Model, hyper: dict[str, Any]) -> dict[str, Any]:
         "runner": {
             "train_data_dir": "data", "data_donefile": "data.done", "data_sleep_second": 0.2, "model_dir": "model",
             "split_interval": 1440 // SPLITS, "split_per_pass": 1, "start_day": "20240101", "end_day": "20240101",
-            "checkpoint_per_pass": SPLITS,
+            "checkpoint_per_pass": SPLITS, "train_batch_size": 8,
         },
         "hyper_parameters": {**hyper, "optimizer": optimizer, **model.hyper},
         "table_parameters": tables,

@@ -66,7 +66,8 @@ class Model:
     """folder: below models/. widths: of the tables' embeddings. slots: names of the slot feeds, in order; one that
     begins with hist has up to HISTORY values a row. counts: values a row of slots that have several. dense: by name,
     the number of floats. labels: by name, binary. cvm: whether the tables give show and click. hyper: over those of its
-    config. files: of other folders, by the name they get. note: what one must know of the change."""
+    config. files: of other folders, by the name they get. sparse_rate: learning rate of the tables. note: what one must
+    know of the change."""
 
     name: str
     folder: str
@@ -79,6 +80,7 @@ class Model:
     cvm: bool = False
     hyper: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+    sparse_rate: float = 0.2
     note: str = ""
 
 
@@ -210,6 +212,7 @@ MODELS = (
         counts={"sparse_input": CATEGORIES},
         dense={"dense_input": CATEGORIES},
         hyper={"num_field": CATEGORIES},
+        sparse_rate=0.001,  # all 26 ids of a row are of one table, and the loss is a sum
     ),
     Model(
         "autoint",
@@ -220,6 +223,7 @@ MODELS = (
         counts={"feat_index": CATEGORIES},
         dense={"feat_value": CATEGORIES},
         hyper={"num_field": CATEGORIES},
+        sparse_rate=0.01,  # all 26 ids of a row are of one table
     ),
     Model(
         "slot_dnn",

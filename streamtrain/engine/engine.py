@@ -97,7 +97,7 @@ class Engine:
         self.state = ServerState(list(self._tables.values()), self._program, tuple(self.dense_shapes()))
         if fleet.is_worker():
             model = self._model
-            set_pushes(self._program, model.counting, model.lookups, model.slot_numbers)
+            set_pushes(self._program, model.counting, model.lookups, model.slot_numbers, model.file)
         self._executor: Any = None
         self.is_server: bool = fleet.is_server()
         self.index: int = 0 if self.is_server else fleet.worker_index()

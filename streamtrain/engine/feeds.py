@@ -103,6 +103,10 @@ def recognise(
     names = [variable.name for variable in variables]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ConfigError(f"{file}: create_feeds() gives feed {twice} twice")
+    if said.weight and said.weight not in names:
+        raise ConfigError(
+            f"{file}: StaticModel.weight names {said.weight}, which is no feed", remedy=f"Feeds: {', '.join(names)}."
+        )
     labels = _labels(file, names, layout, said)
     problems: list[str] = []
     missing = _Missing()
@@ -147,6 +151,8 @@ def _labels(file: Path, names: Sequence[str], layout: RowLayout | None, said: Sa
             raise ConfigError(
                 f"{file}: StaticModel.labels names {lost}, which is no feed", remedy=f"Feeds: {', '.join(names)}."
             )
+        if twice := next((name for name in said.labels if said.labels.count(name) > 1), None):
+            raise ConfigError(f"{file}: StaticModel.labels names {twice} twice", remedy="Name each label once.")
         return said.labels
     of_job = [label.name for label in layout.labels] if layout is not None else ["click"]
     found = tuple(name for name in of_job if name in names)

@@ -145,14 +145,21 @@ def counting(
     return found
 
 
-def as_floats(block: Any, counted: Mapping[str, Counting]) -> dict[str, Counting]:
+def as_floats(block: Any, counted: Mapping[str, Counting], lookups: Sequence[Lookup]) -> dict[str, Counting]:
     """Before the optimizer is made: what the tables count, as float32 of one number a row. Paddle's push reads the
-    bytes of whatever variable it is given as float32: of an int64 it makes 1e-44."""
+    bytes of whatever variable it is given as float32: of an int64 it makes 1e-44. Raises ConfigError for a variable
+    that the network does not have: workers die of it."""
     import paddle  # here: this module is imported where nothing is built
 
     made: dict[tuple[str, int], str] = {}
 
-    def floats(name: str, column: int) -> str:
+    def floats(table: str, name: str, column: int) -> str:
+        if not block.has_var(name):
+            place = next(lookup.place for lookup in lookups if lookup.table == table)
+            raise ConfigError(
+                f"{place}: the ShowClickEntry of table {table} names {name}, which is no variable of the network",
+                remedy="Give it the names of two variables: paddle.distributed.ShowClickEntry(show.name, click.name).",
+            )
         variable = block.var(name)
         wide = len(variable.shape) == 2 and variable.shape[1] == 2  # both, as continuous_value_model has them
         key = (name, column if wide else 0)
@@ -165,15 +172,16 @@ def as_floats(block: Any, counted: Mapping[str, Counting]) -> dict[str, Counting
         return made[key]
 
     return {
-        name: replace(own, shows=floats(own.shows, 0), clicks=floats(own.clicks, 1)) for name, own in counted.items()
+        table: replace(own, shows=floats(table, own.shows, 0), clicks=floats(table, own.clicks, 1))
+        for table, own in counted.items()
     }
 
 
 def set_pushes(
-    program: Any, counted: Mapping[str, Counting], lookups: Sequence[Lookup], slots: Mapping[str, int]
+    program: Any, counted: Mapping[str, Counting], lookups: Sequence[Lookup], slots: Mapping[str, int], file: Path
 ) -> None:
     """After the optimizer was made: each table's push reads its own show and click. Raises ConfigError for a look-up
-    that the loss does not depend on: its feasigns would not be counted."""
+    that the loss does not depend on: its feasigns would not be counted. file: the model's."""
     names = sorted(counted)
     pushed: dict[str, list[int]] = {}
     for op in program.global_block().ops:
@@ -185,6 +193,12 @@ def set_pushes(
         op.desc.set_input("Clicks", [own.clicks])
         op._set_attr("use_cvm_op", own.cvm)
         pushed.setdefault(name, []).extend(op.attr("slots"))
+    if not pushed:
+        raise ConfigError(
+            f"{file}: create_optimizer() trains no table",
+            remedy="Write optimizer = paddle.distributed.fleet.distributed_optimizer(optimizer, strategy), then "
+            "optimizer.minimize(loss) with a loss that depends on an embedding.",
+        )
     for name, own in counted.items():
         if lost := Counter(own.use.slots) - Counter(pushed.get(name, ())):
             raise not_used(next(each for each in lookups if each.table == name and slots[each.feed] in lost))

@@ -162,7 +162,7 @@ def load_model(
     prepare(lookups, {feed.name: feed.slot for feed in known if feed.kind == "slot"})
     accessors = {name: table.accessor for name, table in tables.items()}
     widths = {name: table.width for name, table in tables.items()}
-    counted = as_floats(block, counting(lookups, Trace(block), known, layout, accessors, widths))
+    counted = as_floats(block, counting(lookups, Trace(block), known, layout, accessors, widths), lookups)
     network = Network(known, tuple(each.use for each in counted.values()))
     notes = tuple(dict.fromkeys((*unproven(network), *forgotten(block, file))))  # layers of one line say the same
     called = _target_names(static if given else None, targets, of_aucs)
@@ -224,6 +224,12 @@ def _static_model(module: Any, config: DottedConfig, model_dir: Path) -> Any:
 
 def create_optimizer(model: Model, strategy: Any) -> None:
     """The StaticModel's own. Raises ConfigError with the line of the user's code."""
+    if not hasattr(model.static, "create_optimizer"):
+        raise ConfigError(
+            f"{model.file}: StaticModel has no create_optimizer(strategy)",
+            remedy="Write it: it makes an optimizer, wraps it by fleet.distributed_optimizer(optimizer, strategy), and "
+            "calls its minimize() with the loss.",
+        )
     with user_code(model.file.parent, "the model's optimizer cannot be made"):
         try:
             model.static.create_optimizer(strategy)

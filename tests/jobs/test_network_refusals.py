@@ -141,6 +141,23 @@ def test_a_network_that_has_it_all_builds(tmp_path: Path) -> None:
             [('hidden = _layer(layer, self', 'hidden = _layer(layer * by_name["importance"], self')],
             {"stream.inference_model": "both"}, None, "the prediction depends on the feed importance (weight)",
         ),
+        (
+            [(ENTRY, 'of_click = paddle.distributed.ShowClickEntry("shw", "clck")')], {}, "return sparse_embedding",
+            "the ShowClickEntry of table deep names shw, which is no variable of the network",
+        ),
+        (
+            [("optimizer = fleet.distributed_optimizer(optimizer, strategy)", "fleet.barrier_worker")], {}, None,
+            "static_model.py: create_optimizer() trains no table",
+        ),
+        ([("def create_optimizer", "def make_optimizer")], {}, None, "StaticModel has no create_optimizer(strategy)"),
+        (
+            [('weight = "importance"', 'weight = "importanc"')], {}, None,
+            "StaticModel.weight names importanc, which is no feed",
+        ),
+        (
+            [('weight = "importance"', 'weight = "importance"\n    labels = ("click", "like", "click")')], {}, None,
+            "StaticModel.labels names click twice",
+        ),
     ],
 )  # fmt: skip
 def test_what_does_not_fit(
