@@ -107,7 +107,7 @@ def summary(status: JobStatus, parts: list[PartState]) -> str:
     else:
         how = _how(parts)
     kafka = f". What follows is what is on disk: {status.without_kafka}." if status.without_kafka is not None else ""
-    return f"job {status.job}: {how}{kafka}"
+    return f"job {status.job}: {how.rstrip('.') if kafka else how}{kafka}"
 
 
 def _has_failed(parts: list[PartState]) -> bool:

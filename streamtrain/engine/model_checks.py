@@ -8,6 +8,7 @@ from typing import Any
 
 from streamtrain.contracts.network import UNKNOWN, Network
 from streamtrain.contracts.paths import plain_path
+from streamtrain.contracts.table_text import CVM_ACCESSOR
 from streamtrain.engine.lookups import Lookup
 from streamtrain.engine.tables import TableFormat
 from streamtrain.errors import ConfigError
@@ -83,10 +84,15 @@ def check_tables(lookups: Sequence[Lookup], block: Any, tables: Mapping[str, Tab
         if size != table.width:
             what = "embed_w and embedx" if table.width == dim + 1 else "show, click, embed_w and embedx"
             own = table.width - dim
+            cvm = (
+                f"If it goes through continuous_value_model, write accessor_class: {CVM_ACCESSOR}. Else: "
+                if own == 1 and size == dim + 3
+                else ""
+            )
             raise ConfigError(
                 f"table_parameters.{name}.accessor.embedx_dim: {dim}, which gives embeddings of {table.width} numbers "
                 f"({what}); the network's have {size} ({found[name].place})",
-                remedy=f"Set embedx_dim to {size - own} and fea_dim to {size - own + 3}, or the model's size to "
+                remedy=cvm + f"Set embedx_dim to {size - own} and fea_dim to {size - own + 3}, or the model's size to "
                 f"{table.width}.",
             )
 

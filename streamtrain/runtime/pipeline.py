@@ -252,7 +252,7 @@ class Pipeline:
         except ChildFailed as error:
             if error.exit_code not in (ConfigError.exit_code, DataError.exit_code):
                 raise  # its topics are gone, or another bridge runs
-            log.error("%s; the splits bridged so far are still trained", error)
+            log.error("%s. The splits bridged so far are still trained", str(error).rstrip("."))
             self._bridge_error = error
         if self._bridge_error is not None and not self._stop.is_set() and self._is_drained():
             self._stop.set()
