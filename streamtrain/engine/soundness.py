@@ -20,8 +20,8 @@ LIMIT = 1e15
 _UNSOUND = re.compile(rb"nan|inf|e\+(?:1[5-9]|[2-9]\d|\d\d\d)", re.IGNORECASE)
 _HINTS = (b"n", b"N", b"e+", b"E+")
 REMEDY = (
-    "Nothing of this pass was saved; a checkpoint before it is in place as it was. Lower the learning rates, or look for "
-    "a division by zero or a log of 0 in the network."
+    "Nothing of this pass was saved; a checkpoint before it is in place as it was. Lower the learning rates, or look "
+    "for a division by zero or a log of 0 in the network."
 )
 
 
