@@ -9,8 +9,6 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pydantic import TypeAdapter
-
 from streamtrain.checkpoint.identity import identity_of, refuse_other_job
 from streamtrain.checkpoint.opening import Readable
 from streamtrain.checkpoint.store import Checkpoint, CheckpointStore
@@ -30,7 +28,6 @@ from streamtrain.runtime.child_state import ChildState
 
 log = logging.getLogger("streamtrain.consistency")
 
-_FEEDS = TypeAdapter(tuple[NetworkFeed, ...])
 ROLE_SCRIPT = Path(__file__).with_name("dump_role.py")
 #: Keys that are fixed for a job and say nothing of what a row's prediction is.
 _NOT_COMPUTED = frozenset({"stream.job", "stream.partitions"})

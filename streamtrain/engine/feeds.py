@@ -103,10 +103,7 @@ def recognise(
     names = [variable.name for variable in variables]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ConfigError(f"{file}: create_feeds() gives feed {twice} twice")
-    if said.weight and said.weight not in names:
-        raise ConfigError(
-            f"{file}: StaticModel.weight names {said.weight}, which is no feed", remedy=f"Feeds: {', '.join(names)}."
-        )
+    _refuse_no_feed(file, "weight", [said.weight] if said.weight else [], names)
     labels = _labels(file, names, layout, said)
     problems: list[str] = []
     missing = _Missing()
@@ -144,13 +141,17 @@ def recognise(
     return tuple(feeds)
 
 
+def _refuse_no_feed(file: Path, attribute: str, said: Sequence[str], names: Sequence[str]) -> None:
+    if lost := next((name for name in said if name not in names), None):
+        raise ConfigError(
+            f"{file}: StaticModel.{attribute} names {lost}, which is no feed", remedy=f"Feeds: {', '.join(names)}."
+        )
+
+
 def _labels(file: Path, names: Sequence[str], layout: RowLayout | None, said: Said) -> tuple[str, ...]:
     """The names of the label feeds."""
     if said.labels is not None:
-        if lost := next((name for name in said.labels if name not in names), None):
-            raise ConfigError(
-                f"{file}: StaticModel.labels names {lost}, which is no feed", remedy=f"Feeds: {', '.join(names)}."
-            )
+        _refuse_no_feed(file, "labels", said.labels, names)
         if twice := next((name for name in said.labels if said.labels.count(name) > 1), None):
             raise ConfigError(f"{file}: StaticModel.labels names {twice} twice", remedy="Name each label once.")
         return said.labels

@@ -24,8 +24,6 @@ from streamtrain.errors import ConfigError
 from streamtrain.user_code import place_in
 
 _ENTRY = "show_click_entry"
-#: Names of float32.
-_FLOATS = ("FP32", "float32")
 #: Between an embedding and continuous_value_model: they give each feasign the gradient of its row.
 _SUMS = ("sequence_pool", "sum", "elementwise_add", "assign")
 
@@ -50,6 +48,12 @@ class Counting:
     clicks: str
     cvm: bool
     use: TableUse
+
+
+def type_of(variable: Any) -> str:
+    """`float32`, `int64` and so on, whichever of its two names Paddle gives the type."""
+    name = str(variable.dtype).rpartition(".")[2].lower()
+    return {"fp32": "float32", "fp64": "float64"}.get(name, name)
 
 
 def find_lookups(block: Any, trace: Trace, feeds: Sequence[str], file: Path) -> list[Lookup]:
@@ -166,7 +170,7 @@ def as_floats(block: Any, counted: Mapping[str, Counting], lookups: Sequence[Loo
         if key not in made:
             if wide:
                 variable = paddle.slice(variable, axes=[1], starts=[column], ends=[column + 1])
-            if str(variable.dtype).rpartition(".")[2] not in _FLOATS:
+            if type_of(variable) != "float32":
                 variable = paddle.cast(variable, "float32")
             made[key] = variable.name
         return made[key]

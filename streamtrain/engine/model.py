@@ -14,7 +14,7 @@ from streamtrain.contracts.row_layout import RowLayout
 from streamtrain.engine import aucs
 from streamtrain.engine.counters import Counters, by_job_labels, find_counters
 from streamtrain.engine.feeds import FeedVariable, Said, recognise
-from streamtrain.engine.lookups import Counting, Lookup, as_floats, counting, find_lookups, not_used, prepare
+from streamtrain.engine.lookups import Counting, Lookup, as_floats, counting, find_lookups, not_used, prepare, type_of
 from streamtrain.engine.model_checks import check_tables, forgotten, unproven
 from streamtrain.engine.tables import TableFormat
 from streamtrain.engine.trace import Trace
@@ -203,10 +203,8 @@ def _target_names(static: Any, targets: Sequence[str], of_aucs: Mapping[str, str
 
 
 def _described(feed: Any, lookups: Sequence[Lookup]) -> FeedVariable:
-    dtype = str(feed.dtype).rpartition(".")[2].lower()
-    dtype = {"fp32": "float32", "fp64": "float64"}.get(dtype, dtype)
     looked_up = any(lookup.feed == feed.name for lookup in lookups)
-    return FeedVariable(feed.name, dtype, tuple(int(n) for n in feed.shape[1:]), int(feed.lod_level), looked_up)
+    return FeedVariable(feed.name, type_of(feed), tuple(int(n) for n in feed.shape[1:]), int(feed.lod_level), looked_up)
 
 
 def _static_model(module: Any, config: DottedConfig, model_dir: Path) -> Any:
