@@ -1,4 +1,5 @@
-"""Makes tests/fixtures/formats/<version>/: a small job, run by the code of that version, and what it left in text.
+"""Makes tests/fixtures/formats/<version>/: a small job, run by the code of that version, and what it left in text; by
+this version also everything/, a job whose network has all that a network may have, with its checkpoints on a store.
 
     python -m tests.support.make_formats COMMIT|this FOLDER
 
@@ -23,13 +24,18 @@ from typing import Any
 import confluent_kafka as ck
 
 from streamtrain.kafka.embedded import EmbeddedBroker
+from tests.support.everything_job import publish, rich_rows, write_everything
 from tests.support.jobs import write_config, write_split
 from tests.support.models import model_that_dumps
 from tests.support.paths import ROOT
+from tests.support.plain_store import ENTRY_POINTS, download
 from tests.support.topics import messages
 from tests.support.versions import NEW, Version, unpack
 
 JOB = "ctr"
+EVERYTHING = "everything"
+#: Of each pass of that job.
+EVERYTHING_ROWS = (5, 4)
 LINES = ["1:1 11:2 22:3", "0:1 11:2", "0:1 18446744073709551615:2 33:3", "no row"]
 RULE = {"adagrad": {"learning_rate": 0.1, "initial_g2sum": 1.0}}
 SMALL: dict[str, Any] = {
@@ -100,12 +106,46 @@ def harvest(folder: Path, kafka: dict[str, str], out: Path) -> None:
         copy(file, out / "state" / file.name)
     for topic in ("samples", "splits", "rejects"):
         (out / f"{topic}.jsonl").write_text("".join(map(line_of, messages(kafka, f"{JOB}.{topic}"))))
-    group = ck.Consumer({**kafka, "group.id": JOB})
-    (committed,) = group.committed([ck.TopicPartition(f"{JOB}.splits", 0)])
+    witness(kafka, JOB, out)
+    neutral(out, names_here(folder, kafka))
+
+
+def run_everything(folder: Path, kafka: dict[str, str]) -> None:
+    """One day of two passes, its checkpoints and models on a store."""
+    config = write_everything(
+        folder, EVERYTHING, kafka,
+        runner={"end_day": "20240101", "model_save_path": f"plain://{folder / 'bucket'}.store/models"},
+        stream={"checkpoint_dir": "cache", "inference_model": "delta", "servers": 1, "workers": 1, "partitions": 1},
+    )  # fmt: skip
+    publish(config, [rich_rows(count, seed=seed) for seed, count in enumerate(EVERYTHING_ROWS)])
+    paths = os.pathsep.join((str(ROOT), str(ENTRY_POINTS)))
+    command = [sys.executable, "-m", "streamtrain.cli.main", "run", "-m", str(config.path)]
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": paths}, cwd=folder)
+
+
+def harvest_everything(folder: Path, kafka: dict[str, str], out: Path) -> None:
+    shutil.rmtree(out, ignore_errors=True)
+    there = download(folder / "bucket.store", folder / "there") / "models"
+    for file in sorted(there.rglob("*")):
+        if file.is_file() and file.parent.name != "model":
+            copy(file, out / file.relative_to(there))
+    for topic in ("samples", "splits"):
+        (out / f"{topic}.jsonl").write_text("".join(map(line_of, messages(kafka, f"{EVERYTHING}.{topic}"))))
+    witness(kafka, EVERYTHING, out)
+    neutral(out, names_here(folder, kafka))
+
+
+def witness(kafka: dict[str, str], job: str, out: Path) -> None:
+    group = ck.Consumer({**kafka, "group.id": job})
+    (committed,) = group.committed([ck.TopicPartition(f"{job}.splits", 0)])
     group.close()
     (out / "witness.json").write_text(json.dumps({"offset": committed.offset, "metadata": committed.metadata}) + "\n")
-    neutral(out, {str(folder): "/data/job", str(ROOT): "/data/streamtrain", socket.gethostname(): "host",
-                  kafka["bootstrap.servers"]: "127.0.0.1:9092"})  # fmt: skip
+
+
+def names_here(folder: Path, kafka: dict[str, str]) -> dict[str, str]:
+    """What names this machine, and what stands for it in the fixtures."""
+    return {str(folder): "/data/job", str(ROOT): "/data/streamtrain", socket.gethostname(): "host",
+            kafka["bootstrap.servers"]: "127.0.0.1:9092"}  # fmt: skip
 
 
 def line_of(message: Any) -> str:
@@ -128,11 +168,10 @@ def copy(file: Path, to: Path) -> None:
 
 
 def neutral(out: Path, names: dict[str, str]) -> None:
-    """Replaces names; then what manifests and the witness say of the files that changed."""
+    """Replaces names; then what manifests, pointers and the witness say of the files that changed, and the names of
+    the objects that have a manifest's digest in them."""
     changed: dict[str, str] = {}
-    last = ("manifest.json", "witness.json")  # the digests of others are in them, and that of a manifest in the witness
-    files = [file for file in out.rglob("*") if file.is_file()]
-    for file in sorted(files, key=lambda f: last.index(f.name) if f.name in last else -1):
+    for file in sorted((file for file in out.rglob("*") if file.is_file()), key=order):
         before = file.read_bytes()
         text = before.decode()
         for name, other in names.items():
@@ -143,6 +182,19 @@ def neutral(out: Path, names: dict[str, str]) -> None:
             text = with_sizes(text, file.parent)
         file.write_text(text)
         changed[hashlib.sha256(before).hexdigest()] = hashlib.sha256(text.encode()).hexdigest()
+    short = {digest[:16]: other[:16] for digest, other in changed.items()}
+    for path in sorted(out.rglob("*"), reverse=True):
+        for digest in [digest for digest in short if digest in path.name]:
+            path.rename(path.with_name(path.name.replace(digest, short[digest])))
+
+
+def order(file: Path) -> tuple[int, str, int]:
+    """A file comes after those whose digests are in it: a model's manifest, a checkpoint's, the next one's; pointers,
+    donefiles, and the witness."""
+    if file.name == "manifest.json":
+        return 1, str(file.parent).partition("/models")[0], -len(file.parts)
+    late = file.name == "witness.json" or file.parent.parent.name == "commits" or "donefile" in file.name
+    return (2 if late else 0), str(file), 0
 
 
 def with_sizes(manifest: str, directory: Path) -> str:
@@ -163,6 +215,9 @@ def main(commit: str, out: Path) -> None:
         harvest(Path(scratch) / "job", kafka, out)
         if version is NEW:
             rewind(Path(scratch) / "job", out)
+            (Path(scratch) / "everything").mkdir()
+            run_everything(Path(scratch) / "everything", kafka)
+            harvest_everything(Path(scratch) / "everything", kafka, out / "everything")
 
 
 if __name__ == "__main__":

@@ -414,6 +414,7 @@ class StoreMachine(JobMachine):
 
     def new_trainer(self) -> Trainer:
         """Zombies are on machines of their own: a machine that is only started again has lost its processes."""
+        self.committed = self.newest_committed()
         self.machines += bool(self.zombies)
         store = Location("runner.model_save_path", f"plain://{self.folder}/job.store")
         return Trainer(self.folder / f"machine-{self.machines}", self.group, SCHEDULE, self.committer, store)
@@ -424,10 +425,6 @@ class StoreMachine(JobMachine):
         if trainer.last is not None:
             self.check_witness(trainer)
             assert self.committed is not None and trainer.last >= self.committed.id
-
-    def start(self) -> None:
-        self.committed = self.newest_committed()
-        super().start()
 
     def newest_committed(self) -> Witness | None:
         """By the group; where its offsets were reset, or nothing is committed, by what the store has."""
