@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import orjson
 
@@ -32,11 +34,36 @@ class JsonParser(OneByOne):
         try:
             record = orjson.loads(line)
         except orjson.JSONDecodeError as error:
-            raise RejectError(f"it is not JSON: {error}") from error
+            raise RejectError(_why_not(line, error)) from error
         if not isinstance(record, dict):
             raise RejectError(f"it is a JSON {type(record).__name__}, not an object")
         self.absent.had(record)
         return self._mapper.row(record)
+
+
+def _why_not(line: bytes, error: Exception) -> str:
+    """Why a line is not JSON. Python's own json writes NaN and Infinity, which JSON lacks: their key is named."""
+    constants: dict[str, str] = {}
+
+    def look(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        for key, value in pairs:
+            for item in value if isinstance(value, list) else [value]:
+                if isinstance(item, _Constant):
+                    constants.setdefault(key, item.name)
+        return {}
+
+    try:
+        json.loads(line, parse_constant=_Constant, object_pairs_hook=look)
+    except (ValueError, RecursionError):
+        constants.clear()
+    for key, name in constants.items():
+        return f"it is not JSON: {key} is {name}; write null, or leave the key out"
+    return f"it is not JSON: {error}"
+
+
+@dataclass(frozen=True)
+class _Constant:
+    name: str
 
 
 class CellsParser(OneByOne):

@@ -185,6 +185,8 @@ def _slot_problems(name: str, of: SlotOf, layout: RowLayout) -> Iterator[str]:
         yield f".slot: {of.slot}, stream.features says {number}"
     elif of.slot is not None and of.slot not in layout.slots:
         yield f".slot: {of.slot} is not one of the job's slots"
+    if of.hash_as is not None and of.hash_as not in layout.slots:
+        yield f".hash_as: {of.hash_as} is not one of the job's slots"
     if of.of is not None and (of.field is not None or of.buckets is not None or of.feasign):
         yield ".of: a cross takes neither field nor buckets nor feasign"
     if of.feasign and (of.buckets is not None or of.hash_as is not None):

@@ -1,7 +1,8 @@
-"""Makes tests/fixtures/formats/<version>/: a small job, run by the code of that version, and what it left in text; by
-this version also everything/, a job whose network has all that a network may have, with its checkpoints on a store.
+"""Makes tests/fixtures/formats/<version>/: a small job, run by the code of that version, and what it left in text;
+`everything` makes everything/ in it, by this version: a job whose network has all that a network may have, with its
+checkpoints on a store.
 
-    python -m tests.support.make_formats COMMIT|this FOLDER
+    python -m tests.support.make_formats COMMIT|this|everything FOLDER
 
 README.md there says what the files are. Paths and host names of this machine are replaced, and so are the sizes and
 digests of the files that have them.
@@ -24,7 +25,7 @@ from typing import Any
 import confluent_kafka as ck
 
 from streamtrain.kafka.embedded import EmbeddedBroker
-from tests.support.everything_job import publish, rich_rows, write_everything
+from tests.support.everything_job import rich_rows, write_everything
 from tests.support.jobs import write_config, write_split
 from tests.support.models import model_that_dumps
 from tests.support.paths import ROOT
@@ -115,9 +116,11 @@ def run_everything(folder: Path, kafka: dict[str, str]) -> None:
     config = write_everything(
         folder, EVERYTHING, kafka,
         runner={"end_day": "20240101", "model_save_path": f"plain://{folder / 'bucket'}.store/models"},
-        stream={"checkpoint_dir": "cache", "inference_model": "delta", "servers": 1, "workers": 1, "partitions": 1},
+        stream={"checkpoint_dir": "cache", "inference_model": "both", "servers": 1, "workers": 1, "partitions": 1},
     )  # fmt: skip
-    publish(config, [rich_rows(count, seed=seed) for seed, count in enumerate(EVERYTHING_ROWS)])
+    for number, count in enumerate(EVERYTHING_ROWS):
+        lines = [row.line() for row in rich_rows(count, seed=number)]
+        write_split(folder / "data", config.schedule.split(number).path, lines)
     paths = os.pathsep.join((str(ROOT), str(ENTRY_POINTS)))
     command = [sys.executable, "-m", "streamtrain.cli.main", "run", "-m", str(config.path)]
     subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": paths}, cwd=folder)
@@ -126,9 +129,11 @@ def run_everything(folder: Path, kafka: dict[str, str]) -> None:
 def harvest_everything(folder: Path, kafka: dict[str, str], out: Path) -> None:
     shutil.rmtree(out, ignore_errors=True)
     there = download(folder / "bucket.store", folder / "there") / "models"
-    for file in sorted(there.rglob("*")):
-        if file.is_file() and file.parent.name != "model":
-            copy(file, out / file.relative_to(there))
+    for file in sorted(path for path in there.rglob("*") if path.is_file()):
+        place = file.relative_to(there)
+        kept = place.parts[0] != "checkpoints" or (place.parts[2] == "2" and "models" not in place.parts)
+        if (kept and file.parent.name != "model") or file.name == "manifest.json":
+            copy(file, out / place)
     for topic in ("samples", "splits"):
         (out / f"{topic}.jsonl").write_text("".join(map(line_of, messages(kafka, f"{EVERYTHING}.{topic}"))))
     witness(kafka, EVERYTHING, out)
@@ -177,7 +182,7 @@ def neutral(out: Path, names: dict[str, str]) -> None:
         for name, other in names.items():
             text = text.replace(name, other)
         for digest, other in changed.items():
-            text = text.replace(digest, other)
+            text = text.replace(digest, other).replace(digest[:16], other[:16])
         if file.name == "manifest.json" and text != before.decode():
             text = with_sizes(text, file.parent)
         file.write_text(text)
@@ -206,18 +211,20 @@ def with_sizes(manifest: str, directory: Path) -> str:
     return json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def main(commit: str, out: Path) -> None:
+def main(what: str, out: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch, EmbeddedBroker(Path(scratch) / "kafka") as broker:
-        version = NEW if commit == "this" else unpack(commit, commit, Path(scratch) / "tree")
         kafka = {"bootstrap.servers": broker.bootstrap}
-        (Path(scratch) / "job").mkdir()
-        run_job(Path(scratch) / "job", kafka, version)
-        harvest(Path(scratch) / "job", kafka, out)
+        folder = Path(scratch) / "job"
+        folder.mkdir()
+        if what == "everything":
+            run_everything(folder, kafka)
+            harvest_everything(folder, kafka, out / "everything")
+            return
+        version = NEW if what == "this" else unpack(what, what, Path(scratch) / "tree")
+        run_job(folder, kafka, version)
+        harvest(folder, kafka, out)
         if version is NEW:
-            rewind(Path(scratch) / "job", out)
-            (Path(scratch) / "everything").mkdir()
-            run_everything(Path(scratch) / "everything", kafka)
-            harvest_everything(Path(scratch) / "everything", kafka, out / "everything")
+            rewind(folder, out)
 
 
 if __name__ == "__main__":

@@ -66,6 +66,8 @@ def columns(part: str, name: str, value: Any) -> dict[str, Any]:
          "stream.columns.fields.cross.of: a cross takes neither"),
         ("csv", {"columns": columns("fields", "ready", {"slot": 6, "feasign": True, "hash_as": 2})},
          "stream.columns.fields.ready.feasign: what is one already"),
+        ("csv", {"columns": columns("fields", "user", {"slot": 2, "hash_as": 99})},
+         "stream.columns.fields.user.hash_as: 99 is not one of the job's slots"),
         ("csv", {"columns": columns("fields", "ready", {"slot": 6, "feasign": True, "default": -1})},
          "stream.columns.fields.ready.default: -1 is no feasign"),
         ("csv", {"columns": columns("fields", "user", {"slot": 2, "default": 1.5})},

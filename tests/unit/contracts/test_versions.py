@@ -2,7 +2,6 @@
 refused. docs/formats.md has the rule; tests/fixtures/formats/ has a small job of each version.
 """
 
-import base64
 import hashlib
 import json
 from collections.abc import Callable
@@ -43,10 +42,8 @@ from streamtrain.runtime import part_state
 from streamtrain.runtime.part_state import PartState
 from streamtrain.schedule import PassId
 from tests.support.checkpoints import taken_over
-from tests.support.paths import TESTS
+from tests.support.formats import FORMATS, VERSIONS, messages, unpacked
 
-FORMATS = TESTS / "fixtures" / "formats"
-VERSIONS = sorted(p.name for p in FORMATS.iterdir() if p.is_dir())
 BEFORE, NOW = VERSIONS[-2:]
 PASS = PassId("20240101", 2)
 U64_MAX = 2**64 - 1
@@ -55,21 +52,7 @@ U64_MAX = 2**64 - 1
 @pytest.fixture
 def left(tmp_path: Path, version: str) -> Path:
     """What the job of that version left, its binary files as they were."""
-    for file in sorted((FORMATS / version).rglob("*")):
-        if file.is_file():
-            to = tmp_path / file.relative_to(FORMATS / version)
-            to.parent.mkdir(parents=True, exist_ok=True)
-            if file.suffix == ".hex":
-                to.with_suffix("").write_bytes(bytes.fromhex(file.read_text()))
-            else:
-                to.write_bytes(file.read_bytes())
-    return tmp_path
-
-
-def messages(folder: Path, topic: str) -> list[tuple[bytes, list[tuple[str, bytes]]]]:
-    """(value, headers) of each message."""
-    lines = map(json.loads, (folder / f"{topic}.jsonl").read_text().splitlines())
-    return [(base64.b64decode(line["value"]), [(k, v.encode()) for k, v in line["headers"].items()]) for line in lines]
+    return unpacked(version, tmp_path)
 
 
 def test_there_is_a_job_of_each_version() -> None:
