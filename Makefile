@@ -36,7 +36,7 @@ unit: $(STAMP)  ## Tests without Kafka and Paddle: two minutes
 	$(BIN)/python -m pytest -q -n 2 tests/unit
 
 jobs: $(STAMP)  ## Whole jobs and the fastest faults, with a real Kafka and real parameter servers
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal --durations=10 tests/jobs tests/faults
+	$(BIN)/python -m pytest -q -n 3 --dist worksteal --durations=10 tests/jobs tests/faults
 
 upgrade: $(STAMP)  ## One job by this version and the one before it in turns, forward and back (part of jobs)
 	$(BIN)/python -m pytest -q tests/jobs/test_upgrade.py

@@ -23,7 +23,7 @@ def rewound(scene: Scene, to: str, failpoints: str = "") -> int:
     return scene.start("checkpoints", "rewind", "--to", to, failpoints=failpoints, name="rewind").end()
 
 
-@case("24", "checkpoints rewind killed at each step, then finished by a start", fast=True)
+@case("24", "checkpoints rewind killed at each step, then finished by a start")
 def rewind_killed(ground: Ground) -> Outcome:
     for number, point in enumerate(POINTS):
         scene = stopped_half_way(ground, f"job{number}")
