@@ -3,21 +3,26 @@
 What is asked of a store: an object that was put is there, whole, for the next look of anybody; names can be listed by
 their beginning; objects can be deleted. No rename, no append, no condition on a put. Where the file system has renames
 (HDFS, SFTP, a folder), an object is written under another name first, since its writes can be seen half done.
+
+No error is left out: fsspec's find() takes a directory that it is refused for an empty one, so names are listed
+directory by directory.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import logging
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
+from streamtrain import files
 from streamtrain.errors import CheckpointError, StreamtrainError
 from streamtrain.locations import Location
 
@@ -38,8 +43,8 @@ _ABSENT = (FileNotFoundError, NotADirectoryError)
 class ObjectStore:
     """The objects below a location, by names such as `commits/20240101/1.json`.
 
-    A call that fails is repeated ATTEMPTS times; then CheckpointError is raised, which names the object. Raises
-    ConfigError when the location cannot be opened.
+    A call that fails is repeated ATTEMPTS times; then CheckpointError is raised, which names the object. What the local
+    disk refuses is raised at once, and names the file. Raises ConfigError when the location cannot be opened.
     """
 
     def __init__(self, location: Location) -> None:
@@ -53,23 +58,27 @@ class ObjectStore:
         return f"{self.location.shown.rstrip('/')}/{path}"
 
     def put(self, path: str, data: bytes) -> None:
-        """Puts an object, or replaces it: readers see the old content or the new one."""
-        self._try(lambda: self._put(path, data), path, "written")
+        """Puts an object, or replaces it: readers see the old content or the new one; on HDFS, which renames over
+        nothing, none for a moment in between."""
+        temporary = f"{self._full(path)}.{uuid.uuid4().hex[:8]}.new"
+        self._try(lambda: self._put(path, data, temporary), path, "written")
 
     def put_file(self, path: str, local: Path) -> None:
         """Puts an object that nothing names yet: it may be seen half done."""
 
         def put() -> None:
+            with _local(local, "read"):
+                local.open("rb").close()
             self._make_parent(path)
             self._fs.put_file(str(local), self._full(path))
 
         self._try(put, path, "written")
 
-    def put_files(self, files: Iterable[tuple[str, Path]]) -> None:
-        """put_file() of each, several at a time."""
+    def put_files(self, pairs: Iterable[tuple[str, Path]]) -> None:
+        """put_file() of each, several at a time; after the first that fails none is begun."""
         with ThreadPoolExecutor(THREADS, thread_name_prefix="store") as pool:
-            for done in [pool.submit(self.put_file, path, local) for path, local in files]:
-                done.result()
+            for _ in pool.map(lambda file: self.put_file(*file), pairs):
+                pass
 
     def get(self, path: str) -> bytes:
         """Raises FileNotFoundError when it does not exist."""
@@ -86,10 +95,10 @@ class ObjectStore:
         def get() -> None:
             nonlocal digest
             digest = hashlib.sha256()
-            with self._fs.open(self._full(path), "rb") as source, local.open("wb") as target:
+            with self._fs.open(self._full(path), "rb") as source, _written(local) as write:
                 while block := source.read(_BLOCK):
                     digest.update(block)
-                    target.write(block)
+                    write(block)
 
         self._try(get, path, "read", absent=True)
         return digest.hexdigest()
@@ -103,15 +112,7 @@ class ObjectStore:
         return self._names(path, deep=True)
 
     def exists(self, path: str) -> bool:
-        def look() -> bool:
-            try:
-                self._fs.invalidate_cache()
-                self._fs.info(self._full(path))
-            except _ABSENT:
-                return False
-            return True
-
-        return self._try(look, path, "looked at")
+        return self._try(lambda: self._is_there(self._full(path)), path, "looked at")
 
     def delete(self, path: str) -> None:
         """An object that is gone already is no error."""
@@ -141,29 +142,57 @@ class ObjectStore:
 
         def look() -> list[str]:
             self._fs.invalidate_cache()
-            try:
-                full = self._full(path)
-                found = self._fs.find(full) if deep else self._fs.ls(full, detail=False)
-            except _ABSENT:
-                return []
-            names = [str(name).strip("/") for name in found]
-            return sorted(name[len(root) + 1 :] for name in names if name.startswith(f"{root}/"))
+            found = self._listed(self._full(path), deep=deep)
+            return sorted(name[len(root) + 1 :] for name in found if name.startswith(f"{root}/"))
 
         return self._try(look, path, "listed")
 
-    def _put(self, path: str, data: bytes) -> None:
-        self._make_parent(path)
-        full = self._full(path)
-        if not self._renames:
-            self._fs.pipe_file(full, data)
-            return
-        temporary = f"{full}.{uuid.uuid4().hex[:8]}.new"
-        self._fs.pipe_file(temporary, data)
+    def _listed(self, directory: str, *, deep: bool) -> Iterator[str]:
+        """Names in the file system, without slashes around them; none of a directory that does not exist."""
         try:
-            self._fs.mv(temporary, full)
-        except OSError:  # HDFS renames over nothing
-            self._fs.rm_file(full)
-            self._fs.mv(temporary, full)
+            entries = self._fs.ls(directory, detail=deep)
+        except _ABSENT:
+            if self._is_there(directory):
+                raise  # of a name in it, which went meanwhile
+            return
+        for entry in entries:
+            name = str(entry["name"]) if deep else str(entry)
+            if not deep or entry["type"] != "directory":
+                yield name.strip("/")
+            elif name.strip("/") != directory.strip("/"):  # an object may stand for the directory itself
+                yield from self._listed(name, deep=True)
+
+    def _put(self, path: str, data: bytes, temporary: str) -> None:
+        self._make_parent(path)
+        if self._renames:
+            self._fs.pipe_file(temporary, data)
+            self._rename(temporary, self._full(path))
+        else:
+            self._fs.pipe_file(self._full(path), data)
+
+    def _rename(self, old: str, new: str) -> None:
+        """HDFS renames over nothing: libhdfs says so, webhdfs:// does not even that."""
+        refused = OSError(errno.EIO, "the file system does not rename what was written")
+        try:
+            self._fs.mv(old, new)
+        except OSError as error:
+            refused = error
+        if not self._is_there(old):
+            return
+        if not self._is_there(new):
+            raise refused
+        self._fs.rm_file(new)
+        self._fs.mv(old, new)
+        if self._is_there(old):
+            raise refused
+
+    def _is_there(self, full: str) -> bool:
+        try:
+            self._fs.invalidate_cache()
+            self._fs.info(full)
+        except _ABSENT:
+            return False
+        return True
 
     def _make_parent(self, path: str) -> None:
         if self._renames:
@@ -192,6 +221,33 @@ class ObjectStore:
                 f"{self.name(path)} ({self.location.key}) cannot be {how}: {_words(error)}",
                 remedy="Check the store and the rights there; a restart resumes from the last checkpoint.",
             ) from error
+
+
+def _local(path: Path, how: str) -> contextlib.AbstractContextManager[None]:
+    """Around a use of a local file: what the disk refuses is no fault of the store, and does not pass."""
+    return files.refusals(
+        CheckpointError,
+        path,
+        f"cannot be {how}",
+        remedy="Check the folder and its permissions.",
+        full="Free some space: a restart resumes from the last checkpoint.",
+    )
+
+
+@contextlib.contextmanager
+def _written(path: Path) -> Iterator[Callable[[bytes], None]]:
+    """A new local file, and a function that writes to it; it is closed at the end."""
+    with _local(path, "written"):
+        target = path.open("wb", buffering=0)
+
+    def write(block: bytes) -> None:
+        with _local(path, "written"):
+            left = memoryview(block)
+            while left:
+                left = left[target.write(left) :]
+
+    with target:
+        yield write
 
 
 def _may_pass(error: BaseException) -> bool:

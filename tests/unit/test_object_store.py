@@ -1,7 +1,7 @@
 """Whole objects on a store like S3, on one that has directories, and faults of both."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,13 +9,21 @@ import pytest
 from streamtrain import object_store
 from streamtrain.errors import CheckpointError
 from streamtrain.locations import Location
-from streamtrain.object_store import ATTEMPTS, ObjectStore
+from streamtrain.object_store import ATTEMPTS, THREADS, ObjectStore
 from tests.support.plain_store import fail, objects
+from tests.support.web_hdfs import Cluster, cluster
 
 
-@pytest.fixture(params=["plain", "file", "memory"])
+@pytest.fixture
+def hdfs(tmp_path: Path) -> Iterator[Cluster]:
+    with cluster(tmp_path / "hdfs") as running:
+        yield running
+
+
+@pytest.fixture(params=["plain", "file", "memory", "webhdfs"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
-    return ObjectStore(Location("runner.model_save_path", f"{request.param}://{tmp_path}/bucket.store/models"))
+    at = request.getfixturevalue("hdfs").host if request.param == "webhdfs" else tmp_path
+    return ObjectStore(Location("runner.model_save_path", f"{request.param}://{at}/bucket.store/models"))
 
 
 def test_what_is_put_is_there_whole(store: ObjectStore, tmp_path: Path) -> None:
@@ -88,3 +96,49 @@ def test_a_disk_that_is_in_the_way_is_no_missing_object(tmp_path: Path) -> None:
     store = ObjectStore(Location("runner.model_save_path", f"file://{tmp_path}/bucket/models"))
     with pytest.raises(CheckpointError, match="cannot be written"):
         store.put("a", b"x")
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_directory_that_may_not_be_listed_is_no_empty_one(hdfs: Cluster) -> None:
+    store = ObjectStore(Location("runner.model_save_path", f"webhdfs://{hdfs.host}/models"))
+    for name in ("aside/1/a", "aside/2/b", "aside/2/c/d"):
+        store.put(name, b"x")
+    assert store.objects("aside") == ["1/a", "2/b", "2/c/d"]
+    hdfs.forbidden.add("/models/aside/2/c")
+    with pytest.raises(CheckpointError, match=r"aside \(runner\.model_save_path\) cannot be listed: PermissionError"):
+        store.objects("aside")
+
+
+def test_a_name_that_is_replaced_leaves_no_other(hdfs: Cluster) -> None:
+    store = ObjectStore(Location("runner.model_save_path", f"webhdfs://{hdfs.host}/models"))
+    for data in (b"one", b"two", b"three"):
+        store.put("donefile.txt", data)
+        assert store.get("donefile.txt") == data
+    assert store.objects("") == ["donefile.txt"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_store_that_fails_ends_an_upload_of_many_files(tmp_path: Path) -> None:
+    """Each that was begun is tried ATTEMPTS times; the others are not begun."""
+    store = ObjectStore(Location("runner.model_save_path", f"plain://{tmp_path}/b.store"))
+    local = tmp_path / "local"
+    local.write_bytes(b"x")
+    store.put("a", b"x")
+    fail(tmp_path / "b.store", "put", -1)
+    with pytest.raises(CheckpointError, match="cannot be written: StoreError: 503"):
+        store.put_files((f"many/{number}", local) for number in range(200))
+    calls = (tmp_path / "b.store" / ".faulty").read_text().count("put ")
+    assert calls < 3 * THREADS * ATTEMPTS
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_the_local_disk_refuses_is_not_the_store(tmp_path: Path) -> None:
+    """A folder that a newer run has taken away is not an object that is absent."""
+    store = ObjectStore(Location("runner.model_save_path", f"plain://{tmp_path}/b.store"))
+    store.put("a", b"x")
+    with pytest.raises(CheckpointError, match=r"gone/a cannot be written: No such file.*Check the folder"):
+        store.get_file("a", tmp_path / "gone" / "a")
+    with pytest.raises(CheckpointError, match=r"gone/a cannot be read: No such file.*Check the folder"):
+        store.put_file("b", tmp_path / "gone" / "a")
+    with pytest.raises(CheckpointError, match=r"/dev/full cannot be written: No space left.*Free some space"):
+        store.get_file("a", Path("/dev/full"))
