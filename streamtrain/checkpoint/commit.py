@@ -129,6 +129,8 @@ class Committer:
             self._refuse_to_forget(skipped)
         manifest = chosen.manifest if chosen is not None else None
         self._check(manifest)
+        if chosen is None and remote is not None:
+            remote.begin_from_nothing()
         if chosen is not None and manifest is not None:
             if witness is None or witness.digest != chosen.digest or offset != manifest.marker_offset:
                 self._roll_forward(manifest, chosen.digest)

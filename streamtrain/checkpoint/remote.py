@@ -14,7 +14,7 @@ from streamtrain.checkpoint.runs import refusals
 from streamtrain.checkpoint.store import Checkpoint, Problem
 from streamtrain.contracts.json_codec import UnknownFormatError
 from streamtrain.contracts.manifest import NAME, FileEntry, Manifest, digest
-from streamtrain.contracts.pointer import CHECKPOINTS, COMMITS, REWINDS, Pointer, PointerName, Rewound
+from streamtrain.contracts.pointer import CHECKPOINTS, COMMITS, NOTHING, REWINDS, Pointer, PointerName, Rewound
 from streamtrain.errors import UnknownFormat
 from streamtrain.object_store import THREADS, ObjectStore
 from streamtrain.schedule import PassId
@@ -31,7 +31,7 @@ class RemoteCheckpoints:
 
     def names(self) -> Iterator[list[PointerName]]:
         """The pointers of each pass, the newest pass first; of a pass the newest run first. Those that came after a
-        rewind that has ended their run are left out."""
+        rewind that has ended their run, or after a newer one has begun from nothing, are left out."""
         rewinds = list(filter(None, map(Rewound.parse, self.objects.directories(REWINDS))))
         for day in reversed(self.objects.directories(COMMITS)):
             if not re.fullmatch(r"[0-9]{8}", day):
@@ -43,6 +43,15 @@ class RemoteCheckpoints:
                     found.setdefault(pointer.id, []).append(pointer)
             for pass_id in sorted(found, reverse=True):
                 yield sorted(found[pass_id], key=lambda p: (p.run, p.short), reverse=True)
+
+    def is_used(self) -> bool:
+        """Whether a job has begun here, though a rewind has set all of its checkpoints aside."""
+        return bool(self.objects.directories(REWINDS)) or next(self.names(), None) is not None
+
+    def end_older(self, run: int, at: PassId | None) -> None:
+        """What runs older than `run` put for passes after `at`, for any pass for None, counts no more, however late it
+        comes. To be called once they can commit no more."""
+        self.objects.put(Rewound(run, at or NOTHING).path, b"older runs have ended\n")
 
     def newest_first(self) -> Iterator[PointerName]:
         """One pointer a pass, the newest pass first: as far as it can be told without the witness in Kafka.

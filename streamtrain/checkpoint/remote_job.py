@@ -52,7 +52,7 @@ class RemoteJob:
         self._objects = run.remote.objects
         self.runs = run.remote
         self.checkpoints = RemoteCheckpoints(self._objects)
-        self.rewind = RemoteRewind(self._objects)
+        self.rewind = RemoteRewind(self._objects, run.check_newest)
         self._records = RemoteRecords(self._objects, run)
         self._run = run
         self._local = CheckpointStore(run.root, run)
@@ -91,6 +91,11 @@ class RemoteJob:
         self._set_aside(chosen.id if chosen is not None else None)
         failpoint("store.fetched")
         return (self._local.read(chosen.id) if chosen is not None else None), skipped
+
+    def begin_from_nothing(self) -> None:
+        """To be called when there is no checkpoint, and none has gone. A trainer that was replaced before the first one
+        may still put its pointer, whose files sweep() deletes: it would be one that cannot be loaded."""
+        self.checkpoints.end_older(self.runs.number, None)
 
     def bring(self, pass_id: PassId) -> Checkpoint:
         """Has that checkpoint in the local folder. Raises CheckpointError when there is none, or it is damaged."""
@@ -209,8 +214,9 @@ class RemoteJob:
 
     def _adopt(self, witness: Witness | None, is_ours: Callable[[Manifest], bool]) -> None:
         """A job whose checkpoints were in the local folder alone: the one that the witness names, or the newest when
-        there is none and the store is empty, is brought to the store."""
-        if witness is None and next(self.checkpoints.names(), None) is not None:
+        there is none and the store never had one, is brought to the store. Where a rewind has gone back to nothing, the
+        folders of machines that did not take part still have what it has left behind."""
+        if witness is None and self.checkpoints.is_used():
             return
         ids = self._local.ids_newest_first() if witness is None else iter([witness.id])
         for checkpoint in map(self._local.read, ids):

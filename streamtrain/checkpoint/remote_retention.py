@@ -39,7 +39,6 @@ class RemoteRetention:
     def sweep(self, since: str) -> None:
         """Deletes what older runs have uploaded and not committed, from the day `since` on. What a rewind has set aside
         stays."""
-        self._run.check_newest()
         kept = attempts_set_aside(self._objects)
         number = self._run.remote.number if self._run.remote is not None else 0
         for day in self._objects.directories(CHECKPOINTS):
@@ -52,6 +51,7 @@ class RemoteRetention:
                     if name is None or name.run >= number or name in kept:
                         continue
                     if not self._objects.exists(name.path):
+                        self._run.check_newest()  # a newer one may be a rewind, which has set the pointer aside
                         log.info("%s is removed: it was never committed", self._objects.name(name.directory))
                         self._objects.delete_all(name.directory)
 
@@ -75,6 +75,7 @@ class RemoteRetention:
         if old:
             self._unlist(old)
         for name in [*(counting[pass_id] for pass_id in old), *late]:
+            self._run.check_newest()  # a newer one may go back to it
             self._remote.remove(name)
             self._made.pop(name, None)
         if old:

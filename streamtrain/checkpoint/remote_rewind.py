@@ -6,22 +6,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from streamtrain.checkpoint.remote import RemoteCheckpoints
 from streamtrain.checkpoint.remote_records import JOURNAL, read_donefile
 from streamtrain.checkpoint.rewind import NAME, Intent, decode_intent
 from streamtrain.checkpoint.store import DONEFILE, donefile_up_to
 from streamtrain.contracts.donefiles import DONEFILES, encode_donefile, kept_lines
-from streamtrain.contracts.pointer import NOTHING, PointerName, Rewound
+from streamtrain.contracts.pointer import PointerName
 from streamtrain.object_store import ObjectStore
 
 SET_ASIDE = "set-aside"
 
 
 class RemoteRewind:
-    """Raises CheckpointError for what the store refuses: the next start finishes it."""
+    """check(): raises when a newer run has taken over, which then may have committed, or have gone back elsewhere; it
+    comes before each step. Raises CheckpointError for what the store refuses: the next start finishes it."""
 
-    def __init__(self, objects: ObjectStore) -> None:
+    def __init__(self, objects: ObjectStore, check: Callable[[], None] = lambda: None) -> None:
         self._objects = objects
+        self._check = check
         self._remote = RemoteCheckpoints(objects)
 
     def interrupted(self) -> Intent | None:
@@ -33,10 +37,12 @@ class RemoteRewind:
         return decode_intent(data, self._objects.name(NAME))
 
     def begin(self, intent: Intent) -> None:
+        self._check()
         self._objects.put(NAME, intent.encode())
 
     def set_aside(self, intent: Intent, run: int) -> None:
         """The lines first: no reader begins with what is about to go. run: this one's number."""
+        self._check()
         to, aside = intent.newest, _aside(intent)
         for kind, donefile in DONEFILES.items():
             self._copy(donefile, aside)
@@ -45,14 +51,16 @@ class RemoteRewind:
         if (data := self._copy(DONEFILE, aside)) is not None:
             self._objects.put(DONEFILE, donefile_up_to(data, to))
         for names in self._remote.names():
+            self._check()
             for name in names:
                 if to is None or name.id > to:
                     self._copy(name.path, aside)
                     self._objects.delete(name.path)
-        self._objects.put(Rewound(run, to or NOTHING).path, b"a rewind\n")
+        self._remote.end_older(run, to)
 
     def finish(self, intent: Intent, journal: bytes) -> None:
         """journal: the lines of the day that is gone back to."""
+        self._check()
         to, aside = intent.newest, _aside(intent)
         for name in self._objects.directories(JOURNAL):
             if to is None or name[:8] >= to.day:

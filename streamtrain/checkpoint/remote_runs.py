@@ -35,11 +35,18 @@ class RemoteRuns:
         return max((number for number, _ in self._runs()), default=0)
 
     def claim(self, owner: str) -> None:
-        """Takes a number over all others': of two runs that take one number at once, the greater token is newer."""
-        runs = self._runs()
-        self._own = (max((number for number, _ in runs), default=0) + 1, uuid.uuid4().hex)
-        self.objects.put(_path(*self._own), owner.encode())
-        for run in sorted(runs)[:-_KEPT]:
+        """Takes a number over all others', which no other run has: the names of pointers tell runs by it.
+
+        Of runs that take one number at once those that see another one there take a greater one, each its own.
+        """
+        own = (self.newest_number() + 1, uuid.uuid4().hex)
+        self.objects.put(_path(*own), owner.encode())
+        while others := [run for run in self._runs() if run[0] == own[0] and run != own]:
+            taken, own = own, (self.newest_number() + 1 + sum(other < own for other in others), own[1])
+            self.objects.put(_path(*own), owner.encode())
+            self.objects.delete(_path(*taken))
+        self._own = own
+        for run in sorted(run for run in self._runs() if run != own)[:-_KEPT]:
             self.objects.delete(_path(*run))
 
     def check_newest(self) -> None:

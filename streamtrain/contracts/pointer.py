@@ -4,7 +4,8 @@ continues. Pure.
     checkpoints/{day}/{pass_id}/{attempt}/..   the files of an attempt, manifest.json among them, models/ below
     commits/{day}/{pass_id}-{attempt}.json     its pointer, put once all of them are there: the commit point
     runs/{number}-{token}                      a run of a trainer
-    rewinds/{run}-{day}-{pass_id}              that run has gone back to that pass, or to nothing: 00000000-0
+    rewinds/{run}-{day}-{pass_id}              that run has gone back to that pass, or to nothing: 00000000-0; or it has
+                                               found no checkpoint, and begun from nothing
 
 An attempt's name has its run's number and the manifest's digest, so no two trainers ever write one object.
 """
@@ -62,7 +63,8 @@ class PointerName:
 
 @dataclass(frozen=True)
 class Rewound:
-    """Run `run` has gone back to the pass `to`: what older runs put for later passes comes too late."""
+    """Run `run` has gone back to the pass `to`, or has begun from nothing: what older runs put for later passes comes
+    too late."""
 
     run: int
     to: PassId
@@ -81,7 +83,7 @@ class Rewound:
         return name.run < self.run and name.id > self.to
 
 
-#: What a rewind to nothing goes back to: before every pass.
+#: What a rewind to nothing goes back to, and a job begins at: before every pass.
 NOTHING = PassId("00000000", 0)
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ import pytest
 from streamtrain import errors
 from streamtrain.checkpoint.remote import RemoteCheckpoints
 from streamtrain.checkpoint.remote_retention import RemoteRetention
+from streamtrain.checkpoint.remote_runs import RemoteRuns
 from streamtrain.checkpoint.remote_view import StoredCheckpoints
 from streamtrain.checkpoint.retention import Keep
 from streamtrain.checkpoint.store import CheckpointStore
@@ -339,3 +342,116 @@ def test_a_trainer_that_is_frozen_over_a_rewind(tmp_path: Path, group: Group, to
     assert [name for name in objects(machines.root) if name.startswith("commits/20240102/2-")]
     assert machines.start().last == to
     assert StoredCheckpoints(machines.store, tmp_path / "reader").ids() == ([to] if to else [])
+
+
+def test_a_rewind_to_nothing_is_not_undone_by_a_cache(tmp_path: Path, group: Group) -> None:
+    """A rewind on another machine: the trainer's own still has what was set aside, and no witness says otherwise."""
+    machines = Machines(tmp_path, group)
+    first = three_saved(machines)
+    rewound(machines, None)
+    again = started(first.run.root, machines.group, machines.store)
+    assert again.last is None and again.rows == []
+    assert len(list(first.run.root.glob(".set-aside/*/2024*/*/manifest.json"))) == 2
+    train(again, 0)
+    again.save(with_model=True)
+    assert machines.check_restart() == PassId("20240101", 1)
+
+
+def test_a_pointer_that_comes_late_to_the_first_checkpoint(tmp_path: Path, group: Group) -> None:
+    """Its files are swept, nothing is committed yet: the newer trainer's next start begins from nothing again."""
+    machines = Machines(tmp_path, group)
+    trainer = machines.start()
+    train(trainer, 0)
+    zombie = Frozen(lambda: trainer.save(with_model=False), "store.pointing")
+    newer = machines.start()
+    RemoteRetention(newer.run).sweep("")
+    assert isinstance(zombie.thaw(), errors.Fenced)
+    assert [name for name in objects(machines.root) if name.startswith("commits/")]
+    again = machines.start()
+    assert again.last is None
+    train(again, 0)
+    again.save(with_model=False)
+    assert machines.check_restart() == PassId("20240101", 1)
+
+
+def test_checkpoints_that_are_restored_later_count(tmp_path: Path, group: Group) -> None:
+    """A start that was refused since they were gone has not ended their runs."""
+    machines = Machines(tmp_path, group)
+    machines.one_saved()
+    store = ObjectStore(machines.store)
+    gone = {name: data for name, data in objects(machines.root).items() if name.startswith("commits/")}
+    for name in gone:
+        store.delete(name)
+    with pytest.raises(errors.CheckpointMissing):
+        machines.start()
+    for name, data in gone.items():
+        store.put(name, data)
+    assert machines.check_restart() == PassId("20240101", 1)
+
+
+def test_a_rewind_that_a_newer_trainer_has_replaced_sets_nothing_aside(tmp_path: Path, group: Group) -> None:
+    """It has fetched its checkpoint for so long that a trainer was started, and has committed, meanwhile."""
+    machines = Machines(tmp_path, group)
+    three_saved(machines)
+    rewinder = Trainer(machines.folder / "rewinder", machines.group, SCHEDULE, store=machines.store)
+    rewinder.committer.take_over("rewind")
+    newer = machines.start()
+    train(newer, 3)
+    newer.save(with_model=True)
+    before = objects(machines.root)
+    with pytest.raises(errors.Fenced):
+        rewinder.committer.rewind(PassId("20240101", 1))
+    assert objects(machines.root) == before
+    assert machines.check_restart() == PassId("20240102", 2)
+
+
+def test_a_rewind_beside_a_sweep_keeps_what_it_sets_aside(
+    tmp_path: Path, group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sweep has listed what earlier rewinds have set aside; then a newer one takes the pointers away."""
+    machines = Machines(tmp_path, group)
+    three_saved(machines)
+    trainer = machines.start()
+    look = ObjectStore.exists
+
+    def after_a_rewind(self: ObjectStore, path: str) -> bool:
+        monkeypatch.setattr(ObjectStore, "exists", look)
+        rewound(machines, None)
+        return look(self, path)
+
+    monkeypatch.setattr(ObjectStore, "exists", after_a_rewind)
+    with pytest.raises(errors.Fenced):
+        RemoteRetention(trainer.run).sweep("")
+    files = [name for name in objects(machines.root) if name.startswith("checkpoints/") and name.endswith(ROWS)]
+    assert len([name for name in files if "/models/" not in name]) == 3
+
+
+def test_two_runs_that_start_at_once_have_two_numbers(tmp_path: Path) -> None:
+    """Each lists the runs before the other's object is there: pointers tell runs by their numbers."""
+    objects = ObjectStore(at(tmp_path / "job"))
+    RemoteRuns(objects).claim("before")
+    runs = [RemoteRuns(ObjectStore(at(tmp_path / "job"))) for _ in range(3)]
+    listed = threading.Barrier(3, timeout=10)
+
+    def claim(run: RemoteRuns) -> None:
+        put = run.objects.put
+
+        def put_after_all_have_listed(path: str, data: bytes) -> None:
+            run.objects.put = put  # type: ignore[method-assign]
+            listed.wait()
+            put(path, data)
+
+        run.objects.put = put_after_all_have_listed  # type: ignore[method-assign]
+        run.claim("one")
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(claim, runs))
+    numbers = sorted(run.number for run in runs)
+    assert len(set(numbers)) == 3 and numbers[0] >= 2
+    newest = max(runs, key=lambda run: run.number)
+    newest.check_newest()
+    for run in runs:
+        if run is not newest:
+            with pytest.raises(errors.Fenced):
+                run.check_newest()
+    assert sorted(name for name in objects.directories("runs"))[-1].startswith(f"{newest.number}-")
