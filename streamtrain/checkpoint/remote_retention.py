@@ -1,4 +1,5 @@
-"""What is deleted of a store: old checkpoints, pointers of replaced trainers, attempts that no pointer names."""
+"""What is deleted of a store: old checkpoints, pointers of replaced trainers, attempts that no pointer names, and what
+was on its way between machines."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from streamtrain.checkpoint.remote_rewind import attempts_set_aside
 from streamtrain.checkpoint.retention import Keep, old_checkpoints
 from streamtrain.checkpoint.runs import Run
 from streamtrain.checkpoint.store import DONEFILE, donefile_without
-from streamtrain.contracts.pointer import CHECKPOINTS, PointerName
+from streamtrain.contracts.pointer import CHECKPOINTS, EXCHANGE, PointerName
 from streamtrain.schedule import PassId
 
 log = logging.getLogger("streamtrain.upkeep")
@@ -37,8 +38,12 @@ class RemoteRetention:
         self._made: dict[PointerName, _Made | None] = {}
 
     def sweep(self, since: str) -> None:
-        """Deletes what older runs have uploaded and not committed, from the day `since` on. What a rewind has set aside
-        stays."""
+        """Deletes what older runs have uploaded and not committed, from the day `since` on, and what was on its way
+        between machines. What a rewind has set aside stays. This run copies nothing meanwhile."""
+        on_their_way = self._objects.directories(EXCHANGE)
+        self._run.check_newest()  # so they are none of a newer one's, which copies nothing before it has taken over
+        for token in on_their_way:
+            self._objects.delete_all(f"{EXCHANGE}/{token}")
         kept = attempts_set_aside(self._objects)
         number = self._run.remote.number if self._run.remote is not None else 0
         for day in self._objects.directories(CHECKPOINTS):

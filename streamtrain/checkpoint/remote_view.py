@@ -12,6 +12,7 @@ import contextlib
 import functools
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,11 +132,11 @@ def _folder(cache: Path) -> Path:
     views = cache / VIEWS
     try:
         views.mkdir(parents=True, exist_ok=True)
-        for left in views.iterdir():  # of a process that was killed
-            if not psutil.pid_exists(int(left.name.partition("-")[0])):
+        for left in views.iterdir():
+            if _is_of_the_dead(left.name):
                 shutil.rmtree(left, ignore_errors=True)
-        folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=views))
-    except (OSError, ValueError):
+        folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-{socket.gethostname()}-", dir=views))
+    except OSError:
         folder = Path(tempfile.mkdtemp(prefix="streamtrain-view-"))
 
     def remove() -> None:
@@ -145,3 +146,10 @@ def _folder(cache: Path) -> Path:
 
     atexit.register(remove)
     return folder
+
+
+def _is_of_the_dead(name: str) -> bool:
+    """Whether a view is that of a process that was killed. Other machines that share the disk have other processes."""
+    pid, _, rest = name.partition("-")
+    host = rest.rpartition("-")[0]
+    return host == socket.gethostname() and pid.isdecimal() and not psutil.pid_exists(int(pid))

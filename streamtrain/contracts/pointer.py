@@ -6,6 +6,7 @@ continues. Pure.
     runs/{number}-{token}                      a run of a trainer
     rewinds/{run}-{day}-{pass_id}              that run has gone back to that pass, or to nothing: 00000000-0; or it has
                                                found no checkpoint, and begun from nothing
+    exchange/{token}/{number}/..               files on their way between machines: runtime/exchange.py
 
 An attempt's name has its run's number and the manifest's digest, so no two trainers ever write one object.
 """
@@ -27,6 +28,7 @@ CHECKPOINTS = "checkpoints"
 COMMITS = "commits"
 RUNS = "runs"
 REWINDS = "rewinds"
+EXCHANGE = "exchange"
 _REWIND = re.compile(r"([0-9]{1,18})-([0-9]{8})-([0-9]{1,18})")
 _NAME = re.compile(r"([1-9][0-9]{0,17})-([0-9]{1,18})-([0-9a-f]{16})\.json")
 _SHA256 = r"^[0-9a-f]{64}$"

@@ -8,13 +8,17 @@ way:
     exchange.request    role -> agent, in the run's folder    number, kind, directory, prefix, token
     exchange.answer     agent -> role                         number, problem
 
-A server on worker 0's own disk finds the request's token in the directory, and has nothing to do.
+A server on worker 0's own disk finds the request's token in the directory, and has nothing to do. Of several servers on
+one other disk the first one does it, the others find it done. The next round removes what one that was killed leaves on
+the store (checkpoint/remote_retention.py).
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
+import os
 import shutil
 import time
 import uuid
@@ -28,6 +32,7 @@ import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 
 from streamtrain.checkpoint.runs import STAGING
+from streamtrain.contracts.pointer import EXCHANGE
 from streamtrain.errors import CheckpointError, StreamtrainError
 from streamtrain.files import atomic_write
 from streamtrain.object_store import ObjectStore
@@ -35,9 +40,9 @@ from streamtrain.object_store import ObjectStore
 log = logging.getLogger("streamtrain.exchange")
 
 REQUEST, ANSWER = "exchange.request", "exchange.answer"
-#: Below the store's root: what is on its way.
-PREFIX = "exchange"
 _TOKEN = ".token-"
+#: Begins the name of a file in a directory that a request has filled.
+_FILLED = ".filled-"
 #: Seconds between two looks for an answer.
 LOOK_S = 0.05
 
@@ -50,7 +55,7 @@ class Request:
     number: int
     kind: Literal["gather", "scatter", "drop"]
     directory: str
-    prefix: Annotated[str, Field(pattern=rf"^{PREFIX}/[0-9a-f]{{32}}/[0-9]+$")]
+    prefix: Annotated[str, Field(pattern=rf"^{EXCHANGE}/[0-9a-f]{{32}}/[0-9]+$")]
     token: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
 
@@ -109,7 +114,7 @@ class Exchange:
             self._ask("drop", directory)
 
     def _prefix(self, number: int) -> str:
-        return f"{PREFIX}/{self._token}/{number}"
+        return f"{EXCHANGE}/{self._token}/{number}"
 
     def _ask(self, kind: Literal["gather", "scatter", "drop"], directory: Path) -> str:
         self._number += 1
@@ -190,13 +195,37 @@ class Machine:
             )
         if (directory / f"{_TOKEN}{request.token}").exists():
             return  # worker 0's own disk
-        self._clear_older(directory)
-        if request.kind == "scatter":
-            shutil.rmtree(directory, ignore_errors=True)
-            for name in self._objects.objects(request.prefix):
-                (directory / name).parent.mkdir(parents=True, exist_ok=True)
-                self._objects.get_file(f"{request.prefix}/{name}", directory / name)
+        with self._alone():
+            self._clear_older(directory)
+            if request.kind == "scatter":
+                self._fill(directory, request)
+            else:
+                self._empty(directory, request)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One agent at a time, of those whose servers are on this disk; where it cannot be locked, all of them."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _fill(self, directory: Path, request: Request) -> None:
+        filled = directory / f"{_FILLED}{request.token}-{request.number}"
+        if filled.exists():
             return
+        shutil.rmtree(directory, ignore_errors=True)
+        for name in self._objects.objects(request.prefix):
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            self._objects.get_file(f"{request.prefix}/{name}", directory / name)
+        directory.mkdir(parents=True, exist_ok=True)
+        filled.touch()
+
+    def _empty(self, directory: Path, request: Request) -> None:
         if request.kind == "gather":
             files = [file for file in sorted(directory.rglob("*")) if file.is_file()]
             self._objects.put_files(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -424,6 +426,32 @@ def test_a_rewind_beside_a_sweep_keeps_what_it_sets_aside(
         RemoteRetention(trainer.run).sweep("")
     files = [name for name in objects(machines.root) if name.startswith("checkpoints/") and name.endswith(ROWS)]
     assert len([name for name in files if "/models/" not in name]) == 3
+
+
+def test_what_was_on_its_way_between_machines_is_swept(tmp_path: Path, group: Group) -> None:
+    """A round that is killed leaves it there; a trainer that was replaced leaves it alone."""
+    machines = Machines(tmp_path, group)
+    older = machines.one_saved()
+    store = ObjectStore(machines.store)
+    store.put(f"exchange/{'a' * 32}/1/000/part-0", b"of a round that was killed")
+    newer = machines.start()
+    with pytest.raises(errors.Fenced):
+        RemoteRetention(older.run).sweep("")
+    assert store.objects("exchange")
+    RemoteRetention(newer.run).sweep("")
+    assert not store.objects("exchange")
+
+
+def test_a_view_of_another_machine_stays(tmp_path: Path, group: Group) -> None:
+    """Several machines may share the folder: what is no process here may be one there."""
+    machines = Machines(tmp_path, group)
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    here, there = (tmp_path / "reader" / ".views" / f"{dead.pid}-{host}-x" for host in (socket.gethostname(), "other"))
+    for view in (here, there):
+        view.mkdir(parents=True)
+    StoredCheckpoints(machines.store, tmp_path / "reader")
+    assert there.exists() and not here.exists()
 
 
 def test_two_runs_that_start_at_once_have_two_numbers(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,51 @@ def test_shards_go_there_and_back(tmp_path: Path, store: ObjectStore, shared: bo
         assert saved.exists() == older.exists() == shared
     assert sorted(p.name for p in saved.rglob("part-*")) == ["part-0", "part-1"]
     assert not objects(tmp_path / "b.store")
+
+
+class InStep(ObjectStore):
+    """Two agents of one disk have both listed what is to be uploaded, or half a second has passed; then the first one
+    finishes before the second one begins."""
+
+    def __init__(self, location: Location, both: threading.Barrier, first: threading.Event) -> None:
+        super().__init__(location)
+        self._both, self._first = both, first
+
+    def put_files(self, pairs: Iterable[tuple[str, Path]]) -> None:
+        listed = list(pairs)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            if self._both.wait() == 0:
+                self._first.wait(5)
+        super().put_files(listed)
+
+
+def test_two_servers_on_one_disk(tmp_path: Path, store: ObjectStore) -> None:
+    """Another one than worker 0's: each shard goes there once, and nobody takes it away under the other."""
+    both, first = threading.Barrier(2, timeout=0.5), threading.Event()
+    machines = [Machine(tmp_path / "disk", InStep(store.location, both, first)) for _ in range(2)]
+    saved = tmp_path / "disk" / ".staging" / "7" / "raw"
+
+    def ask(number: int, kind: str) -> None:
+        request = {**vars(Request(number, kind, str(saved), f"exchange/{TOKEN}/{number}", TOKEN))}  # type: ignore[arg-type]
+
+        def perform(machine: Machine) -> None:
+            machine.perform(request)
+            first.set()
+
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(perform, machines))
+        assert [machine.done for machine in machines] == [{"number": number, "problem": ""}] * 2
+
+    for server in range(2):
+        (saved / "000").mkdir(parents=True, exist_ok=True)
+        (saved / "000" / f"part-{server}").write_text(f"of server {server}")
+    ask(1, "gather")
+    assert store.objects(f"exchange/{TOKEN}/1") == ["000/part-0", "000/part-1"] and not saved.exists()
+    store.put(f"exchange/{TOKEN}/2/000/part-0", b"to be loaded")
+    ask(2, "scatter")
+    assert (saved / "000" / "part-0").read_bytes() == b"to be loaded"
+    ask(3, "drop")
+    assert not saved.exists()
 
 
 def test_a_directory_elsewhere_is_refused(tmp_path: Path, store: ObjectStore) -> None:
