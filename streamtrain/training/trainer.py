@@ -96,8 +96,7 @@ class Trainer:
             )
 
     def _run_to_end(self) -> None:
-        if self._config.store is not None:
-            self._phase(f"{phases.WAITING} the store")
+        self._ask_store()
         self._identity.newest()
         self._phase(f"{phases.WAITING} Kafka")
         topics = wait_for_topics(self._properties, self._names, self._stop, self._phase)
@@ -125,6 +124,7 @@ class Trainer:
         checked = self._identity.against(chosen, self._warm.start)
         if self._committer is not None:
             log_changes(checked.changes)
+            self._ask_store()  # what older runs have left there is deleted
         self._saver.begin(chosen.manifest if chosen is not None else None, topics, self._committer, checked.identity)
         feed = self._open_feed(topics)
         record = None
@@ -156,8 +156,7 @@ class Trainer:
 
     def _restore(self, topics: JobTopics) -> Checkpoint | None:
         """Worker 0 chooses the checkpoint and sends its pass to the others; all load it and return it."""
-        if self._config.store is not None:
-            self._phase(f"{phases.WAITING} the store")
+        self._ask_store()
         chosen = self._committer.restore() if self._committer is not None else None
         self._phase(phases.LOADING)
         schedule = self._config.schedule
@@ -180,6 +179,7 @@ class Trainer:
         if manifest is None:
             raise CheckpointError(f"checkpoint {pass_id} cannot be read: {checkpoint.problem}")
         log.info("last model: %s found at %s, verified, loading", pass_id, checkpoint.path)
+        self._phase(phases.LOADING)
         begin = time.monotonic()
         scratch = self._run.directory if self._committer is not None else None
         keys = self._engine.state.load(checkpoint.path, scratch, {entry.path for entry in manifest.files})
@@ -195,6 +195,7 @@ class Trainer:
         return checkpoint
 
     def _find(self, pass_id: PassId) -> Checkpoint:
+        self._ask_store()
         store = Readable(self._config).checkpoints
         if pass_id in store.ids():
             return store.read(pass_id)
@@ -266,6 +267,11 @@ class Trainer:
         if self._waiting.seconds >= FIRST_S:
             self._report_wait(self._waiting.sentence())
         return True
+
+    def _ask_store(self) -> None:
+        """Where the checkpoints are on a store: it may take its time, and no role uses a processor then."""
+        if self._config.store is not None:
+            self._phase(f"{phases.WAITING} the store")
 
     def _phase(self, phase: str) -> None:
         self._doing = phase

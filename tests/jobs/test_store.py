@@ -79,6 +79,20 @@ def test_a_store_that_fails_for_a_while_and_for_good(tmp_path: Path, kafka: dict
     check(scene)
 
 
+def test_a_store_that_is_slow_at_a_start_is_no_hang(tmp_path: Path, kafka: dict[str, str], job: str) -> None:
+    """It refuses for about 10 s, in which no role uses a processor; then the job goes on without a restart."""
+    scene = on_a_store(tmp_path, kafka, job, stream={"max_restarts": 0})
+    scene.hold("20240101/1800")
+    run = scene.run_to_pass(3)
+    run.process.terminate()
+    run.finish()
+    scene.release("20240101/1800")
+    fail(tmp_path / "bucket.store", "ls", 6, "/exchange")  # listed once the checkpoint is loaded
+    scene.start("run").finish()
+    assert "exchange: StoreError: 503 on ls" in (tmp_path / "log" / "workerlog.0").read_text()
+    check(scene)
+
+
 class Machines(Hosts):
     """Each role on a machine of its own: its caches are where no other role sees them, below the same paths. Worker 0's
     are those that the test sees."""
