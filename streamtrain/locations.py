@@ -57,7 +57,7 @@ class Location:
         scheme = self.url.partition(":")[0]
         try:
             fs, path = fsspec.core.url_to_fs(self.url, **self.options)
-        except (ValueError, ImportError, OSError, TypeError) as error:
+        except Exception as error:  # some log in here, and raise errors of their own
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ConfigError(
                 f"{self.key}: {self.shown} cannot be opened: {reason}",

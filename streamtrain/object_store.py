@@ -18,8 +18,9 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from fsspec.spec import AbstractBufferedFile
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from streamtrain import files
@@ -82,8 +83,16 @@ class ObjectStore:
 
     def get(self, path: str) -> bytes:
         """Raises FileNotFoundError when it does not exist."""
-        data: bytes = self._try(lambda: self._fs.cat_file(self._full(path)), path, "read", absent=True)
-        return data
+
+        def get() -> bytes:
+            if not self._renames:
+                return bytes(self._fs.cat_file(self._full(path)))
+            with self._fs.open(self._full(path), "rb") as source:
+                data = bytes(source.read())
+                _check_size(source, len(data))
+                return data
+
+        return self._try(get, path, "read", absent=True)
 
     def get_file(self, path: str, local: Path) -> str:
         """Copies an object to a local file, whose directory exists; returns its SHA-256 in hex.
@@ -96,9 +105,13 @@ class ObjectStore:
             nonlocal digest
             digest = hashlib.sha256()
             with self._fs.open(self._full(path), "rb") as source, _written(local) as write:
+                size = 0
                 while block := source.read(_BLOCK):
                     digest.update(block)
                     write(block)
+                    size += len(block)
+                    if len(block) < _BLOCK:  # the last one
+                        _check_size(source, size)
 
         self._try(get, path, "read", absent=True)
         return digest.hexdigest()
@@ -248,6 +261,13 @@ def _written(path: Path) -> Iterator[Callable[[bytes], None]]:
 
     with target:
         yield write
+
+
+def _check_size(source: Any, size: int) -> None:
+    """Raises OSError for an object of which more or less was read than it has: webhdfs:// gives what a DataNode says of
+    an error as the object's content."""
+    if isinstance(source, AbstractBufferedFile) and source.size != size:
+        raise OSError(errno.EIO, f"it has {source.size} bytes, {size} were read")
 
 
 def _may_pass(error: BaseException) -> bool:

@@ -19,12 +19,14 @@ _PREFIX = "/webhdfs/v1"
 
 
 class Cluster:
-    """root: its files. forbidden: paths in HDFS that may not be listed."""
+    """root: its files. forbidden: paths in HDFS that may not be listed. refused: the next so many reads are refused by
+    its DataNode."""
 
     def __init__(self, root: Path, port: int) -> None:
         self.root = root
         self.host = f"127.0.0.1:{port}"
         self.forbidden: set[str] = set()
+        self.refused = 0
 
 
 @contextmanager
@@ -138,6 +140,12 @@ class _Node(BaseHTTPRequestHandler):
         self._answer(b"")
 
     def _open(self, query: dict[str, str]) -> None:
+        if self._to_data_node(query):
+            return
+        if self._cluster.refused:
+            self._cluster.refused -= 1
+            self._refuse(503, "RetriableException", "the DataNode is starting")
+            return
         begin, length = int(query.get("offset", 0)), int(query["length"])
         self._answer(self._file.read_bytes()[begin : begin + length])
 

@@ -39,6 +39,21 @@ def test_where_a_path_leads(text: str, account: Account, url: str, options: dict
     assert "hush" not in repr(found) + repr(account) + found.shown
 
 
+class RefusingFileSystem(MemoryFileSystem):  # type: ignore[misc]
+    """Logs in when it is opened, as SFTP does."""
+
+    protocol = "refusing"
+
+    def __init__(self) -> None:
+        raise LookupError("Authentication failed")
+
+
+def test_a_login_that_is_refused_is_named() -> None:
+    fsspec.register_implementation("refusing", RefusingFileSystem, clobber=True)
+    with pytest.raises(ConfigError, match=r"train_data_dir: refusing://x cannot be opened: Authentication failed"):
+        Location("runner.train_data_dir", "refusing://x").open()
+
+
 @pytest.mark.parametrize("text", ["data", "/data", "hdfs", "./hdfs:x", "a:/b", "s3:/b"])
 def test_local_paths_are_local(text: str) -> None:
     assert not is_remote(text)

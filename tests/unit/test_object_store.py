@@ -109,6 +109,22 @@ def test_a_directory_that_may_not_be_listed_is_no_empty_one(hdfs: Cluster) -> No
         store.objects("aside")
 
 
+@pytest.mark.usefixtures("quick")
+def test_the_words_of_an_error_are_no_content(hdfs: Cluster, tmp_path: Path) -> None:
+    """fsspec gives what a DataNode says of an error as the file's content: it would be a damaged checkpoint."""
+    store = ObjectStore(Location("runner.model_save_path", f"webhdfs://{hdfs.host}/models"))
+    data = bytes(range(256)) * 300
+    store.put("a", data)
+    hdfs.refused = 2
+    assert store.get("a") == data
+    hdfs.refused = 2
+    assert store.get_file("a", tmp_path / "a") == hashlib.sha256(data).hexdigest()
+    assert (tmp_path / "a").read_bytes() == data
+    hdfs.refused = 1 << 30
+    with pytest.raises(CheckpointError, match=r"a \(runner\.model_save_path\) cannot be read: OSError: .*76800 bytes"):
+        store.get("a")
+
+
 def test_a_name_that_is_replaced_leaves_no_other(hdfs: Cluster) -> None:
     store = ObjectStore(Location("runner.model_save_path", f"webhdfs://{hdfs.host}/models"))
     for data in (b"one", b"two", b"three"):
