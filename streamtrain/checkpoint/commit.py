@@ -135,6 +135,8 @@ class Committer:
             if witness is None or witness.digest != chosen.digest or offset != manifest.marker_offset:
                 self._roll_forward(manifest, chosen.digest)
             self._store.append_donefile(chosen.id, int(time.time()))
+            if remote is not None:
+                remote.settle(manifest)
         self._models.settle(chosen.id if chosen else None, manifest.models if manifest else ())
         failpoint("restore.chosen")
         return chosen

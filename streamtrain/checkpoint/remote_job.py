@@ -140,11 +140,20 @@ class RemoteJob:
     def record(self, pointer: Pointer, manifest: Manifest) -> None:
         """After the commit: the journal and donefile.txt; older checkpoints leave the local folder."""
         self._parent = pointer
+        self.runs.check_newest()  # whose lines it would take away
         self._records.put_journal(pointer.day, PassRecord.of_manifest(manifest))
         self._records.append_donefile(pointer, int(time.time()))
         for pass_id in self._local.ids()[:-CACHED]:
             self._local.remove(pass_id)
         failpoint("store.recorded")
+
+    def settle(self, manifest: Manifest) -> None:
+        """At a start, of the checkpoint that pull() chose: the lines that a crash has kept from record()."""
+        assert self._parent is not None
+        self.runs.check_newest()
+        if (record := PassRecord.of_manifest(manifest)) is not None:
+            self._records.add_to_journal(record)
+        self._records.append_donefile(self._parent, int(time.time()))
 
     def _candidates(self, witness: Witness | None) -> Iterator[Pointer]:
         """The pointers that count, in the order in which they are to be taken."""

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from streamtrain.checkpoint.journal import NAME as PASSES
-from streamtrain.checkpoint.journal import Journal, PassRecord, encode
+from streamtrain.checkpoint.journal import Journal, PassRecord, decode, encode
 from streamtrain.checkpoint.remote import RemoteCheckpoints
 from streamtrain.checkpoint.runs import Run, write_synced
 from streamtrain.checkpoint.store import DONEFILE, donefile_with
@@ -86,13 +86,33 @@ class RemoteRecords:
             days.setdefault(record.day, []).append(line)
         return {day: b"".join(reversed(lines)) for day, lines in days.items()}
 
+    def add_to_journal(self, record: PassRecord) -> None:
+        """Its line, unless the store has it: of the newest pass, which nothing comes after."""
+        name = f"{JOURNAL}/{record.day}.jsonl"
+        data = self._get(name)
+        lines = data.splitlines()
+        if not any(found is not None and found.id == record.id for found in map(_decoded, reversed(lines))):
+            self._objects.put(name, data + encode(record))
+
     def append_donefile(self, pointer: Pointer, base_key: int) -> None:
+        data = self._get(DONEFILE)
+        after = donefile_with(data, pointer.id, base_key, self._objects.name(pointer.name.directory))
+        if after != data:
+            self._objects.put(DONEFILE, after)
+
+    def _get(self, name: str) -> bytes:
         try:
-            data = self._objects.get(DONEFILE)
+            return self._objects.get(name)
         except FileNotFoundError:
-            data = b""
-        path = self._objects.name(pointer.name.directory)
-        self._objects.put(DONEFILE, donefile_with(data, pointer.id, base_key, path))
+            return b""
+
+
+def _decoded(line: bytes) -> PassRecord | None:
+    """None for a line that is damaged, or a newer version's."""
+    try:
+        return decode(line)
+    except ValueError:
+        return None
 
 
 def read_donefile(objects: ObjectStore, name: str) -> list[DoneLine]:

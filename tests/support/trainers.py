@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from streamtrain.checkpoint.commit import Committer
+from streamtrain.checkpoint.journal import PassRecord
 from streamtrain.checkpoint.remote_runs import RemoteRuns
 from streamtrain.checkpoint.runs import Run
 from streamtrain.checkpoint.store import CheckpointStore, put_manifest, seal
@@ -84,7 +86,7 @@ class Trainer:
             partitions=topics.partitions,
             rows=self.position.rows,
             keys=len(self.rows),
-            metrics={},
+            metrics=asdict(PassRecord(pass_id.day, pass_id.pass_id, 2, None, None, 0.0, 0.0, 0.0, 0.0)),
             config_sha256="",
             program="",
             created="2024-01-01T00:00:00+00:00",

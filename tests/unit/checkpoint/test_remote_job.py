@@ -112,6 +112,42 @@ def test_a_crash_at_every_point_of_a_save(tmp_path: Path, group: Group) -> None:
     assert names.index("store.pointed") == chosen.index(2)
 
 
+def lines_of(machines: Machines) -> tuple[list[str], list[str]]:
+    """The passes that donefile.txt and the journal name, on the store."""
+    there = objects(machines.root)
+    listed = [line.split("\t") for line in there["donefile.txt"].decode().splitlines()]
+    journal = [line for name in there if name.startswith("journal/") for line in there[name].splitlines()]
+    records = [json.loads(line) for line in journal]
+    return [f"{line[0]}/{line[3]}" for line in listed], [f"{r['day']}/{r['pass_id']}" for r in records]
+
+
+def test_a_crash_after_the_commit_of_the_last_pass(tmp_path: Path, group: Group) -> None:
+    """No other checkpoint follows: the next start adds the lines that it has kept from the store, once."""
+    machines = Machines(tmp_path, group)
+    trainer = machines.one_saved()
+    train(trainer, 1)
+    with pytest.raises(Crash), crash_at("commit.committed"):
+        trainer.save(with_model=True)
+    for _ in range(2):
+        assert machines.check_restart() == PassId("20240101", 2)
+        assert lines_of(machines) == (["20240101/1", "20240101/2"],) * 2
+
+
+def test_a_trainer_that_comes_back_after_its_commit_takes_no_lines_away(tmp_path: Path, group: Group) -> None:
+    machines = Machines(tmp_path, group)
+    trainer = machines.start()
+    train(trainer, 0)
+    zombie = Frozen(lambda: trainer.save(with_model=True), "commit.committed")
+    newer = machines.start()
+    for number in (1, 2):
+        train(newer, number)
+        newer.save(with_model=False)
+    before = objects(machines.root)
+    assert isinstance(zombie.thaw(), errors.Fenced)
+    assert objects(machines.root) == before
+    assert lines_of(machines)[0] == ["20240101/1", "20240101/2", "20240102/1"]
+
+
 def test_a_crash_at_every_point_of_a_start(tmp_path: Path, group: Group) -> None:
     for number in range(200):
         machines = Machines(tmp_path / str(number), group)
