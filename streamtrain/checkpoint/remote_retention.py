@@ -62,7 +62,8 @@ class RemoteRetention:
 
     def delete(self, keep: Keep, newest: PassId, now: float) -> None:
         """Deletes the checkpoints up to `newest` that are no longer kept. Besides the newest ones, the one that was
-        last published with an inference model is kept: its manifest names that model."""
+        last published with an inference model is kept: its manifest names that model. Pointers of replaced trainers go,
+        but for the pass `newest`: without the witness it cannot be told which one of it was taken."""
         counting = {name.id: name for name in self._remote.newest_first() if name.id <= newest}
         made = {pass_id: found for pass_id, name in counting.items() if (found := self._of(name)) is not None}
         with_models = sorted(pass_id for pass_id, found in made.items() if found.has_models)
@@ -72,7 +73,7 @@ class RemoteRetention:
             name
             for names in self._remote.names()
             for name in names
-            if name.id <= newest and counting.get(name.id, name) != name
+            if name.id < newest and counting.get(name.id, name) != name
         ]
         if not old and not late:
             return

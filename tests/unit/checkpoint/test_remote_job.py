@@ -352,6 +352,26 @@ def test_what_is_kept_on_the_store(tmp_path: Path, group: Group) -> None:
     assert machines.check_restart() == PassId("20240102", 2)
 
 
+def test_the_checkpoint_that_was_taken_is_kept_though_a_newer_run_has_one(tmp_path: Path, group: Group) -> None:
+    """Two trainers have put a pointer for one pass, and committed none; the newer one's files are damaged."""
+    machines = Machines(tmp_path, group)
+    trainer = machines.one_saved()
+    train(trainer, 1)
+    zombie = Frozen(lambda: trainer.save(with_model=False), "store.pointing")
+    newer = machines.start()
+    train(newer, 1)
+    newer.rows[-1] += 100
+    with pytest.raises(Crash), crash_at("store.pointed"):
+        newer.save(with_model=False)
+    assert isinstance(zombie.thaw(), errors.Fenced)
+    damaged = next(n for n in objects(machines.root) if n.startswith("checkpoints/20240101/2/2-") and n.endswith(ROWS))
+    ObjectStore(machines.store).put(damaged, b"[]")
+    taken = machines.start()
+    assert taken.last == PassId("20240101", 2)
+    RemoteRetention(taken.run).delete(Keep(9, 0), PassId("20240101", 2), time.time())
+    assert machines.check_restart() == PassId("20240101", 2)
+
+
 def test_what_was_never_committed_is_swept(tmp_path: Path, group: Group) -> None:
     machines = Machines(tmp_path, group)
     trainer = three_saved(machines)
