@@ -94,12 +94,13 @@ def test_a_store_that_is_slow_at_a_start_is_no_hang(tmp_path: Path, kafka: dict[
 
 
 class Machines(Hosts):
-    """Each role on a machine of its own: its caches are where no other role sees them, below the same paths. Worker 0's
-    are those that the test sees."""
+    """Each role on a machine of its own, or the servers together on one: its caches are where no other machine sees
+    them, below the same paths. Worker 0's are those that the test sees."""
 
-    def __init__(self, scene: Scene, servers: int, workers: int) -> None:
+    def __init__(self, scene: Scene, servers: int, workers: int, *, together: bool = False) -> None:
         super().__init__(scene, servers, workers)
         self.disks = scene.folder / "disks"
+        self._together = together
 
     def start_one(self, kind: str, index: int) -> Process:
         folder = self._scene.folder
@@ -110,10 +111,11 @@ class Machines(Hosts):
         command = [sys.executable, "-m", "streamtrain.cli.main", "-v", *arguments]
         if (kind, index) != ("worker", 0):
             mounts = []
+            disk = self.disks / ("servers" if self._together and kind == "server" else f"{kind}-{index}")
             for name in ("cache", ".streamtrain"):
                 (folder / name).mkdir(exist_ok=True)
-                (self.disks / f"{kind}-{index}" / name).mkdir(parents=True, exist_ok=True)
-                mounts.append(f"mount --bind {self.disks}/{kind}-{index}/{name} {folder / name}")
+                (disk / name).mkdir(parents=True, exist_ok=True)
+                mounts.append(f"mount --bind {disk / name} {folder / name}")
             command = ["unshare", "-m", "sh", "-c", f'{" && ".join(mounts)} && exec "$@"', "sh", *command]
         started = self._running[kind, index] = self._scene.spawn(command, name=f"{kind}{index}")
         return started
@@ -151,10 +153,38 @@ def test_machines_without_a_shared_disk(
     finally:
         scene.close()
     check(scene)
-    assert not [
-        path for path in (tmp_path / "disks").glob("*/cache/**/*") if path.is_file() and ".views" not in path.parts
-    ]
-    assert not any(name.startswith("models/exchange/") for name in objects(tmp_path / "bucket.store"))
+    check_nothing_is_left(tmp_path)
+
+
+def check_nothing_is_left(folder: Path) -> None:
+    """On the servers' disks, and on the way there."""
+    files = [path for path in (folder / "disks").glob("*/cache/**/*") if path.is_file()]
+    assert not [path for path in files if ".views" not in path.parts]
+    assert not any(name.startswith("models/exchange/") for name in objects(folder / "bucket.store"))
+
+
+@pytest.mark.skipif(not can_mount(), reason="a machine of its own is made by mounts, which need root")
+def test_two_servers_on_a_machine_without_worker_0(
+    tmp_path: Path, kafka: dict[str, str], job: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their agents see one disk, which worker 0 does not see; both are killed and load from the store."""
+    monkeypatch.setenv("STREAMTRAIN_SECRET", secrets.token_hex(32))
+    scene = on_a_store(tmp_path, kafka, job)
+    scene.hold("20240101/1800")
+    try:
+        bridge = scene.start("bridge")
+        machines = Machines(scene, 2, 1, together=True)
+        machines.start_all()
+        machines.run_until(lambda: scene.passes() >= 3, 150)
+        for role in ("server", 0), ("server", 1):
+            machines.kill(role)
+        scene.release("20240101/1800")
+        machines.run_until(machines.all_done, 150)
+        bridge.finish()
+    finally:
+        scene.close()
+    check(scene)
+    check_nothing_is_left(tmp_path)
 
 
 def test_one_run_after_another(tmp_path: Path, kafka: dict[str, str], job: str) -> None:
