@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types layers unit jobs upgrade faults audit soak wheel-demo compose-demo format bench bench-recovery bench-exports bench-serving clean
+.PHONY: help install demo test lint types layers unit jobs upgrade faults audit long soak wheel-demo compose-demo format bench bench-recovery bench-exports bench-serving clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -20,7 +20,7 @@ install: $(STAMP)  ## Make .venv with everything in it
 demo: $(STAMP)  ## MovieLens-100K as a stream, killed in the middle, recounted; into demo-run/
 	$(BIN)/streamtrain demo --dir demo-run
 
-test: $(STAMP) lint types layers unit jobs  ## Lint, types, import layers and all tests: about 20 minutes
+test: $(STAMP) lint types layers unit jobs  ## Lint, types, import layers, tests of up to a minute: 20 minutes
 
 lint: $(STAMP)  ## ruff
 	$(BIN)/ruff check .
@@ -36,9 +36,12 @@ unit: $(STAMP)  ## Tests without Kafka and Paddle: two minutes
 	$(BIN)/python -m pytest -q -n 2 tests/unit
 
 jobs: $(STAMP)  ## Whole jobs and the fastest faults, with a real Kafka and real parameter servers
-	$(BIN)/python -m pytest -q -n 3 --dist worksteal --durations=10 tests/jobs tests/faults
+	$(BIN)/python -m pytest -q -n 3 --dist worksteal --durations=10 -m "not long" tests/jobs tests/faults
 
-upgrade: $(STAMP)  ## One job by this version and the one before it in turns, forward and back (part of jobs)
+long: $(STAMP)  ## The jobs that make test leaves out: stores, warm starts, an upgrade, each model (ten minutes)
+	$(BIN)/python -m pytest -q -n 3 --dist worksteal --durations=10 -m long tests/jobs
+
+upgrade: $(STAMP)  ## One job by this version and the one before it in turns, forward and back (part of long)
 	$(BIN)/python -m pytest -q tests/jobs/test_upgrade.py
 
 faults: $(STAMP)  ## Every fault of docs/reliability.md, with 1x1 and 2x2; a table in build/ (half an hour and more)

@@ -33,7 +33,7 @@ def write_items(folder: Path) -> dict[str, str]:
     return {**found, **{f"1/{number}": line for number, line in enumerate(lines[700:], 1)}}
 
 
-@pytest.mark.parametrize(("servers", "workers"), [(1, 1), (2, 2)])
+@pytest.mark.parametrize(("servers", "workers"), [(1, 1), pytest.param(2, 2, marks=pytest.mark.long)])
 def test_vectors_are_those_of_the_model_on_disk(
     servers: int, workers: int, tmp_path: Path, kafka: dict[str, str], job: str
 ) -> None:
@@ -113,6 +113,7 @@ def test_nothing_of_it_reaches_the_model(tmp_path: Path, kafka: dict[str, str], 
     assert found[0] == found[1]
 
 
+@pytest.mark.long
 def test_days_belong_to_their_passes_and_a_donefile_is_awaited(tmp_path: Path, kafka: dict[str, str], job: str) -> None:
     """PaddleRec's layout. A stop ends the wait; the next start trains the pass again."""
     items = rows(40, seed=5)

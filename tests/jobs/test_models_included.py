@@ -23,6 +23,8 @@ from tests.unit.demo.test_movielens import source
 pytestmark = pytest.mark.paddle
 LABELS = {"mmoe": ["click", "love"], "esmm": ["click", "love"]}
 TABLES = {"deepfm": ["embedding", "first_order"], "wide_deep": ["embedding", "wide"]}
+#: Those of two labels, of two tables; `make long` trains the others too.
+IN_EACH_TEST = ("esmm", "wide_deep")
 NAMES = ["dcn_v2", "deepfm", "din", "esmm", "mmoe", "wide_deep"]
 
 
@@ -60,7 +62,9 @@ def test_its_folder_alone_is_a_model_directory(name: str, tmp_path: Path) -> Non
 
 @pytest.mark.kafka
 @pytest.mark.usefixtures("ratings")
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in IN_EACH_TEST else pytest.mark.long) for name in NAMES]
+)
 def test_it_is_trained(name: str, tmp_path: Path, kafka: dict[str, str], job: str) -> None:
     config = prepare(tmp_path / "demo", 2, name)
     changes = {"stream": {"job": job, "consistency_rows": 60, "consistency_every": 1}}

@@ -49,6 +49,7 @@ def check(scene: Scene) -> None:
 STEPS = [name for name in POINTS if name.startswith(("store.", "commit.")) and name != "store.fetched"]
 
 
+@pytest.mark.long
 def test_killed_at_each_step_and_resumed_on_an_empty_disk(tmp_path: Path, kafka: dict[str, str], job: str) -> None:
     """Each start dies at the next step; the last one finds nothing but the store, and ends the job."""
     scene = on_a_store(tmp_path, kafka, job, days=3)
@@ -140,6 +141,7 @@ def with_a_machine_lost(scene: Scene) -> None:
     bridge.finish()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not can_mount(), reason="a machine of its own is made by mounts, which need root")
 def test_machines_without_a_shared_disk(
     tmp_path: Path, kafka: dict[str, str], job: str, monkeypatch: pytest.MonkeyPatch

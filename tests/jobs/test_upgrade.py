@@ -104,6 +104,7 @@ def scene(tmp_path: Path, kafka: dict[str, str], job: str) -> Iterator[Scene]:
         yield made
 
 
+@pytest.mark.long
 def test_forward_and_back(scene: Scene, old: Version) -> None:
     """Passes of the old trainer: 1, 2, 4 to 6; of the new one: 3, 7, 8. Splits of the old bridge: 1 to 4, 7 and 8.
     At last the new one rewinds to pass 6, and the old one trains 7 and 8 again."""

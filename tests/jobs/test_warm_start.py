@@ -58,6 +58,7 @@ def placed_right(checkpoint: Path) -> None:
             assert int(line.split()[0]) % len(parts) == number, part
 
 
+@pytest.mark.long
 def test_grown_network_killed_before_its_first_checkpoint(tmp_path: Path, kafka: dict[str, str], job: str) -> None:
     first = Scene(tmp_path / "a", kafka, f"{job}-a", days=2)
     first.config = changed(first.config, {"ctr": DECAY})
@@ -143,7 +144,10 @@ def begun(config: JobConfig, folder: Path, name: str, servers: int, workers: int
     return target, json.loads((folder / f"{name}.json").read_text())
 
 
-@pytest.mark.parametrize(("mode", "d2sum"), [(0, True), (1, False)], ids=["gzip", "plain"])
+@pytest.mark.parametrize(
+    ("mode", "d2sum"),
+    [pytest.param(0, True, id="gzip"), pytest.param(1, False, id="plain", marks=pytest.mark.long)],
+)
 def test_what_paddlerecs_trainer_saved(tmp_path: Path, kafka: dict[str, str], job: str, mode: int, d2sum: bool) -> None:
     """fleet.save_persistables by two servers, taken by one and by three, into other shards."""
     theirs = write_config(tmp_path / "theirs", f"{job}-theirs", kafka)

@@ -55,7 +55,7 @@ def sigterm_to_children(ground: Ground) -> Outcome:
     return Outcome("each was restarted, all was trained", recovered, 0)
 
 
-@case("19", "SIGTERM to the worker, again and again, while a pass is trained", topologies=1, fast=True)
+@case("19", "SIGTERM to the worker, again and again, while a pass is trained", topologies=1)
 def sigterm_while_pushing(ground: Ground) -> Outcome:
     """Paddle waits for the pushes of a pass in a sleep; a signal that cut it short would lose rows."""
     scene = ground.scene()

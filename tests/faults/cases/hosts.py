@@ -12,7 +12,7 @@ from tests.support.ports import free_port_pair
 from tests.support.scene import SPLITS, Process, Scene
 
 
-@case("21", "roles on several machines: a server, worker 0 and a whole host die", fast=True)
+@case("21", "roles on several machines: a server, worker 0 and a whole host die")
 def several_machines(ground: Ground) -> Outcome:
     scene = ground.scene(days=2)
     hosts = Hosts(scene, ground.servers, ground.workers)

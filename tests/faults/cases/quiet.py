@@ -55,7 +55,7 @@ def changed(scene: Scene, section: str, key: str, value: Any) -> None:
     scene.config.path.write_text(yaml.safe_dump(values, sort_keys=False))
 
 
-@case("23", "a newer format, and a key that is fixed, at a restart", topologies=1, fast=True)
+@case("23", "a newer format, and a key that is fixed, at a restart", topologies=1)
 def not_ours(ground: Ground) -> Outcome:
     scene = stopped_half_way(ground)
     file = scene.config.model_save_path / scene.checkpoints()[-1] / "manifest.json"

@@ -93,7 +93,7 @@ def killed_server(ground: Ground) -> Outcome:
     return Outcome(f"noticed after {noticed:.1f} s", recovered, 2)
 
 
-@case("10", "a server frozen: its endpoint does not answer", fast=True)
+@case("10", "a server frozen: its endpoint does not answer")
 def frozen_server(ground: Ground) -> Outcome:
     return frozen(ground, "server")
 
