@@ -124,6 +124,10 @@ class ObjectStore:
         """Names below `path`, of any depth, sorted; none when there is nothing."""
         return self._names(path, deep=True)
 
+    def sizes(self, path: str) -> dict[str, int]:
+        """The same names, with each object's bytes."""
+        return dict(self._entries(path, deep=True))
+
     def exists(self, path: str) -> bool:
         return self._try(lambda: self._is_there(self._full(path)), path, "looked at")
 
@@ -151,17 +155,21 @@ class ObjectStore:
             self._fs.rm(self._full(path), recursive=True)
 
     def _names(self, path: str, *, deep: bool) -> list[str]:
+        return [name for name, _ in self._entries(path, deep=deep)]
+
+    def _entries(self, path: str, *, deep: bool) -> list[tuple[str, int]]:
+        """Names below `path`, sorted, with bytes; those of a listing that is not deep are 0."""
         root = self._full(path).strip("/")
 
-        def look() -> list[str]:
+        def look() -> list[tuple[str, int]]:
             self._fs.invalidate_cache()
             found = self._listed(self._full(path), deep=deep)
-            return sorted(name[len(root) + 1 :] for name in found if name.startswith(f"{root}/"))
+            return sorted((name[len(root) + 1 :], size) for name, size in found if name.startswith(f"{root}/"))
 
         return self._try(look, path, "listed")
 
-    def _listed(self, directory: str, *, deep: bool) -> Iterator[str]:
-        """Names in the file system, without slashes around them; none of a directory that does not exist."""
+    def _listed(self, directory: str, *, deep: bool) -> Iterator[tuple[str, int]]:
+        """Names in the file system, without slashes around them, and bytes; none of a directory that does not exist."""
         try:
             entries = self._fs.ls(directory, detail=deep)
         except _ABSENT:
@@ -171,7 +179,7 @@ class ObjectStore:
         for entry in entries:
             name = str(entry["name"]) if deep else str(entry)
             if not deep or entry["type"] != "directory":
-                yield name.strip("/")
+                yield name.strip("/"), int(entry["size"] or 0) if deep else 0
             elif name.strip("/") != directory.strip("/"):  # an object may stand for the directory itself
                 yield from self._listed(name, deep=True)
 

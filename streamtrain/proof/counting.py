@@ -29,6 +29,7 @@ class Stretch:
     whole_lines: bool | None = None
 
     def read(self, reader: Reader) -> Portion:
+        reader.logs.hold(self.split)
         return reader.read(self.path, self.begin, self.end, inside=self.inside, whole_lines=self.whole_lines)
 
 
@@ -90,7 +91,7 @@ def places(reader: Reader, counted: Counted, keys: Sequence[int]) -> dict[str, l
         for key in keys:
             shown = sum(tally.shown[key] for tally in tallies)
             if shown and len(found[str(key)]) < _PLACES:
-                found[str(key)].append(f"{stretch.path.relative_to(reader.data_dir)}: {shown}")
+                found[str(key)].append(f"{stretch.path.relative_to(reader.logs.root)}: {shown}")
     return found
 
 
@@ -173,7 +174,7 @@ def _grown_from(reader: Reader, split: str, source: Source, found: Found, before
 
 def _cover(into: Counted, split: str, reader: Reader, found: Found, source: Source) -> None:
     """The file that has the marker's bytes now is no late file, whatever its name."""
-    path = found.path.relative_to(reader.data_dir / split).as_posix()
+    path = found.path.relative_to(reader.logs.root / split).as_posix()
     if found.inside or path != source.path:
         size = found.path.stat().st_size if found.inside else source.bytes
         into.done[split, path] = max(size, into.done.get((split, path), 0))

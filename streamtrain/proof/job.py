@@ -5,20 +5,23 @@ from __future__ import annotations
 import importlib
 import json
 import socket
+import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from streamtrain.config import JobConfig
-from streamtrain.errors import ConfigError
+from streamtrain.errors import ConfigError, DataError, Unreadable
 from streamtrain.proof import markers
 from streamtrain.proof.days import ShrinkRule
 from streamtrain.proof.line_rules import ParseFunction, Rules
+from streamtrain.proof.logs import Logs
 from streamtrain.proof.markers import Log
 from streamtrain.proof.newest import newest
 from streamtrain.proof.recount import Recount, recount
 from streamtrain.proof.rows import DEFAULT_IGNORE
+from streamtrain.proof.stored_logs import StoredLogs
 from streamtrain.stopping import StopWatch
 
 _BUILT_IN = ("feasign_slot", "multislot", "name_value", "csv", "tsv", "json")
@@ -37,16 +40,29 @@ def recount_job(
     grows with the number of keys. Needs no Paddle. Where Kafka answers, the marker log says which files the checkpoint
     was made of; where it does not, `unknown` of the result says what is not known. `ok` of the result: proven, nothing
     is lost or duplicated.
-    Raises ConfigError for a data tree that is not local, a function that cannot be imported or a parameter that the
+    Logs on a store are copied to the local disk, a split at a time.
+    Raises ConfigError for a store that cannot be opened, a function that cannot be imported or a parameter that the
     recount cannot follow, CheckpointError when there is no readable checkpoint, DataError for a file that cannot be
     unpacked, Unreadable for one that cannot be read.
     """
-    if not isinstance(config.data, Path):
-        raise ConfigError(f"recount reads local files only, train_data_dir is {config.data_dir}")
     root = root or config.model_save_path
     newest(root)  # before Kafka is waited for
+    if isinstance(config.data, Path):
+        return _recount(config, config.data, root, progress)
+    with tempfile.TemporaryDirectory(prefix="streamtrain-recount-") as copies:
+        logs = StoredLogs(config.data, Path(copies))
+        try:
+            found = _recount(config, logs, root, progress)
+        except (DataError, Unreadable) as error:
+            raise type(error)(logs.named(error.message), remedy=error.remedy) from error
+    for listed in (found.uneven, found.pending, found.not_recountable):
+        listed[:] = [replace(place, why=logs.named(place.why)) for place in listed]
+    return found
+
+
+def _recount(config: JobConfig, logs: Path | Logs, root: Path, progress: Callable[[int, int], None]) -> Recount:
     return recount(
-        Path(config.data_dir),
+        logs,
         root,
         split_interval=config.runner.split_interval,
         split_per_pass=config.runner.split_per_pass,

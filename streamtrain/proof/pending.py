@@ -50,6 +50,9 @@ def pending(
         for source in entry.files:
             covered[entry.split, source.path] = max(source.bytes, covered.get((entry.split, source.path), 0))
     for split, bridged in history.items():
+        sizes = reader.sizes(split)
+        if sizes is not None and all(covered.get((split, file)) == size for file, size in sizes.items()):
+            continue
         present = reader.files(split)
         for file, path in present.items():
             known = covered.get((split, file))
@@ -89,17 +92,19 @@ def _late(reader: Reader, split: str, file: str, path: Path, begin: int, policy:
 
 def _not_bridged(reader: Reader, last: str, policy: Policy) -> Iterator[Place]:
     """Splits that no marker has yet, after `last`. Their rows are not counted."""
-    for folder in sorted(reader.data_dir.glob("[0-9]" * 8 + "/" + "[0-9]" * 4)):
-        split = f"{folder.parent.name}/{folder.name}"
-        after_the_end = policy.end_day and folder.parent.name > policy.end_day
-        if split > last and not after_the_end and (found := reader.files(split)):
-            yield Place(split, "", None, f"it is not bridged yet ({len(found)} files)")
+    for split in reader.logs.splits():
+        after_the_end = policy.end_day and split.partition("/")[0] > policy.end_day
+        if split > last and not after_the_end:
+            sizes = reader.sizes(split)
+            if count := len(reader.files(split) if sizes is None else sizes):
+                yield Place(split, "", None, f"it is not bridged yet ({count} files)")
 
 
 def left_out(reader: Reader, entry: Entry, known: Container[FileName]) -> Iterator[Place]:
     """Files that the marker of a split should name and does not: they were there before the donefile, and before the
     marker was written, by the time of their last change (which no copy and no rename keeps)."""
-    folder = reader.data_dir / entry.split
+    reader.logs.hold(entry.split)
+    folder = reader.logs.root / entry.split
     donefile = folder / reader.donefile
     if not reader.donefile or not donefile.is_file():
         return

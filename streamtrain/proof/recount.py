@@ -20,6 +20,7 @@ from streamtrain.proof.compare import Differences, compare, total
 from streamtrain.proof.counting import Counted, by_markers, by_tree, places
 from streamtrain.proof.days import NEVER, Histories, ShrinkRule
 from streamtrain.proof.line_rules import ParseFunction, Rules
+from streamtrain.proof.logs import LocalLogs, Logs
 from streamtrain.proof.markers import Entry, Log
 from streamtrain.proof.newest import Newest, newest, rows_by_pass, table
 from streamtrain.proof.passes import Schedule, with_markers
@@ -115,7 +116,7 @@ class Recount:
 
 
 def recount(
-    data_dir: Path,
+    data_dir: Path | Logs,
     model_save_path: Path,
     *,
     split_interval: int,
@@ -136,10 +137,10 @@ def recount(
 ) -> Recount:
     """Recounts what the newest checkpoint was made of: from start_day's first split up to the checkpoint's pass.
 
-    split_interval: minutes. slots: the model's. parse: for a format of the user's. rules: how lines are read, in place
-    of slots, line_format, parse and reject_unknown. rule: what is done at the end of a day; by table, or to all.
-    progress(splits or markers done, of). ignore: patterns of names that are no logs. changed_split, end_day: the
-    config's. log: the marker log.
+    data_dir: a folder, or where else the logs are. split_interval: minutes. slots: the model's. parse: for a format of
+    the user's. rules: how lines are read, in place of slots, line_format, parse and reject_unknown. rule: what is done
+    at the end of a day; by table, or to all. progress(splits or markers done, of). ignore: patterns of names that are
+    no logs. changed_split, end_day: the config's. log: the marker log.
     Raises CheckpointError when there is no readable checkpoint, UnknownFormat for one of another version, DataError for
     a file that cannot be unpacked, Unreadable.
     """
@@ -147,7 +148,8 @@ def recount(
     schedule = Schedule(start_day, split_interval, split_per_pass)
     rules = rules or Rules(slots, line_format, parse, reject_unknown)
     tables = tables_of(of.path, rules, rule if isinstance(rule, Mapping) else {"": rule})
-    reader = Reader(data_dir, rules, tables, donefile, ignore, append=changed_split == "append")
+    logs = LocalLogs(data_dir) if isinstance(data_dir, Path) else data_dir
+    reader = Reader(logs, rules, tables, donefile, ignore, append=changed_split == "append")
     decay = min((each.rule.show_click_decay_rate for each in tables), default=1.0)
     result = Recount(str(of.path), of.day, of.pass_id, rows_in_manifest=of.rows, decay=decay)
     counted = Counted([Histories(each.rule) for each in tables])

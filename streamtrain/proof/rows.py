@@ -41,6 +41,11 @@ def files(folder: Path, donefile: str, ignore: Sequence[str] = DEFAULT_IGNORE) -
     return dict(sorted(found.items()))
 
 
+def is_left_out(name: str, donefile: str, ignore: Sequence[str]) -> bool:
+    """Whether files() leaves out what has that name."""
+    return name == donefile or any(fnmatchcase(name, pattern) for pattern in ignore)
+
+
 def _walk(
     folder: Path, below: str, above: frozenset[str], found: dict[str, Path], donefile: str, ignore: tuple[str, ...]
 ) -> None:
@@ -53,7 +58,7 @@ def _walk(
     except OSError as error:
         raise _unreadable(folder, error) from error
     for entry in entries:
-        if entry.name == donefile or any(fnmatchcase(entry.name, pattern) for pattern in ignore):
+        if is_left_out(entry.name, donefile, ignore):
             continue
         if entry.is_dir():
             _walk(Path(entry.path), f"{below}{entry.name}/", above | {real}, found, donefile, ignore)

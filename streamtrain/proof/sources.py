@@ -18,8 +18,9 @@ from streamtrain.errors import DataError
 from streamtrain.proof.columns import header_in
 from streamtrain.proof.formats import row_of
 from streamtrain.proof.line_rules import Row, Rules
+from streamtrain.proof.logs import Logs
 from streamtrain.proof.markers import Source
-from streamtrain.proof.rows import DEFAULT_IGNORE, MAX_LINE, digests, files, is_packed, lines
+from streamtrain.proof.rows import DEFAULT_IGNORE, MAX_LINE, digests, files, is_left_out, is_packed, lines
 from streamtrain.proof.tables import Table
 
 #: (split, path below it)
@@ -101,7 +102,7 @@ class Reader:
     """How the files are read. tables: what is counted. append: a last line without its end is no row yet
     (stream.changed_split: append)."""
 
-    data_dir: Path
+    logs: Logs
     rules: Rules
     tables: Sequence[Table] = ()
     donefile: str = ""
@@ -109,11 +110,23 @@ class Reader:
     append: bool = False
 
     def files(self, split: str) -> dict[str, Path]:
-        """By path below the split; those of the last split are remembered."""
+        """By path below the split; those of the last split are remembered, and on the local disk."""
         if split not in self._listed:
             self._listed.clear()
-            self._listed[split] = files(self.data_dir / split, self.donefile, self.ignore)
+            self.logs.hold(split)
+            self._listed[split] = files(self.logs.root / split, self.donefile, self.ignore)
         return self._listed[split]
+
+    def sizes(self, split: str) -> dict[str, int] | None:
+        """Bytes of the same files, without having them; None: they are on the local disk as they are."""
+        sizes = self.logs.sizes(split)
+        if sizes is None:
+            return None
+        return {
+            path: size
+            for path, size in sizes.items()
+            if not any(is_left_out(name, self.donefile, self.ignore) for name in path.split("/"))
+        }
 
     @cached_property
     def _listed(self) -> dict[str, dict[str, Path]]:
@@ -200,7 +213,7 @@ def find(reader: Reader, split: str, sources: Sequence[Source]) -> list[Found | 
     present = reader.files(split)
     found: list[Found | str] = []
     for source in sources:
-        path = present.get(source.path, reader.data_dir / split / source.path)
+        path = present.get(source.path, reader.logs.root / split / source.path)
         if not path.is_file():
             found.append("is missing")
         elif (sha256 := digests(path, [source.bytes]).get(source.bytes)) is None:

@@ -20,6 +20,7 @@ from streamtrain.kafka import clients
 from streamtrain.kafka.marker_log import MarkerLog
 from streamtrain.proof import markers as proof_markers
 from streamtrain.proof.job import rules_of
+from streamtrain.proof.logs import LocalLogs
 from streamtrain.proof.sources import Reader
 from streamtrain.proof.tables import Table
 from tests.support.jobs import write_config
@@ -135,7 +136,9 @@ def read_by_the_recount(config: JobConfig, found: list[Marker]) -> None:
     log = proof_markers.read(config.kafka(), config.stream.job)
     assert log.entries is not None and [e.rows for e in log.entries] == [70, 50]
     rules = rules_of(config)
-    reader = Reader(Path(config.data_dir), rules, [Table("embedding", {2: 1, 3: 1}, click="click")], "data.done")
+    reader = Reader(
+        LocalLogs(Path(config.data_dir)), rules, [Table("embedding", {2: 1, 3: 1}, click="click")], "data.done"
+    )
     portions = [reader.read(path) for path in reader.files(SPLIT).values()]
     assert (sum(p.rows for p in portions), sum(p.rejected for p in portions)) == (120, 1)
     batch = SampleDecoder(layout=config.layout).decode(messages(config, found))

@@ -244,7 +244,7 @@ def test_commands_on_a_machine_that_has_nothing(tmp_path: Path, kafka: dict[str,
 
 
 def test_logs_on_a_store(tmp_path: Path, kafka: dict[str, str], job: str) -> None:
-    """The bridge reads them there, a file that comes late too; the same files on the disk are what is recounted."""
+    """The bridge reads them there, a file that comes late too; they are recounted there, and on the disk."""
     scene = Scene(tmp_path, kafka, job, stream={"changed_split": "append"})
     bucket = ObjectStore(Location("runner.train_data_dir", f"plain://{tmp_path / 'logs'}.store/tree"))
     data = tmp_path / "data"
@@ -259,11 +259,14 @@ def test_logs_on_a_store(tmp_path: Path, kafka: dict[str, str], job: str) -> Non
     text = path.read_text()
     assert "train_data_dir: data\n" in text
     path.write_text(text.replace("train_data_dir: data\n", f"train_data_dir: {bucket.location.url}\n"))
-    run = scene.start("run")
-    run.wait_for(lambda: scene.passes() == 3)
+    job_run = scene.start("run")
+    job_run.wait_for(lambda: scene.passes() == 3)
     write_split(data, SPLITS[0], rows(20, seed=99), file="part-late")
     put(SPLITS[0])
-    run.wait_for(lambda: any(entry.marker.revision for entry in scene.markers()))
+    job_run.wait_for(lambda: any(entry.marker.revision for entry in scene.markers()))
     put(SPLITS[3])
-    run.finish()
-    assert scene.recount().rows == sum(150 + n for n in range(4) if n != 2) + 20
+    job_run.finish()
+    bridged = sum(150 + n for n in range(4) if n != 2) + 20
+    assert scene.recount().rows == bridged
+    there = json.loads(run("recount", "-m", str(path), "--json").stdout)
+    assert (there["verdict"], there["rows"], there["pending"]) == ("proven", bridged, [])

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +12,13 @@ from typing import Any
 import pytest
 
 from streamtrain.errors import StreamtrainError
+from streamtrain.locations import Location
+from streamtrain.object_store import ObjectStore
 from streamtrain.proof.days import NEVER, ShrinkRule
 from streamtrain.proof.markers import Log
 from streamtrain.proof.recount import Recount, recount
+from streamtrain.proof.stored_logs import StoredLogs
+from tests.support import plain_store  # noqa: F401  registers plain://
 from tests.support.markers import Bridged
 
 FIRST, SECOND, THIRD = "20240101/0000", "20240101/1200", "20240102/0000"
@@ -24,10 +29,14 @@ LINES = {
 
 
 class Job:
-    """A tree, its marker log, and the model that a right trainer makes of the bridged rows."""
+    """A tree, its marker log, and the model that a right trainer makes of the bridged rows.
 
-    def __init__(self, folder: Path) -> None:
+    times: whether the recount looks at files' times too, which copies of a store's objects do not have.
+    """
+
+    def __init__(self, folder: Path, *, times: bool = False) -> None:
         self.folder = folder
+        self.times = times
         self.data = folder / "data"
         self.bridged = Bridged(self.data)
         self.trained: list[str] = []
@@ -71,11 +80,32 @@ class Job:
         (folder / "embedding.shard" / "part-0.txt").write_text(text)
 
     def recount(self, *, changed: str = "append", log: Log | None = None, rule: ShrinkRule = NEVER) -> Recount:
+        """Of the tree, and of the same on a store: they say the same."""
+        of_folder = self._recount(self.data, changed, log, rule)
+        copies = self.folder / "copies"
+        copies.mkdir(exist_ok=True)
+        found = self._recount(StoredLogs(self.store(), copies), changed, log, rule)
+        text = json.dumps(found.to_json()).replace(f"{copies}/", f"{self.data}/")
+        assert self.times or json.loads(text) == json.loads(json.dumps(of_folder.to_json()))
+        assert len(list(copies.glob("*/*"))) <= 1
+        return of_folder
+
+    def _recount(self, data: Path | StoredLogs, changed: str, log: Log | None, rule: ShrinkRule) -> Recount:
         return recount(
-            self.data, self.folder / "model", split_interval=720, split_per_pass=1, start_day="20240101",
+            data, self.folder / "model", split_interval=720, split_per_pass=1, start_day="20240101",
             slots=(2, 3), donefile="data.done", changed_split=changed, end_day="20240103",
             log=self.bridged.log if log is None else log, rule=rule,
         )  # fmt: skip
+
+    def store(self) -> Location:
+        """Where a store has the tree as it is."""
+        shutil.rmtree(self.folder / "bucket.store", ignore_errors=True)
+        location = Location("runner.train_data_dir", f"plain://{self.folder}/bucket.store/tree")
+        objects = ObjectStore(location)
+        for path in self.data.rglob("*"):
+            if path.is_file():
+                objects.put_file(path.relative_to(self.data).as_posix(), path)
+        return location
 
 
 @pytest.fixture
@@ -143,7 +173,7 @@ def test_a_row_skipped_by_the_bridge(job: Job) -> None:
 
 
 def test_a_part_file_dropped_by_the_bridge(tmp_path: Path) -> None:
-    job = Job(tmp_path)
+    job = Job(tmp_path, times=True)
     os.utime(job.data / FIRST / "data.done")  # the donefile is the youngest
     job.bridged.change(0, rows=2, files=job.bridged.entries[0].files[:1])
     del job.trained[2:4]

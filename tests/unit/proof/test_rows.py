@@ -17,6 +17,7 @@ from streamtrain.errors import CheckpointError, DataError, UnknownFormat
 from streamtrain.proof import markers, newest
 from streamtrain.proof.formats import row_of
 from streamtrain.proof.line_rules import Rules
+from streamtrain.proof.logs import LocalLogs
 from streamtrain.proof.rows import MAX_LINE, digests, files, lines
 from streamtrain.proof.sources import Reader
 
@@ -78,7 +79,7 @@ def test_a_line_that_is_too_long(tmp_path: Path) -> None:
     for length, too_long in ((MAX_LINE, False), (MAX_LINE + 1, True), (MAX_LINE + 9, True)):
         path.write_bytes(b"\xef\xbb\xbf" + b"x" * length + b"\nnext\n")
         assert [text is None for text in texts(path)] == [too_long, False]
-        assert Reader(tmp_path, Rules(SLOTS)).read(path).rejected == 2
+        assert Reader(LocalLogs(tmp_path), Rules(SLOTS)).read(path).rejected == 2
 
 
 def test_content() -> None:
@@ -183,7 +184,10 @@ def test_the_recount_takes_a_line_as_the_bridge_does(line: bytes, line_format: s
 def test_a_source_file_of_arbitrary_bytes(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     path = tmp_path_factory.mktemp("any") / "part-0"
     path.write_bytes(data)
-    for reader in (Reader(path.parent, Rules(SLOTS)), Reader(path.parent, Rules(SLOTS, "multislot"), append=True)):
+    for reader in (
+        Reader(LocalLogs(path.parent), Rules(SLOTS)),
+        Reader(LocalLogs(path.parent), Rules(SLOTS, "multislot"), append=True),
+    ):
         try:
             reader.read(path)
         except DataError as error:
