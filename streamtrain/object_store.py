@@ -15,7 +15,7 @@ import errno
 import hashlib
 import logging
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -115,6 +115,26 @@ class ObjectStore:
 
         self._try(get, path, "read", absent=True)
         return digest.hexdigest()
+
+    def fetch_all(self, path: str, into: Path, leave: Collection[str] = ()) -> None:
+        """Copies all objects below `path`, as files of a tree; one that goes meanwhile is left out, and so is what is
+        below the names `leave`. Raises CheckpointError for a name that leads out of `into` too."""
+        names = [name for name in self.objects(path) if name.partition("/")[0] not in leave]
+        if strange := next((name for name in names if ".." in name.split("/")), None):
+            raise CheckpointError(f"{self.name(path)}/{strange}: a name with `..` is not copied", remedy="Remove it.")
+
+        def fetch(name: str) -> None:
+            target = into / name
+            with _local(target, "made"):
+                target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self.get_file(f"{path}/{name}" if path else name, target)
+            except FileNotFoundError:
+                target.unlink(missing_ok=True)
+
+        with ThreadPoolExecutor(THREADS, thread_name_prefix="store") as pool:
+            for _ in pool.map(fetch, names):
+                pass
 
     def directories(self, path: str) -> list[str]:
         """Names of what is below `path` before a slash, sorted; none when there is nothing."""

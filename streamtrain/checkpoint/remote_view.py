@@ -7,23 +7,16 @@ next start takes that one. It never touches the folder of a running trainer.
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import functools
-import os
 import shutil
-import socket
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-
-import psutil
 
 from streamtrain.checkpoint.journal import NAME as PASSES
 from streamtrain.checkpoint.remote import RemoteCheckpoints
 from streamtrain.checkpoint.remote_records import read_donefile, read_journal
 from streamtrain.checkpoint.runs import refusals
 from streamtrain.checkpoint.store import Checkpoint, CheckpointStore, Problem
+from streamtrain.checkpoint.views import view_folder
 from streamtrain.contracts.donefiles import DONEFILES, encode_donefile
 from streamtrain.contracts.identity import NAME as IDENTITY
 from streamtrain.contracts.manifest import NAME, FileEntry
@@ -34,19 +27,17 @@ from streamtrain.locations import Location
 from streamtrain.object_store import ObjectStore
 from streamtrain.schedule import PassId
 
-VIEWS = ".views"
-
 
 class StoredCheckpoints(CheckpointStore):
     """The checkpoints of a store, read only. cache: the job's local folder, whose files are taken where they are the
-    same.
+    same. root: where copies are put; by default a folder of this process, below the cache.
 
     read() has the manifest and the job's identity at the checkpoint's path, verify() and fetch() all files. Raises
     CheckpointError for what the store refuses.
     """
 
-    def __init__(self, location: Location, cache: Path) -> None:
-        super().__init__(_folder(cache))
+    def __init__(self, location: Location, cache: Path, root: Path | None = None) -> None:
+        super().__init__(root or view_folder(cache))
         self._remote = RemoteCheckpoints(ObjectStore(location))
         self._cache = CheckpointStore(cache)
         self._names: dict[PassId, PointerName] = {}
@@ -124,32 +115,3 @@ class StoredCheckpoints(CheckpointStore):
 
     def _fetch(self, name: PointerName, entries: list[FileEntry]) -> Problem | None:
         return self._remote.fetch(name.directory, tuple(entries), self.path(name.id))
-
-
-@functools.cache
-def _folder(cache: Path) -> Path:
-    """Of this process, below the job's local folder where that can be written; it goes with the process."""
-    views = cache / VIEWS
-    try:
-        views.mkdir(parents=True, exist_ok=True)
-        for left in views.iterdir():
-            if _is_of_the_dead(left.name):
-                shutil.rmtree(left, ignore_errors=True)
-        folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-{socket.gethostname()}-", dir=views))
-    except OSError:
-        folder = Path(tempfile.mkdtemp(prefix="streamtrain-view-"))
-
-    def remove() -> None:
-        shutil.rmtree(folder, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            views.rmdir()
-
-    atexit.register(remove)
-    return folder
-
-
-def _is_of_the_dead(name: str) -> bool:
-    """Whether a view is that of a process that was killed. Other machines that share the disk have other processes."""
-    pid, _, rest = name.partition("-")
-    host = rest.rpartition("-")[0]
-    return host == socket.gethostname() and pid.isdecimal() and not psutil.pid_exists(int(pid))

@@ -11,8 +11,9 @@ import gzip
 import hashlib
 import logging
 import re
+import shutil
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,10 +46,30 @@ _OTHER_VERSION = "Warm up with the version that wrote it, or from another checkp
 
 
 @dataclass(frozen=True)
+class Copies:
+    """Of what is on a store. folder: of this process. shown: what it is a copy of, for messages."""
+
+    folder: Path
+    shown: str
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Errors name what is there, not its copy."""
+        try:
+            yield
+        except (CheckpointError, ConfigError, UnknownFormat, Unreadable) as error:
+            raise type(error)(error.message.replace(str(self.folder), self.shown), remedy=error.remedy) from error
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
 class Source:
     """tables: shapes by name; of a PaddleRec source those of the config, since its files do not say them. files: part
     files of each table. dense: shapes of the parameters by name, None for a PaddleRec source. dense_files: of the dense
-    table with its optimizer's state. optimizer: what that state is of, None where nobody says it."""
+    table with its optimizer's state. optimizer: what that state is of, None where nobody says it. where: its path as
+    messages and the checkpoints name it. copies: where copies of the files are; None: they are the source's own."""
 
     path: Path
     kind: Literal["checkpoint", "paddlerec"]
@@ -59,6 +80,20 @@ class Source:
     dense_files: tuple[Path, ...] = ()
     optimizer: tuple[object, object] | None = None
     values_of: Mapping[str, Path] = field(default_factory=dict)
+    where: str = ""
+    copies: Copies | None = None
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Around what reads its files: errors name them as they are at the source. Copies are removed at the end."""
+        if self.copies is None:
+            yield
+            return
+        try:
+            with self.copies.named():
+                yield
+        finally:
+            self.copies.remove()
 
     def values(self, name: str) -> npt.NDArray[np.float32]:
         """Of a dense parameter of a checkpoint. Raises CheckpointError, Unreadable."""
@@ -81,9 +116,14 @@ def open_source(path: Path, wanted: Mapping[str, TableShape]) -> Source:
     if "000" in found:
         return _of_paddlerec(path, wanted)
     if any(re.fullmatch("[0-9]{8}", name) for name in found):
-        return _of_checkpoint(_newest(path), wanted)
+        return newest_of(CheckpointStore(path), wanted)
+    raise no_source(str(path), found)
+
+
+def no_source(where: str, found: Sequence[str]) -> ConfigError:
+    """found: the names that are there."""
     what = "is no checkpoint and has none" if found else "is not there, or is empty"
-    raise ConfigError(f"{KEY}: {path} {what}", remedy=_WANTED)
+    return ConfigError(f"{KEY}: {where} {what}", remedy=_WANTED)
 
 
 def _read(path: Path) -> Checkpoint:
@@ -104,18 +144,17 @@ def _read(path: Path) -> Checkpoint:
     return checkpoint
 
 
-def _newest(root: Path) -> Checkpoint:
-    """The newest valid one; damaged ones are skipped and named, as a restart does."""
-    store = CheckpointStore(root)
+def newest_of(store: CheckpointStore, wanted: Mapping[str, TableShape]) -> Source:
+    """The newest valid one; damaged ones are skipped and named, as a restart does. Raises as open_source()."""
     for checkpoint, problem in store.newest_first():
         if problem is None:
-            return checkpoint
+            return _of_checkpoint(checkpoint, wanted)
         if problem.kind == "unknown":
             raise UnknownFormat(f"{KEY}: {problem}", remedy=_OTHER_VERSION)
         if problem.kind == "unreadable":
             raise Unreadable(f"{KEY}: {problem}", remedy="Check the disk, the mount and the permissions.")
         log.warning("%s: checkpoint %s is SKIPPED: %s", KEY, checkpoint.id, problem)
-    raise ConfigError(f"{KEY}: {root} has no checkpoint that is whole", remedy=_WANTED)
+    raise ConfigError(f"{KEY}: {store.where} has no checkpoint that is whole", remedy=_WANTED)
 
 
 def _of_checkpoint(checkpoint: Checkpoint, wanted: Mapping[str, TableShape]) -> Source:
@@ -148,7 +187,8 @@ def _of_checkpoint(checkpoint: Checkpoint, wanted: Mapping[str, TableShape]) -> 
         (fixed.get("hyper_parameters.optimizer.class"), fixed.get("hyper_parameters.adam_d2sum")) if fixed else None
     )
     return Source(
-        checkpoint.path, "checkpoint", checkpoint.digest, tables, files, dense, state, optimizer, values_of
+        checkpoint.path, "checkpoint", checkpoint.digest, tables, files, dense, state, optimizer, values_of,
+        str(checkpoint.path),
     )  # fmt: skip
 
 
@@ -189,7 +229,8 @@ def _of_paddlerec(path: Path, wanted: Mapping[str, TableShape]) -> Source:
         for part in parts:
             digests.update(f"{folder}/{part.name} {_check_part(path, part)}\n".encode())
     of_tables = {name: files[folder] for name, folder in zip(wanted, folders, strict=False)}
-    return Source(path, "paddlerec", digests.hexdigest(), dict(wanted), of_tables, None, files[folders[-1]])
+    of_dense = files[folders[-1]]
+    return Source(path, "paddlerec", digests.hexdigest(), dict(wanted), of_tables, None, of_dense, where=str(path))
 
 
 def _check_part(root: Path, part: Path) -> str:

@@ -6,18 +6,21 @@ model's build gives; worker 0 decides it once more before it loads.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from streamtrain.checkpoint.warm_files import check_columns, dense_of_paddlerec
 from streamtrain.checkpoint.warm_source import Source, open_source
+from streamtrain.checkpoint.warm_store import open_stored
 from streamtrain.config import JobConfig
 from streamtrain.contracts.table_text import DEFAULT_ACCESSOR, DEFAULT_SHARDS, TableColumns, rule_of
 from streamtrain.contracts.warm_plan import STATISTICS, Plan, TableShape, plan_dense, plan_tables
 from streamtrain.contracts.warmup import KEY, Part, WarmStart
 from streamtrain.errors import ConfigError
+from streamtrain.locations import Location
 
 
 @dataclass(frozen=True)
@@ -70,23 +73,25 @@ def _fresh(parameter: Mapping[str, Any], rule: str, count: int) -> tuple[str, ..
     return (*("0",) * (count - 2), *(f"{float(power):g}" for power in powers))
 
 
-def path_of(config: JobConfig) -> Path:
-    """Raises ConfigError for a URL."""
-    text = config.runner.warmup_model_path
-    if "://" in text:
-        raise ConfigError(f"{KEY}: {text} is not on this machine", remedy="Copy it to a folder that worker 0 sees.")
-    return config.resolve(text)
+def _is_own(place: Path | Location, config: JobConfig) -> bool:
+    if isinstance(place, Path):
+        return place == config.model_save_path
+    return config.models is not None and place.url.rstrip("/") == config.models.url.rstrip("/")
 
 
-def decide(config: JobConfig, dense: Mapping[str, tuple[int, ...]], own: Collection[str] = ()) -> Decided:
-    """dense: shapes of the network's dense parameters, by name. own: those of them that no optimizer changes, so that
-    PaddleRec's dense table has none of them.
+@contextmanager
+def decided(
+    config: JobConfig, dense: Mapping[str, tuple[int, ...]], own: Collection[str] = ()
+) -> Iterator[Decided]:  # fmt: skip
+    """The source, as long as its files are in use: of one on a store they are copies. dense: shapes of the network's
+    dense parameters, by name. own: those of them that no optimizer changes, so that PaddleRec's dense table has none of
+    them.
 
     Raises ConfigError when there is no source, or by each key whose tables differ; CheckpointError when it is damaged,
     UnknownFormat, Unreadable.
     """
-    path, options = path_of(config), config.stream.warmup
-    if path == config.model_save_path:
+    place = config.warmup
+    if _is_own(place, config):
         raise ConfigError(f"{KEY} is the job's own model_save_path", remedy="Name another job's, or leave the key out.")
     if config.runner.save_first_base and config.stream.inference_model != "none":
         raise ConfigError(
@@ -94,12 +99,27 @@ def decide(config: JobConfig, dense: Mapping[str, tuple[int, ...]], own: Collect
             remedy="Leave one of the two out; the first pass publishes a full model.",
         )
     tables = tables_wanted(config)
-    source = open_source(path, tables)
+    if isinstance(place, Path):
+        source = open_source(place, tables)
+    else:
+        source = open_stored(place, config.model_save_path, tables)
+    with source.in_use():
+        yield _decide(config, source, tables, dense, own)
+
+
+def _decide(
+    config: JobConfig,
+    source: Source,
+    tables: Mapping[str, TableShape],
+    dense: Mapping[str, tuple[int, ...]],
+    own: Collection[str],
+) -> Decided:
+    options = config.stream.warmup
     plans, parts, problems = plan_tables(source.tables, tables, statistics=options.statistics)
     if problems:
         lines = "\n  ".join(problems)
         raise ConfigError(
-            f"{KEY}: {source.path} is of a table that differs:\n  {lines}",
+            f"{KEY}: {source.where} is of a table that differs:\n  {lines}",
             remedy=f"Restore the keys, or take the embeddings without the optimizer's statistics: {STATISTICS}: false.",
         )
     if source.kind == "paddlerec":
@@ -111,7 +131,7 @@ def decide(config: JobConfig, dense: Mapping[str, tuple[int, ...]], own: Collect
     )  # fmt: skip
     every: tuple[Part, ...] = (*parts, *of_dense)
     plan = Plan(plans, names, whole, every)
-    return Decided(source, plan, WarmStart(str(source.path), source.kind, source.digest, every))
+    return Decided(source, plan, WarmStart(source.where, source.kind, source.digest, every))
 
 
 def _dense_of(

@@ -117,6 +117,11 @@ class JobConfig:
         """The data set that is predicted after each pass, as data."""
         return self._place("runner.infer_data_dir", self.runner.infer_data_dir)
 
+    @property
+    def warmup(self) -> Path | Location:
+        """What the job's first pass begins from, as data. Of a config whose runner.warmup_model_path is not empty."""
+        return self._place("runner.warmup_model_path", self.runner.warmup_model_path)
+
     def _place(self, key: str, text: str) -> Path | Location:
         return location(key, text, self.account) if is_remote(text) else self.resolve(text)
 

@@ -44,15 +44,7 @@ class StoredLogs:
         for before in self.root.iterdir():
             shutil.rmtree(before)
         with _looking():
-            for name in self._objects.objects(split):
-                path = self.root / split / name
-                if ".." in path.parts:
-                    raise Unreadable(f"{self._objects.name(f'{split}/{name}')}: `..` in its name", remedy="Remove it.")
-                path.parent.mkdir(parents=True, exist_ok=True)
-                try:
-                    self._objects.get_file(f"{split}/{name}", path)
-                except FileNotFoundError:  # it went meanwhile: missing, as one of a folder is
-                    path.unlink(missing_ok=True)
+            self._objects.fetch_all(split, self.root / split)
         self._held = split
 
     def sizes(self, split: str) -> dict[str, int] | None:

@@ -94,10 +94,11 @@ def refuse(config: JobConfig, *, bridge: bool, stop: threading.Event | None = No
 
 def warm_start(config: JobConfig, report: BuildReport) -> WarmStart | None:
     """What a job that has no checkpoint yet begins from; None when it begins from nothing, or has begun. report: of
-    its network. Raises as checkpoint.warmup.decide()."""
+    its network. Raises as checkpoint.warmup.decided()."""
     if not warmup.wanted(config) or any(True for _ in Readable(config).checkpoints.ids_newest_first()):
         return None
-    return warmup.decide(config, report.dense, report.own_parameters).start
+    with warmup.decided(config, report.dense, report.own_parameters) as decided:
+        return decided.start
 
 
 def _raise_all(path: Path, found: Sequence[StreamtrainError]) -> None:

@@ -47,7 +47,7 @@ class WarmStarter:
     def begin(self) -> bool:
         """For a job without a checkpoint; every worker calls it. False when the config names no source.
 
-        Raises as checkpoint.warmup.decide() and write_table(); CheckpointError when Paddle did not load it.
+        Raises as checkpoint.warmup.decided() and write_table(); CheckpointError when Paddle did not load it.
         """
         if not warmup.wanted(self._config):
             return False
@@ -55,9 +55,17 @@ class WarmStarter:
             self._engine.state.begin_from({}, None, {})
             return True
         begin = time.monotonic()
-        decided = warmup.decide(self._config, self._engine.dense_shapes(), self._engine.state.own_parameters)
+        own = self._engine.state.own_parameters
+        with warmup.decided(self._config, self._engine.dense_shapes(), own) as decided:
+            self.start = self._load(decided)
+        _log(self.start)
+        log.info("warm start: %s, %.1f s", self.start.summary(), time.monotonic() - begin)
+        return True
+
+    def _load(self, decided: warmup.Decided) -> WarmStart:
+        """Has Paddle's servers load it; what was taken, with the keys of each table."""
         source, plan = decided.source, decided.plan
-        log.info("%s: %s, verified, loading", KEY, source.path)
+        log.info("%s: %s, verified, loading", KEY, source.where)
         scratch, kept = self._run.empty("begin"), self._run.empty(_KEPT)
         counted: dict[str, int] = {}
         places: dict[str, Path] = {}
@@ -80,14 +88,11 @@ class WarmStarter:
         keys = self._engine.state.begin_from(places, dense, self._values(decided))
         if keys != sum(counted.values()):
             raise CheckpointError(
-                f"{KEY}: {keys} keys were loaded, {source.path} has {sum(counted.values())}",
+                f"{KEY}: {keys} keys were loaded, {source.where} has {sum(counted.values())}",
                 remedy="A server may have failed: read log/serverlog.*.",
             )
         shutil.rmtree(scratch, ignore_errors=True)
-        self.start = decided.with_keys(counted)
-        _log(self.start)
-        log.info("warm start: %s, %.1f s", self.start.summary(), time.monotonic() - begin)
-        return True
+        return decided.with_keys(counted)
 
     def _values(self, decided: warmup.Decided) -> dict[str, npt.NDArray[np.float32]]:
         source, names = decided.source, decided.plan.dense

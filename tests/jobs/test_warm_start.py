@@ -249,16 +249,20 @@ def test_other_shapes_of_our_own(tmp_path: Path, kafka: dict[str, str], job: str
     second.close()
 
 
+@pytest.mark.usefixtures("plain_protocol")
 def test_several_tables(tmp_path: Path, kafka: dict[str, str], job: str) -> None:
-    """Of all rules, into a job of other shards: each table's counts go on from the source's."""
+    """Of all rules, from a job on a store, into a job of other shards: each table's counts go on from the source's."""
     runner = {"start_day": "20240101", "end_day": "20240101", "split_interval": 720}
-    theirs = write_everything(tmp_path / "a", f"{job}-a", kafka, runner=runner)
+    url = f"plain://{tmp_path}/bucket.store/theirs"
+    on_store = {"runner": {**runner, "model_save_path": url}, "stream": {"checkpoint_dir": "cache"}}
+    theirs = write_everything(tmp_path / "a", f"{job}-a", kafka, **on_store)
     splits = [rich_rows(150 + number, seed=number) for number in range(4)]
     publish(theirs, splits[:2])
     assert run("train", "-m", str(theirs.path)).returncode == 0
     source = CheckpointStore(theirs.model_save_path).list()[-1]
 
-    runner |= {"warmup_model_path": str(theirs.model_save_path), "end_day": "20240102"}
+    shutil.rmtree(theirs.model_save_path)
+    runner |= {"warmup_model_path": url, "end_day": "20240102"}
     mine = write_everything(tmp_path / "b", f"{job}-b", kafka, runner=runner)
     raw = yaml.safe_load(mine.path.read_text())
     for table in raw["table_parameters"].values():
@@ -274,4 +278,6 @@ def test_several_tables(tmp_path: Path, kafka: dict[str, str], job: str) -> None
     assert newest.manifest is not None and newest.manifest.rows == sum(map(len, splits))
     found = counted_in(newest.path)
     assert found == expected([*splits[0], *splits[1], *(row for split in splits for row in split)])
-    assert counted_in(source.path) == expected([*splits[0], *splits[1]])
+    begun_from = json.loads((newest.path / "job.json").read_text())["warmup"]
+    assert (begun_from["path"], begun_from["digest"]) == (f"{url}/{source.id}", source.digest)
+    assert not list(mine.model_save_path.glob(".views/*/warmup"))

@@ -2,6 +2,7 @@
 
 import gzip
 import shutil
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamtrain.checkpoint import warmup
 from streamtrain.checkpoint.identity import IdentityCheck
 from streamtrain.checkpoint.store import put_manifest, seal
 from streamtrain.checkpoint.warm_files import dense_of_paddlerec, write_table
 from streamtrain.checkpoint.warm_source import open_source
-from streamtrain.checkpoint.warmup import decide, tables_wanted
+from streamtrain.checkpoint.warmup import Decided, tables_wanted
 from streamtrain.config import JobConfig, load_config
 from streamtrain.contracts.identity import JobIdentity
 from streamtrain.contracts.table_text import SHARD
@@ -24,11 +26,18 @@ from streamtrain.contracts.warmup import FIXED, Part, WarmStart
 from streamtrain.engine.dry_build import BuildReport
 from streamtrain.engine.tables import TableFormat
 from streamtrain.errors import CheckpointError, ConfigError, JobChanged, StreamtrainError, UnknownFormat
+from streamtrain.locations import Location
+from streamtrain.object_store import ObjectStore
 from streamtrain.proof.days import Histories, ShrinkRule
 from streamtrain.proof.start import begin
 from streamtrain.runtime.preflight import warm_start
 from streamtrain.schedule import PassId
-from tests.support import checkpoints
+from tests.support import (
+    checkpoints,
+    plain_store,
+)
+from tests.support.everything_job import counted_in, write_everything
+from tests.support.formats import unpacked
 from tests.support.jobs import write_config
 from tests.support.paths import TESTS
 
@@ -72,6 +81,44 @@ def warm(config: JobConfig, path: Path, **options: Any) -> JobConfig:
     return JobConfig(config.path, config.raw)
 
 
+def decide(config: JobConfig, dense: Mapping[str, tuple[int, ...]], own: Collection[str] = ()) -> Decided:
+    """warmup.decided(), of the folder and of the same on a store: both say the same of it."""
+    here, there = outcome(config, dense, own), outcome(uploaded(config), dense, own)
+    bucket = f"plain://{config.path.parent}/bucket.store/theirs"
+    if isinstance(here, StreamtrainError):
+        assert type(there) is type(here) and there.remedy == here.remedy
+        assert there.message == here.message.replace(config.runner.warmup_model_path, bucket)
+        raise here
+    assert isinstance(there, Decided) and (there.plan, there.source.digest) == (here.plan, here.source.digest)
+    assert there.source.where == here.source.where.replace(config.runner.warmup_model_path, bucket)
+    assert not list((config.model_save_path / ".views").glob("*/*"))
+    return here
+
+
+def outcome(config: JobConfig, dense: Any, own: Any) -> Decided | StreamtrainError:
+    try:
+        with warmup.decided(config, dense, own) as decided:
+            for table, files in decided.source.files.items():
+                assert files and all(file.is_file() for file in files), table
+            return decided
+    except StreamtrainError as error:
+        return error
+
+
+def uploaded(config: JobConfig) -> JobConfig:
+    """The config, its source uploaded as it is."""
+    root, bucket = Path(config.runner.warmup_model_path), config.path.parent / "bucket.store"
+    if root == config.model_save_path:
+        return config
+    shutil.rmtree(bucket, ignore_errors=True)
+    objects = ObjectStore(Location("runner.warmup_model_path", f"plain://{bucket}/theirs"))
+    for file in root.rglob("*"):
+        if file.is_file():
+            objects.put_file(file.relative_to(root).as_posix(), file)
+    runner = {**config.raw["runner"], "warmup_model_path": objects.location.url}
+    return JobConfig(config.path, {**config.raw, "runner": runner})
+
+
 def test_a_folder_of_checkpoints_gives_the_newest_valid_one(tmp_path: Path, config: JobConfig) -> None:
     root = made(tmp_path / "theirs", config)
     decided = decide(warm(config, root), DENSE)
@@ -107,15 +154,9 @@ def test_what_is_no_source(tmp_path: Path, config: JobConfig) -> None:
         with pytest.raises(ConfigError, match=f"runner.warmup_model_path.* {words}") as refused:
             decide(warm(config, path), DENSE)
         assert refused.value.exit_code == 2 and refused.value.remedy
-    with pytest.raises(ConfigError, match="not on this machine"):
-        decide(warm(config, Path("hdfs:/x")).__class__(config.path, _url(config)), DENSE)
     root = made(tmp_path / "theirs", config)
     with pytest.raises(ConfigError, match="save_first_base"):
         decide(warm(config, root, runner={"save_first_base": True}), DENSE)
-
-
-def _url(config: JobConfig) -> dict[str, Any]:
-    return {**config.raw, "runner": {**config.raw["runner"], "warmup_model_path": "hdfs://h/x"}}
 
 
 def test_a_job_that_has_a_checkpoint_begins_from_nothing_else(tmp_path: Path, config: JobConfig) -> None:
@@ -302,3 +343,34 @@ def test_checkpoints_of_older_versions(tmp_path: Path, config: JobConfig, versio
     assert source.tables["embedding"].dim == 2
     with pytest.raises(ConfigError, match=r"embedx_dim: 2 in the source, 8 now"):
         decide(warm(config, root), DENSE)
+
+
+def test_the_store_of_another_job(tmp_path: Path) -> None:
+    """Its newest checkpoint, by the pointers there; a damaged one is skipped."""
+    left = unpacked("0.4.0/everything", tmp_path / "left")
+    url = f"plain://{tmp_path}/bucket.store/models"
+    objects = ObjectStore(Location("runner.warmup_model_path", url))
+    objects.put_files((file.relative_to(left).as_posix(), file) for file in left.rglob("*") if file.is_file())
+    config = write_everything(tmp_path / "mine", "mine", {}, runner={"warmup_model_path": url})
+    (attempt,) = (left / "checkpoints/20240101/2").iterdir()
+    dense = JobIdentity.decode((attempt / "job.json").read_bytes()).dense
+    with warmup.decided(config, dense) as decided:
+        source = decided.source
+        assert source.where == f"{url}/20240101/2" and source.digest[:16] == attempt.name.partition("-")[2]
+        assert sorted(source.tables) == ["a_liked", "counted", "deep", "wide"]
+        assert counted_in(source.path) == counted_in(attempt)
+    assert {part.taken for part in decided.start.parts} == {"all"} and decided.start.path == source.where
+    assert not source.path.exists()
+    name = f"checkpoints/20240101/2/{attempt.name}/wide.shard/part-000-00000.txt"
+    objects.put(name, objects.get(name) + b" ")
+    with pytest.raises(ConfigError, match=f"{url} has no checkpoint that is whole"), warmup.decided(config, dense):
+        pass
+
+
+def test_a_store_that_refuses(tmp_path: Path, config: JobConfig) -> None:
+    job = uploaded(warm(config, made(tmp_path / "theirs", config)))
+    plain_store.fail(tmp_path / "mine/bucket.store", "get", -1, "fc.w")
+    words = r"theirs/20240101/2/fc.w \(runner.warmup_model_path\) cannot be read: .*503"
+    with pytest.raises(CheckpointError, match=words), warmup.decided(job, DENSE):
+        pass
+    assert not list((job.model_save_path / ".views").glob("*/*"))
