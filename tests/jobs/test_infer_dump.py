@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import pytest
 from streamtrain.checkpoint.journal import Journal
 from streamtrain.dumps import FILES, read_dump
 from streamtrain.errors import DataError
+from streamtrain.locations import Location
+from streamtrain.object_store import ObjectStore
+from tests.support import plain_store  # noqa: F401  registers plain://
 from tests.support.jobs import rows, write_split
 from tests.support.layout_reader import SlotDNN, read_row
 from tests.support.models import model_that_dumps
@@ -33,14 +37,25 @@ def write_items(folder: Path) -> dict[str, str]:
     return {**found, **{f"1/{number}": line for number, line in enumerate(lines[700:], 1)}}
 
 
-@pytest.mark.parametrize(("servers", "workers"), [(1, 1), pytest.param(2, 2, marks=pytest.mark.long)])
+@pytest.mark.usefixtures("plain_protocol")
+@pytest.mark.parametrize(
+    ("servers", "workers", "stored"), [(1, 1, True), pytest.param(2, 2, False, marks=pytest.mark.long)]
+)
 def test_vectors_are_those_of_the_model_on_disk(
-    servers: int, workers: int, tmp_path: Path, kafka: dict[str, str], job: str
+    servers: int, workers: int, stored: bool, tmp_path: Path, kafka: dict[str, str], job: str
 ) -> None:
-    """Every row, every variable, though workers are killed while they read, dump, commit and replace a dump."""
+    """Every row, every variable, though workers are killed while they read, dump, commit and replace a dump. stored:
+    the other data set is on a store."""
     items = write_items(tmp_path / "items")
+    data_dir = "items"
+    if stored:
+        bucket = ObjectStore(Location("runner.infer_data_dir", f"plain://{tmp_path}/bucket.store/items"))
+        data_dir = bucket.location.url
+        for file in (path for path in (tmp_path / "items").rglob("*") if path.is_file()):
+            bucket.put_file(file.relative_to(tmp_path / "items").as_posix(), file)
+        shutil.rmtree(tmp_path / "items")
     model = model_that_dumps(tmp_path / "model_dir", '[*self.all_vars, "3"]', "[]", "[]")
-    runner = {"need_infer_dump": True, "infer_data_dir": "items", "model_dir": str(model)}
+    runner = {"need_infer_dump": True, "infer_data_dir": data_dir, "model_dir": str(model)}
     faster = {"optimizer": {"class": "Adam", "learning_rate": 0.01}}
     scene = Scene(tmp_path, kafka, job, servers, workers, runner=runner, hyper_parameters=faster)
     points = {"infer.read": 2, "dump.written": 1, "commit.manifest": 2, "dump.aside": 1}
