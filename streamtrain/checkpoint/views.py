@@ -19,7 +19,7 @@ VIEWS = ".views"
 @functools.cache
 def view_folder(cache: Path) -> Path:
     """Of this process, below the job's local folder where that can be written; it goes with the process."""
-    views = cache / VIEWS
+    views, is_new = cache / VIEWS, not cache.exists()
     try:
         views.mkdir(parents=True, exist_ok=True)
         for left in views.iterdir():
@@ -33,6 +33,8 @@ def view_folder(cache: Path) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):
             views.rmdir()
+            if is_new:
+                cache.rmdir()
 
     atexit.register(remove)
     return folder
