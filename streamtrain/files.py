@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
@@ -199,3 +200,15 @@ def refusals(kind: type[StreamtrainError], path: Path, failure: str, *, remedy: 
         file = "" if error.filename is None or str(error.filename) == str(path) else f"{error.filename}: "
         no_space = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise kind(f"{path} {failure}: {file}{error.strerror}", remedy=full if no_space else remedy) from error
+
+
+@contextlib.contextmanager
+def locked(descriptor: int) -> Iterator[None]:
+    """One process at a time holds an open file or directory, which is closed at the end; where the file system has no
+    locks, all of them do."""
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -90,10 +90,14 @@ class CheckpointStore:
 
     def ids_newest_first(self) -> Iterator[PassId]:
         """The same, from the newest on: a day is listed once the newer ones are through. Raises Unreadable."""
-        for day in reversed(names(self.root)):
+        for day in reversed(self._listing("")):
             if re.fullmatch(r"[0-9]{8}", day):
-                numbers = map(number_of, names(self.root / day))
+                numbers = map(number_of, self._listing(day))
                 yield from sorted((PassId(day, number) for number in numbers if number), reverse=True)
+
+    def _listing(self, directory: str) -> builtins.list[str]:
+        """In a directory below the root, sorted."""
+        return names(self.root / directory)
 
     def list(self) -> builtins.list[Checkpoint]:
         """All checkpoints, oldest first; the manifest of each is read, its files are not. Raises Unreadable when the

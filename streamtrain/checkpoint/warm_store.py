@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,6 @@ from streamtrain.checkpoint.store import Checkpoint, CheckpointStore
 from streamtrain.checkpoint.views import view_folder
 from streamtrain.checkpoint.warm_source import Copies, Source, newest_of, no_source, open_source
 from streamtrain.contracts.manifest import NAME
-from streamtrain.contracts.paths import number_of
 from streamtrain.contracts.pointer import COMMITS
 from streamtrain.contracts.warm_plan import TableShape
 from streamtrain.locations import Location
@@ -58,11 +57,8 @@ class _Copied(CheckpointStore):
         super().__init__(copies)
         self._objects = objects
 
-    def ids_newest_first(self) -> Iterator[PassId]:
-        for day in reversed(self._objects.directories("")):
-            if re.fullmatch(r"[0-9]{8}", day):
-                numbers = map(number_of, self._objects.directories(day))
-                yield from sorted((PassId(day, number) for number in numbers if number), reverse=True)
+    def _listing(self, directory: str) -> list[str]:
+        return self._objects.directories(directory)
 
     def read(self, pass_id: PassId) -> Checkpoint:
         self._objects.fetch_all(str(pass_id), self.path(pass_id))

@@ -80,9 +80,7 @@ def _is_own(place: Path | Location, config: JobConfig) -> bool:
 
 
 @contextmanager
-def decided(
-    config: JobConfig, dense: Mapping[str, tuple[int, ...]], own: Collection[str] = ()
-) -> Iterator[Decided]:  # fmt: skip
+def decided(config: JobConfig, dense: Mapping[str, tuple[int, ...]], own: Collection[str] = ()) -> Iterator[Decided]:
     """The source, as long as its files are in use: of one on a store they are copies. dense: shapes of the network's
     dense parameters, by name. own: those of them that no optimizer changes, so that PaddleRec's dense table has none of
     them.

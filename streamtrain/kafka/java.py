@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from streamtrain.errors import KafkaError
-from streamtrain.files import atomic_write
+from streamtrain.files import atomic_write, locked
 
 KAFKA_VERSION = "4.3.1"
 KAFKA = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}"
@@ -83,9 +82,5 @@ def _alone(lock: Path) -> Iterator[None]:
     except OSError:
         yield
         return
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with locked(descriptor):
         yield
-    finally:
-        os.close(descriptor)

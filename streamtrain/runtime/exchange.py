@@ -16,7 +16,6 @@ the store (checkpoint/remote_retention.py).
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import shutil
@@ -34,7 +33,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from streamtrain.checkpoint.runs import STAGING
 from streamtrain.contracts.pointer import EXCHANGE
 from streamtrain.errors import CheckpointError, StreamtrainError
-from streamtrain.files import atomic_write
+from streamtrain.files import atomic_write, locked
 from streamtrain.object_store import ObjectStore
 
 log = logging.getLogger("streamtrain.exchange")
@@ -207,12 +206,8 @@ class Machine:
         """One agent at a time, of those whose servers are on this disk; where it cannot be locked, all of them."""
         self._root.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            with contextlib.suppress(OSError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with locked(descriptor):
             yield
-        finally:
-            os.close(descriptor)
 
     def _fill(self, directory: Path, request: Request) -> None:
         filled = directory / f"{_FILLED}{request.token}-{request.number}"
