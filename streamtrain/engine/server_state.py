@@ -135,8 +135,8 @@ class ServerState:
             dense = tables.DenseCheck(Path(raw) / f"{dense_id:03d}", fleet.server_num())
         with timings("paddle_values"):
             if directory is not None:
-                for name, value in (self.pull_dense() | self._own_values()).items():
-                    soundness.check_dense(name, np.asarray(value))
+                values = soundness.pull_sound(lambda: self.pull_dense() | self._own_values())
+                for name, value in values.items():
                     _save_variable(directory / name, value)
         with timings("checked"):
             if directory is not None and dense is not None:

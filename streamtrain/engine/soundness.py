@@ -6,13 +6,17 @@ restart would load them. Paddle itself keeps the table's weights within their we
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from streamtrain.errors import BadModel
+
+log = logging.getLogger("streamtrain.saving")
 
 #: No weight of a working model, and no optimizer's number, is as large.
 LIMIT = 1e15
@@ -34,6 +38,27 @@ def check_dense(name: str, values: npt.NDArray[Any]) -> None:
         finite = np.isfinite(values)
         what = f"{int((~finite).sum())} values that are not finite" if not finite.all() else f"a value of {worst:.3g}"
         raise BadModel(f"dense parameter {name} has {what} (of {values.size})", remedy=REMEDY)
+
+
+def pull_sound(pull: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The dense values that `pull` gets from the servers, arrays or Paddle's tensors, by name.
+
+    Unsound ones are pulled once more: a model stays bad, a fault on the way is over then, and is logged. Raises
+    BadModel as check_dense().
+    """
+    values = pull()
+    try:
+        _check_all(values)
+    except BadModel as error:
+        values = pull()
+        _check_all(values)
+        log.warning("%s as it came from the servers; pulled once more, all values are sound", error.message)
+    return values
+
+
+def _check_all(values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        check_dense(name, np.asarray(value))
 
 
 def find_unsound(block: bytes) -> bytes | None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamtrain.contracts.table_text import TableColumns
-from streamtrain.engine.soundness import LIMIT, check_dense, find_unsound, unsound_key
+from streamtrain.engine.soundness import LIMIT, check_dense, find_unsound, pull_sound, unsound_key
 from streamtrain.errors import BadModel
 
 COLUMNS = TableColumns(2).names
@@ -20,6 +20,17 @@ def test_a_dense_parameter(value: float) -> None:
     values[1, 1] = value
     with pytest.raises(BadModel, match=r"fc_0\.w has .* \(of 6\)"):
         check_dense("fc_0.w", values)
+
+
+def test_values_that_are_unsound_twice_are_the_models(caplog: pytest.LogCaptureFixture) -> None:
+    bad, good = {"fc_0.b": np.array([1, 5e36], np.float32)}, {"fc_0.b": np.array([1, 2], np.float32)}
+    pulled = iter([good, bad, good, bad, bad])
+    assert pull_sound(lambda: next(pulled)) is good
+    assert not caplog.records
+    assert pull_sound(lambda: next(pulled)) is good
+    assert "fc_0.b has a value of 5e+36 (of 2) as it came from the servers" in caplog.text
+    with pytest.raises(BadModel, match=r"fc_0\.b"):
+        pull_sound(lambda: next(pulled))
 
 
 def test_what_is_no_float_or_empty_is_not_looked_at() -> None:
