@@ -106,7 +106,9 @@ def _run(config: JobConfig, kind: str, index: int) -> bool:
         _keep_signals_from_this_thread()
     stream = config.stream
     exact = stream.inference_model != "none" and stream.inference_keys == "touched"
-    engine = Engine(config.model_dir, config.raw, exact_delta=exact, layout=config.layout)
+    engine = Engine(
+        config.model_dir, config.raw, exact_delta=exact, layout=config.layout, fast=config.stream.fast_paths.paths()
+    )
     if engine.is_server:
         failpoint("server.up")
         engine.serve()

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from streamtrain.config.columns import FEED_NAME, ColumnsConfig
+from streamtrain.contracts.fast_paths import FastPaths
 from streamtrain.contracts.row_layout import LabelKind
 from streamtrain.schedule import parse_day, parse_zone
 
@@ -200,6 +201,19 @@ class WarmupConfig(Section):
     dense: bool = Field(True, description="the dense parameters too; false: the sparse tables alone")
 
 
+class FastPathsConfig(Section):
+    """The fast paths; each computes what the slow one does."""
+
+    predict: bool = Field(
+        True,
+        description="whether the network's forward half alone predicts; false: Paddle's training program without its "
+        "pushes, as PaddleRec predicts",
+    )
+
+    def paths(self) -> FastPaths:
+        return FastPaths(**self.model_dump())
+
+
 class StreamConfig(Section):
     """The `stream:` section: keys that PaddleRec lacks."""
 
@@ -306,6 +320,10 @@ class StreamConfig(Section):
         default_factory=lambda: WarmupConfig(statistics=True, dense=True),
         description="what of runner.warmup_model_path is taken: `statistics`, `dense`; see "
         "[warm_start.md](warm_start.md)",
+    )
+    fast_paths: FastPathsConfig = Field(
+        default_factory=lambda: FastPathsConfig(predict=True),
+        description="each of `predict` can be switched off; see [performance.md](performance.md)",
     )
     timezone: str = Field(
         "UTC",

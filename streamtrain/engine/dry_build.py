@@ -81,7 +81,9 @@ def build(config: JobConfig) -> BuildReport:
     stream = config.stream
     try:
         exact = stream.inference_model != "none" and stream.inference_keys == "touched"
-        engine = Engine(config.model_dir, config.raw, exact_delta=exact, layout=config.layout)
+        engine = Engine(
+            config.model_dir, config.raw, exact_delta=exact, layout=config.layout, fast=config.stream.fast_paths.paths()
+        )
     except StreamtrainError as error:
         return BuildReport([(error.message, error.remedy)])
     except Exception as error:  # of Paddle, for values in the config that no key's type tells

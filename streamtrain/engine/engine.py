@@ -23,11 +23,13 @@ with importing_paddle():
     from paddle.distributed import fleet
     from paddle.distributed.fleet.base import role_maker
 
+from streamtrain.contracts.fast_paths import FastPaths
 from streamtrain.contracts.row_layout import RowLayout
 from streamtrain.dumps import Dump
 from streamtrain.engine import collective, failures, tables
 from streamtrain.engine.counters import Counters
 from streamtrain.engine.dumping import dumping
+from streamtrain.engine.forward import forward_half
 from streamtrain.engine.initializers import describe_truncated_normal
 from streamtrain.engine.lookups import set_pushes
 from streamtrain.engine.model import DottedConfig, create_optimizer, load_model
@@ -68,9 +70,10 @@ class Engine:
         *,
         exact_delta: bool = True,
         layout: RowLayout | None = None,
+        fast: FastPaths | None = None,
     ) -> None:
         """exact_delta: save_touched() gives every touched key, else those above the accessor's thresholds. layout: what
-        the job's rows have; None: whatever a network of numbered slots and one label reads."""
+        the job's rows have; None: whatever a network of numbered slots and one label reads. fast: by default, all."""
         paddle.enable_static()
         paddle.seed(1)
         paddle.static.default_main_program().random_seed = 1
@@ -98,6 +101,8 @@ class Engine:
         if fleet.is_worker():
             model = self._model
             set_pushes(self._program, model.counting, model.lookups, model.slot_numbers, model.file)
+        fast = fast or FastPaths()
+        self._predicting = forward_half(self._program) if fleet.is_worker() and fast.predict else self._program
         self._executor: Any = None
         self.is_server: bool = fleet.is_server()
         self.index: int = 0 if self.is_server else fleet.worker_index()
@@ -166,31 +171,24 @@ class Engine:
         handle.load_into_memory()
         return Dataset(handle, ins_ids)
 
-    def predict(self, dataset: Dataset, dump: Dump | None = None, *, newest: bool = False) -> PassStats:
-        """Predicts with the model so far; the tables do not change. newest: first gets the dense parameters as the
-        servers have them, which Paddle does in its own time.
+    def predict(self, dataset: Dataset, dump: Dump | None = None) -> PassStats:
+        """Predicts with the model as the servers have it now; the tables do not change.
 
         Raises BadModel when a prediction is not a number, TrainingError.
 
         dump: also writes this worker's rows there. dumps.check_part checks that they are complete: Paddle reports
         neither a full disk nor variables that it cannot dump.
         """
-        if newest:
-            self.state.pull_dense()
-        with self._dumping(dataset, dump), failures.translated("predicting"):
-            self._executor.infer_from_dataset(self._program, dataset.handle, debug=False)
+        self.state.pull_dense()  # Paddle's own pulls come in their own time, or not at all
+        with _dumping(self._predicting, dataset, dump, self.workers), failures.translated("predicting"):
+            self._executor.infer_from_dataset(self._predicting, dataset.handle, debug=False)
         return self._read_and_clear_stats()
 
     def train(self, dataset: Dataset, dump: Dump | None = None) -> PassStats:
         """Trains once on every row; returns the predictions made on the way. dump, errors: as in predict()."""
-        with self._dumping(dataset, dump), failures.translated("training"):
+        with _dumping(self._program, dataset, dump, self.workers), failures.translated("training"):
             self._executor.train_from_dataset(self._program, dataset.handle, debug=False)
         return self._read_and_clear_stats()
-
-    def _dumping(self, dataset: Dataset, dump: Dump | None) -> contextlib.AbstractContextManager[None]:
-        if dump is not None and not dataset.ins_ids:
-            raise ValueError("rows without ins_ids cannot be dumped")
-        return dumping(self._program, dump, self.workers)
 
     def variables(self, attribute: str, *, params: bool = False) -> tuple[str, ...]:
         """Names of the variables that StaticModel's `attribute` lists, such as infer_dump_fields, all_vars; none
@@ -254,6 +252,14 @@ class Engine:
         """The same for the parameters as the servers have them now, before any save. Worker 0 calls it."""
         self.state.pull_dense()
         network.write(directory, {})
+
+
+def _dumping(
+    program: Any, dataset: Dataset, dump: Dump | None, workers: int
+) -> contextlib.AbstractContextManager[None]:
+    if dump is not None and not dataset.ins_ids:
+        raise ValueError("rows without ins_ids cannot be dumped")
+    return dumping(program, dump, workers)
 
 
 def _counts_of(counters: Counters) -> Counts:

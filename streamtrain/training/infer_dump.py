@@ -142,7 +142,7 @@ class InferDump:
             engine.barrier()  # every worker has trained
             with target.writing(pass_id, rows, [(file.ids, file.path) for file in files]) as dump:
                 if dataset is not None:
-                    stats = engine.predict(dataset, dump, newest=True)
+                    stats = engine.predict(dataset, dump)
                     if dataset.rows != rows_here or stats.rows != rows_here:
                         raise TrainingError(
                             f"pass {pass_id}: {dataset.rows} rows of {KEY} were read and {stats.rows} predicted, there "

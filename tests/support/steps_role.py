@@ -1,13 +1,17 @@
 """A role that does the steps of a JSON file on fresh servers, without Kafka: what a job's days do to the table.
 
-Steps, each a list: ["load", checkpoint], ["train", MultiSlot text], ["shrink"], ["save", new directory]. Every
-worker does all of them; worker 0 alone trains, so that a row is trained once.
+Steps, each a list: ["load", checkpoint], ["train", MultiSlot text], ["shrink"], ["save", new directory], ["predict",
+MultiSlot text whose rows have ids, new directory of a dump with stats.npy]. Every worker does all of them; worker 0
+alone trains and predicts, so that a row is trained once.
 """
 
 import json
 import sys
 from pathlib import Path
 
+import numpy as np
+
+from streamtrain.dumps import Dump
 from tests.support.role_engine import connected, leave
 
 config_path, steps_path = sys.argv[1:3]
@@ -21,6 +25,12 @@ for name, *arguments in json.loads(Path(steps_path).read_text()):
     elif name == "train" and first:
         dataset = engine.read([Path(arguments[0])])
         assert engine.train(dataset).rows == dataset.rows
+        dataset.release()
+    elif name == "predict" and first:
+        dataset = engine.read([Path(arguments[0])], ins_ids=True)
+        dump = Dump(Path(arguments[1]), engine.compared_variables())
+        dump.directory.mkdir()
+        np.save(dump.directory / "stats.npy", engine.predict(dataset, dump).to_array())
         dataset.release()
     elif name == "shrink":
         engine.state.shrink(scratch if first else None)
