@@ -26,7 +26,7 @@ with importing_paddle():
 from streamtrain.contracts.fast_paths import FastPaths
 from streamtrain.contracts.row_layout import RowLayout
 from streamtrain.dumps import Dump
-from streamtrain.engine import collective, failures, tables
+from streamtrain.engine import collective, failures, round_check, tables
 from streamtrain.engine.counters import Counters
 from streamtrain.engine.dumping import dumping
 from streamtrain.engine.forward import forward_half
@@ -83,7 +83,8 @@ class Engine:
         maker = role_maker.PaddleCloudRoleMaker()
         bind_gloo_where_it_is_meant()
         describe_truncated_normal()
-        fleet.init(maker)
+        with round_check.own_gloo():
+            fleet.init(maker)
         if fleet.is_worker() and fleet.worker_num() > 1 and not maker._gloo._is_initialized:
             raise TrainingError(
                 "the workers cannot find each other: gloo is not initialized",
@@ -124,9 +125,9 @@ class Engine:
         fleet.run_server()
 
     def connect(self, timeout_s: float = 120) -> None:
-        """Waits until every server listens (Paddle's own start dies if one does not), then joins.
+        """Waits until every server of this round listens (Paddle's own start dies if one does not), then joins.
 
-        Raises TrainingError naming the endpoint.
+        Raises TrainingError naming the endpoint where none does, or another job's.
         """
         deadline = time.monotonic() + timeout_s
         for endpoint in fleet.server_endpoints():
@@ -134,6 +135,7 @@ class Engine:
             while True:
                 try:
                     socket.create_connection((host, int(port)), 1).close()
+                    round_check.check_server(endpoint, 5)
                     break
                 except OSError as error:
                     if time.monotonic() > deadline:

@@ -128,7 +128,9 @@ class Agent:
             return 0, phases.STOPPED
         if begin.get("kind") != "begin":
             return int(begin.get("exit_code", 0)), str(begin.get("message", ""))
-        place = Place(self._kind, self._index, begin["servers"], begin["workers"], begin["gloo"])
+        place = Place(
+            self._kind, self._index, begin["servers"], begin["workers"], begin["gloo"], str(begin.get("round", ""))
+        )
         arguments = ["-m", str(self._config.path)]
         role = launch.start_role(launch.ROLE_SCRIPT, arguments, place, run_dir, {child_state.EXCHANGE: "1"})
         try:

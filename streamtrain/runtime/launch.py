@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal, TypeAlias
 
+from streamtrain.engine import round_check
 from streamtrain.engine.environment import engine_environment
 from streamtrain.processes import HEAD, end_family, tie_to
 from streamtrain.runtime import child_state, handover
@@ -35,7 +36,8 @@ Child: TypeAlias = "subprocess.Popen[bytes]"
 class Place:
     """Which role of a job on several machines a child is, and where the others are.
 
-    servers, workers: host:port of each, numeric. gloo: host:port of the workers' own rendezvous.
+    servers, workers: host:port of each, numeric. gloo: host:port of the workers' own rendezvous. round: its name, by
+    which roles of one round know each other, see engine/round_check.py; '' of a rendezvous that gives none.
     """
 
     kind: Literal["server", "worker"]
@@ -43,6 +45,7 @@ class Place:
     servers: Sequence[str]
     workers: Sequence[str]
     gloo: str
+    round: str = ""
 
 
 def start_roles(
@@ -101,9 +104,11 @@ def start_role(
         "PADDLE_GLOO_RENDEZVOUS": "3",
         "PADDLE_GLOO_FS_PATH": str(run_dir / "gloo"),
         "PADDLE_GLOO_HTTP_ENDPOINT": place.gloo,
+        round_check.NAME: place.round,
         **(variables or {}),
     }
-    return _start([sys.executable, "-u", str(script), *arguments], environment)
+    named = ["-X", f"{round_check.OPTION}={place.round}"] if place.round else []
+    return _start([sys.executable, *named, "-u", str(script), *arguments], environment)
 
 
 def start_build(arguments: Sequence[str], variables: Mapping[str, str], *, run_dir: Path, output: Path) -> Child:
@@ -123,7 +128,8 @@ def start_module(module: str, arguments: Sequence[str], *, run_dir: Path, output
 def _environment(run_dir: Path, hosts: Sequence[str] = ()) -> dict[str, str]:
     """A child imports the same code as this process, wherever it starts, and asks `hosts` without proxy."""
     path = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")]))
-    inherited = {name: value for name, value in os.environ.items() if name not in (SECRET, SECRET_FILE)}
+    not_theirs = (SECRET, SECRET_FILE, round_check.NAME)
+    inherited = {name: value for name, value in os.environ.items() if name not in not_theirs}
     return {
         **inherited, **_without_proxy(inherited, hosts), child_state.RUN_DIR: str(run_dir), "PYTHONPATH": path,
         "PYTHONUNBUFFERED": "1",

@@ -10,7 +10,7 @@ outlives a round, and the next round starts from the newest checkpoint with empt
                                                                       whether the agent was asked to end
                                {exchange} of worker 0, {exchanged} of a server, see exchange.py
                           done {}    failed {exit_code, message}
-    rendezvous -> agent   begin {servers, workers, gloo}              host:port of each, with numeric hosts
+    rendezvous -> agent   begin {servers, workers, gloo, round}       host:port of each, with numeric hosts; its name
                           beat {stopping}                             whether a worker's agent was asked to end
                                {exchange}, {exchanged}                what worker 0 asks for; the servers' answer to it
                           end {exit_code, message}
@@ -27,6 +27,7 @@ import contextlib
 import logging
 import socket
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -273,10 +274,11 @@ class Rendezvous:
                 log.warning("a host name of --servers-at or --workers-at does not resolve yet: %s", error)
                 await asyncio.sleep(1)
         self._begun = True
+        name = uuid.uuid4().hex
         for member in self._members.values():
             with contextlib.suppress(OSError):
                 await member.channel.send(
-                    "begin", servers=resolved.servers, workers=resolved.workers, gloo=resolved.gloo
+                    "begin", servers=resolved.servers, workers=resolved.workers, gloo=resolved.gloo, round=name
                 )
 
     def _handle(self, role: str, message: dict[str, Any]) -> None:
