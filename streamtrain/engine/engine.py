@@ -36,7 +36,7 @@ from streamtrain.engine.model import DottedConfig, create_optimizer, load_model
 from streamtrain.engine.model_checks import check_names, no_table
 from streamtrain.engine.server_state import ServerState, runtime
 from streamtrain.engine.serving_network import ServingNetwork, cut_out
-from streamtrain.engine.setup import bind_gloo_where_it_is_meant, strategy_of
+from streamtrain.engine.setup import bind_gloo_where_it_is_meant, end_gloo_store_when_all_have_met, strategy_of
 from streamtrain.engine.stats import Counts, PassStats, Sums
 from streamtrain.engine.trial import compute_once
 from streamtrain.errors import TrainingError
@@ -82,6 +82,7 @@ class Engine:
         self._batch_size = int(config.get("runner.train_batch_size", 32))
         maker = role_maker.PaddleCloudRoleMaker()
         bind_gloo_where_it_is_meant()
+        end_gloo_store_when_all_have_met()
         describe_truncated_normal()
         with round_check.own_gloo():
             fleet.init(maker)
