@@ -21,8 +21,8 @@ from streamtrain.connectors.formats import line_parser
 from streamtrain.contracts.sample import SampleDecoder, encode_sample
 from streamtrain.demo.generate import generate
 from streamtrain.feed.multislot import MultiSlotWriter
-from streamtrain.runtime import launch
 from streamtrain.runtime.pipeline import Pipeline
+from streamtrain.runtime.roles import end_roles, start_roles
 
 HERE = Path(__file__).resolve().parent
 SPLIT_INTERVAL = 240
@@ -79,7 +79,7 @@ def floor(config: JobConfig, text: Path) -> float:
     """Rows a second of infer and train on ready text."""
     run_dir, log_dir = config.path.parent / "floor-run", config.path.parent / "floor-log"
     run_dir.mkdir()
-    launcher = launch.start_roles(
+    roles = start_roles(
         HERE / "floor_role.py", [str(config.path), str(text)], servers=1, workers=1, run_dir=run_dir, log_dir=log_dir,
         cwd=config.path.parent,
     )  # fmt: skip
@@ -90,11 +90,11 @@ def floor(config: JobConfig, text: Path) -> float:
             marks = [x.split() for x in log.read_text().splitlines() if x.startswith("FLOOR ")] if log.exists() else []
             if len(marks) == wanted:
                 return sum(int(m[1]) for m in marks[1:]) / (float(marks[-1][2]) - float(marks[0][2]))
-            if launcher.poll() is not None:
+            if roles.ended():
                 raise SystemExit(f"the floor's roles ended early: read {log}")
             time.sleep(0.5)
     finally:
-        launch.end_roles(launcher, run_dir)
+        end_roles(roles, run_dir)
 
 
 def main() -> None:

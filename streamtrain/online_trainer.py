@@ -30,13 +30,14 @@ import yaml
 from streamtrain import failpoints
 from streamtrain.config import JobConfig, load_config
 from streamtrain.contracts import phases
+from streamtrain.engine import round_check
 from streamtrain.engine.environment import FORCED, engine_environment
 from streamtrain.engine.model_checks import refuse_other_slots
 from streamtrain.errors import StreamtrainError
 from streamtrain.failpoints import failpoint
 from streamtrain.masking import MaskingFormatter
 from streamtrain.processes import die_with_parent, tie_to
-from streamtrain.runtime import child_state, handover
+from streamtrain.runtime import child_state, launcher_files
 from streamtrain.runtime.part_state import PartReporter, reporting_end
 
 log = logging.getLogger("streamtrain")
@@ -58,7 +59,7 @@ def main() -> int:
         before=lambda: parent.update(pid=os.getpid()), after_in_child=lambda: _begin_child(parent["pid"])
     )
     try:
-        handover.take()
+        launcher_files.close_off()
         failpoints.read_environment()
     except StreamtrainError as error:
         child_state.write(kind, index, "failed", exit_code=error.exit_code, message=str(error))
@@ -184,7 +185,11 @@ def _keep_server() -> int:
     """Runs the server as a child, and ends it, with exit code 0, when the launcher's workers have ended: the launcher
     waits for all of its children, Paddle's servers do not end by themselves, and no thread can run beside one, since it
     holds the interpreter's lock. A server without workers beside it keeps running."""
-    child = subprocess.Popen([sys.executable, "-u", *sys.argv], env={**os.environ, child_state.KEPT: "1"})
+    name = round_check.round_name()
+    child = subprocess.Popen(
+        [sys.executable, *round_check.interpreter_options(name), "-u", *sys.argv],
+        env={**os.environ, child_state.KEPT: "1", round_check.NAME: name},
+    )
     launcher = psutil.Process(os.getppid())
     had_workers = False
     while (code := child.poll()) is None:

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import psutil
 
@@ -56,11 +56,13 @@ def end(process: subprocess.Popen[bytes], grace_s: float = 20) -> None:
     process.wait()
 
 
-def end_family(launcher: subprocess.Popen[bytes], variable: str, value: str) -> None:
-    """Ends the launcher and whatever it started, orphans too: all have `variable` with this value in their
-    environment. Waits until they are gone."""
-    launcher.kill()
-    launcher.wait()
+def end_family(children: Sequence[subprocess.Popen[bytes]], variable: str, value: str) -> None:
+    """Ends children and whatever they started, orphans too: all have `variable` with this value in their environment.
+    Waits until they are gone."""
+    for child in children:
+        child.kill()
+    for child in children:
+        child.wait()
     while family := [p for p in psutil.process_iter() if _has(p, variable, value)]:
         for process in family:
             with contextlib.suppress(psutil.NoSuchProcess):

@@ -20,7 +20,6 @@ from streamtrain.dumps import Dump, check_part
 from streamtrain.engine.environment import FORCED, engine_environment
 from streamtrain.errors import StreamtrainError
 from streamtrain.processes import die_with_parent
-from streamtrain.runtime import handover
 from streamtrain.runtime.child_state import reporting
 
 
@@ -29,7 +28,6 @@ def main() -> None:
     die_with_parent()
     try:
         with reporting(kind):
-            handover.take()
             _run(load_config(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
     except StreamtrainError as error:
         sys.stderr.write(f"error: {error}\n")

@@ -23,8 +23,9 @@ from streamtrain.contracts.network import NetworkFeed, click_feeds
 from streamtrain.contracts.sample import SampleDecoder
 from streamtrain.errors import CheckpointError, ChildFailed, DataError, TrainingError
 from streamtrain.feed.multislot import MultiSlotWriter
-from streamtrain.runtime import child_state, launch
+from streamtrain.runtime import child_state
 from streamtrain.runtime.child_state import ChildState
+from streamtrain.runtime.roles import end_roles, start_roles
 
 log = logging.getLogger("streamtrain.consistency")
 
@@ -105,24 +106,25 @@ def _feeds(config: JobConfig, checkpoint: Checkpoint) -> Sequence[NetworkFeed]:
 
 
 def run_roles(config: JobConfig, checkpoint: Path, folder: Path) -> None:
-    """A server and a worker, by Paddle's launcher, until the dump is written; both have ended when it returns.
+    """A server and a worker until the dump is written; both have ended when it returns.
 
     Raises ChildFailed with a role's error, TrainingError when they end without one.
     """
     run_dir, log_dir = folder / "run", folder / "log"
     run_dir.mkdir()
-    launcher = launch.start_roles(
+    roles = start_roles(
         ROLE_SCRIPT, [str(config.path), str(checkpoint), str(folder)], servers=1, workers=1, run_dir=run_dir,
         log_dir=log_dir, cwd=config.path.parent,
     )  # fmt: skip
     try:
         deadline = time.monotonic() + ROLES_S
         while (end := _end_of(child_state.read(run_dir))) is None:
-            if launcher.poll() is not None or time.monotonic() > deadline:
+            if roles.ended() or time.monotonic() > deadline:
+                end = _end_of(child_state.read(run_dir))  # it may have come right after the first reading
                 break
             time.sleep(0.1)
     finally:
-        launch.end_roles(launcher, run_dir)
+        end_roles(roles, run_dir)
     if end is None:
         logs = [p.read_text("utf-8", "replace") for p in sorted(log_dir.glob("*.0"))]
         lines = [line for text in logs for line in text.splitlines()]

@@ -1,13 +1,14 @@
 """Whose servers listen at a job's endpoints: those of its own round, or another job's.
 
 A port is chosen before a server listens there, so that another job's server may get it first. Paddle asks no server
-whose it is: a worker would pull from that job's tables and push into them. Paddle's servers also answer HTTP, and /vars
-(brpc's builtin services) has the process's id, its parent's and its command line. The processes of a round share
+whose it is: a worker would pull from that job's tables and push into them. So the processes of a round share a name:
 
-    a name      in STREAMTRAIN_ROUND, and of a server in its command line too: `python -X streamtrain_round=NAME`
-    a launcher  without a name, where one launcher has started all roles on this machine: their parent
+    STREAMTRAIN_ROUND=NAME                  of each role
+    python -X streamtrain_round=NAME ..     of each server too
 
-A round of neither, whose roles several launchers have started, is not checked: nor is one whose name is empty.
+Paddle's servers also answer HTTP, and /vars (brpc's builtin services) has the process's command line. Roles that one
+launcher has started on one machine are named after its process. A round without a name, whose roles several launchers
+have started, is not checked.
 """
 
 from __future__ import annotations
@@ -21,22 +22,34 @@ from collections.abc import Iterator
 from streamtrain.errors import TrainingError
 
 NAME = "STREAMTRAIN_ROUND"
-#: Of an interpreter that does nothing with it.
-OPTION = "streamtrain_round"
+_OPTION = "streamtrain_round"
 _JOB = "SYS_JOB_ID"
-_ASKED = "/vars/pid;ppid;process_cmdline?console=1"
-_NUMBER = r"^{} : (\d+)\s*$"
+_ASKED = "/vars/pid;process_cmdline?console=1"
+
+
+def round_name() -> str:
+    """Of the round that this process is a role of, and has been started for; '' when it has none."""
+    if NAME in os.environ:
+        return os.environ[NAME]
+    endpoints = f"{os.environ.get('PADDLE_PSERVERS_IP_PORT_LIST', '')},{os.environ.get('PADDLE_TRAINER_ENDPOINTS', '')}"
+    hosts = {endpoint.rpartition(":")[0] for endpoint in endpoints.split(",") if endpoint}
+    return f"of-launcher-{os.getppid()}" if len(hosts) == 1 else ""
+
+
+def interpreter_options(name: str) -> list[str]:
+    """Of a server's interpreter, which does nothing with them."""
+    return ["-X", f"{_OPTION}={name}"] if name else []
 
 
 @contextlib.contextmanager
 def own_gloo() -> Iterator[None]:
     """Around fleet.init(): the workers' rendezvous (gloo) too is one of this round alone, whoever listens there.
     SYS_JOB_ID is Paddle's variable for it; where its user has set it, it stays."""
-    mark = _name() or _launcher()
-    if not mark or _JOB in os.environ:
+    name = round_name()
+    if not name or _JOB in os.environ:
         yield
         return
-    os.environ[_JOB] = mark
+    os.environ[_JOB] = name
     try:
         yield
     finally:
@@ -44,36 +57,21 @@ def own_gloo() -> Iterator[None]:
 
 
 def check_server(endpoint: str, timeout_s: float) -> None:
-    """endpoint: host:port of a server that listens, of this round as the environment has it.
-
-    Raises TrainingError when it is another one, OSError while it does not answer.
-    """
-    name, launcher = _name(), _launcher()
-    if not name and not launcher:
+    """endpoint: host:port of a server that listens. Raises TrainingError when it is none of this process's round,
+    OSError while it does not answer."""
+    name = round_name()
+    if not name:
         return
     variables = _variables(endpoint, timeout_s)
-    ours = f"{OPTION}={name}\n" in variables if name else _number(variables, "ppid") == launcher
-    if not ours:
-        process = _number(variables, "pid")
-        whose = f"process {process} listens there, which is" if process else "what listens there is"
-        raise TrainingError(
-            f"server {endpoint}: {whose} no server of this job",
-            remedy="Another program has taken the port while this job started: start it again. With --servers-at, give "
-            "each job ports of its own.",
-        )
-
-
-def _name() -> str:
-    return os.environ.get(NAME, "")
-
-
-def _launcher() -> str:
-    """The process that has started all roles, which are on one machine; '' when there may be several."""
-    if NAME in os.environ:
-        return ""
-    endpoints = f"{os.environ.get('PADDLE_PSERVERS_IP_PORT_LIST', '')},{os.environ.get('PADDLE_TRAINER_ENDPOINTS', '')}"
-    hosts = {endpoint.rpartition(":")[0] for endpoint in endpoints.split(",") if endpoint}
-    return str(os.getppid()) if len(hosts) == 1 else ""
+    if f"\n{_OPTION}={name}\n" in variables:
+        return
+    process = re.search(r"^pid : (\d+)\s*$", variables, re.MULTILINE)
+    whose = f"process {process.group(1)} listens there, which is" if process else "what listens there is"
+    raise TrainingError(
+        f"server {endpoint}: {whose} no server of this job",
+        remedy="Another program has taken the port while this job started: start it again. With --servers-at, give "
+        "each job ports of its own.",
+    )
 
 
 def _variables(endpoint: str, timeout_s: float) -> str:
@@ -87,8 +85,3 @@ def _variables(endpoint: str, timeout_s: float) -> str:
         return ""
     finally:
         connection.close()
-
-
-def _number(variables: str, name: str) -> str:
-    found = re.search(_NUMBER.format(name), variables, re.MULTILINE)
-    return found.group(1) if found else ""

@@ -135,5 +135,9 @@ def failure(name: str, exit_code: int, states: list[ChildState]) -> ChildFailed 
             return None
     if exit_code == 0:
         return None
-    how = f"was killed ({signal.Signals(-exit_code).name})" if exit_code < 0 else f"ended with exit code {exit_code}"
-    return ChildFailed(f"{name} {how}", abs(exit_code) if exit_code > 0 else 1)
+    return ChildFailed(f"{name} {how_it_ended(exit_code)}", abs(exit_code) if exit_code > 0 else 1)
+
+
+def how_it_ended(exit_code: int) -> str:
+    """exit_code: of a process; that of a signal is below 0."""
+    return f"was killed ({signal.Signals(-exit_code).name})" if exit_code < 0 else f"ended with exit code {exit_code}"

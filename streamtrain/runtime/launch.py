@@ -1,4 +1,4 @@
-"""How child processes are started and ended: their commands, their environment, their output. The one place for it.
+"""How child processes are started: their commands, their environment, their output. The one place for it.
 
 Every child dies with the parent that started it (Linux); its environment names the process at the head of its family,
 by which children of children see that their parent ended while they were starting. It has a session of its own, so that
@@ -19,14 +19,14 @@ from typing import IO, Literal, TypeAlias
 
 from streamtrain.engine import round_check
 from streamtrain.engine.environment import engine_environment
-from streamtrain.processes import HEAD, end_family, tie_to
-from streamtrain.runtime import child_state, handover
+from streamtrain.processes import HEAD, tie_to
+from streamtrain.runtime import child_state
 from streamtrain.runtime.secret import SECRET, SECRET_FILE
 
 PACKAGE = Path(__file__).resolve().parents[1]
 #: What runs in each server and each worker of a job.
 ROLE_SCRIPT = PACKAGE / "online_trainer.py"
-#: Where the roles of one machine listen: Paddle's launcher would take the address of the machine's name.
+#: Where the roles of one machine listen.
 HERE = "127.0.0.1"
 
 Child: TypeAlias = "subprocess.Popen[bytes]"
@@ -34,7 +34,7 @@ Child: TypeAlias = "subprocess.Popen[bytes]"
 
 @dataclass(frozen=True)
 class Place:
-    """Which role of a job on several machines a child is, and where the others are.
+    """Which role of a job a child is, and where the others are.
 
     servers, workers: host:port of each, numeric. gloo: host:port of the workers' own rendezvous. round: its name, by
     which roles of one round know each other, see engine/round_check.py; '' of a rendezvous that gives none.
@@ -48,44 +48,18 @@ class Place:
     round: str = ""
 
 
-def start_roles(
+def start_role(
     script: Path,
     arguments: Sequence[str],
-    *,
-    servers: int,
-    workers: int,
+    place: Place,
     run_dir: Path,
-    log_dir: Path,
-    cwd: Path,
     variables: Mapping[str, str] | None = None,
+    *,
+    output: IO[bytes] | None = None,
+    cwd: Path | None = None,
 ) -> Child:
-    """Starts `script` in every role, through Paddle's launcher; end_roles() ends them all.
-
-    Their output goes to log_dir: launcher.log, serverlog.N, workerlog.N. variables: more for their environment, no
-    secrets. They are at HERE, and take() the rest of this process's environment. Raises DiskError.
-    """
-    log_dir.mkdir(parents=True, exist_ok=True)
-    handover.close_off(log_dir)
-    command = [
-        sys.executable, "-m", "paddle.distributed.launch", "--run_mode", "ps", "--host", HERE,
-        "--server_num", str(servers), "--trainer_num", str(workers), "--log_dir", str(log_dir), str(script), *arguments,
-    ]  # fmt: skip
-    known = {child_state.RUN_DIR: str(run_dir), **engine_environment(), **(variables or {})}
-    environment = {**handover.hand_over(_environment(run_dir), run_dir, servers + workers), **known}
-    with (log_dir / "launcher.log").open("ab") as output:
-        return _start(command, environment, output, cwd=cwd)
-
-
-def end_roles(launcher: Child, run_dir: Path) -> None:
-    """Ends the launcher and whatever it started, orphans too; waits until they are gone."""
-    end_family(launcher, child_state.RUN_DIR, str(run_dir))
-
-
-def start_role(
-    script: Path, arguments: Sequence[str], place: Place, run_dir: Path, variables: Mapping[str, str] | None = None
-) -> Child:
-    """Starts one role without Paddle's launcher, with the variables that this gives to a role, and `variables`. Its
-    output is ours."""
+    """Starts one role, with the variables that Paddle's launcher gives to it, and `variables`. output: where what it
+    prints goes; None: where this process's does."""
     host, _, port = (place.servers if place.kind == "server" else place.workers)[place.index].rpartition(":")
     role = "PSERVER" if place.kind == "server" else "TRAINER"
     hosts = [entry.rpartition(":")[0] for entry in (*place.servers, *place.workers)]
@@ -107,8 +81,12 @@ def start_role(
         round_check.NAME: place.round,
         **(variables or {}),
     }
-    named = ["-X", f"{round_check.OPTION}={place.round}"] if place.round else []
-    return _start([sys.executable, *named, "-u", str(script), *arguments], environment)
+    return _start(
+        [sys.executable, *round_check.interpreter_options(place.round), "-u", str(script), *arguments],
+        environment,
+        output,
+        cwd=cwd,
+    )
 
 
 def start_build(arguments: Sequence[str], variables: Mapping[str, str], *, run_dir: Path, output: Path) -> Child:

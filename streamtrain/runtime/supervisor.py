@@ -1,8 +1,7 @@
-"""Starts servers and workers through Paddle's launcher, watches them, restarts all of them when one dies.
+"""Starts servers and workers, watches them, restarts all of them when one dies.
 
-The launcher alone is not enough (measured): after a worker's crash it can end with exit code 0, and after a server's
-death nothing ends at all, the workers hang. So each role is watched by its process, and a role that ends well reports
-that in its own state file.
+After a server's death nothing else ends: the workers hang (measured). So each role is watched by its process, and a
+role that ends well reports that in its own state file.
 """
 
 from __future__ import annotations
@@ -26,11 +25,13 @@ from streamtrain.checkpoint.opening import run_of
 from streamtrain.config import JobConfig
 from streamtrain.contracts import phases
 from streamtrain.errors import ChildFailed, TrainingError
-from streamtrain.runtime import child_state, exposure, launch
+from streamtrain.runtime import child_state, exposure
 from streamtrain.runtime.child_state import ChildState
 from streamtrain.runtime.hang_detector import HangDetector
+from streamtrain.runtime.launch import ROLE_SCRIPT
 from streamtrain.runtime.observer import Observer
 from streamtrain.runtime.part_state import PartReporter, reporting_end
+from streamtrain.runtime.roles import Roles, end_roles, start_roles
 from streamtrain.runtime.verdict import Observed, Verdict, is_quiet, judge, pause_before_restart
 from streamtrain.schedule import PassId
 
@@ -78,7 +79,7 @@ class Supervisor:
         self.restarts = 0
         self.role_pids: list[int] = []
         self._waiting = ""
-        self._launcher: launch.Child | None = None
+        self._roles: Roles | None = None
 
     def run(self) -> None:
         """Returns when all passes are trained, or after a clean stop.
@@ -123,10 +124,10 @@ class Supervisor:
         return newest.id if newest is not None else None
 
     def kill(self) -> list[int]:
-        """SIGKILL to the launcher and all roles, as a machine's failure would; returns their ids."""
-        if self._launcher is None or len(self.role_pids) < self._servers + self._workers:
+        """SIGKILL to all roles once all run, as a machine's failure would; returns their ids."""
+        if self._roles is None or len(self.role_pids) < self._servers + self._workers:
             return []
-        pids = [self._launcher.pid, *self.role_pids]
+        pids = list(self.role_pids)
         for pid in pids:
             _signal(pid, signal.SIGKILL)
         return pids
@@ -136,19 +137,19 @@ class Supervisor:
         variables = {child_state.OWNER: self._owner}
         if self.restarts:
             variables[child_state.SINCE] = str(self._since)
-        launcher = self._launcher = launch.start_roles(
-            launch.ROLE_SCRIPT, ["-m", str(self._config.path)], servers=self._servers, workers=self._workers,
+        roles = self._roles = start_roles(
+            ROLE_SCRIPT, ["-m", str(self._config.path)], servers=self._servers, workers=self._workers,
             run_dir=run_dir, log_dir=self._log_dir, cwd=self._config.path.parent, variables=variables,
         )  # fmt: skip
         try:
-            return self._watch(launcher, run_dir)
+            return self._watch(roles, run_dir)
         finally:
-            self._launcher = None
-            launch.end_roles(launcher, run_dir)
+            self._roles = None
+            end_roles(roles, run_dir)
             self.role_pids = []
             shutil.rmtree(run_dir, ignore_errors=True)
 
-    def _watch(self, launcher: launch.Child, run_dir: Path) -> Verdict:
+    def _watch(self, roles: Roles, run_dir: Path) -> Verdict:
         """Observes the roles, acts on a stop, until there is a verdict."""
         begin = observed = time.monotonic()
         asked: float | None = None
@@ -156,7 +157,9 @@ class Supervisor:
         observer, hangs, hang = Observer(), HangDetector(), None
         while True:
             self._tick()
+            ended = roles.ended()
             states, dead = _read(run_dir)
+            unreported = {name: ended[name] for name in ended.keys() - {s.name for s in states}}
             self.role_pids = [s.pid for s in states if s.state == "running"]
             self._report_wait(states)
             now = time.monotonic()
@@ -167,7 +170,7 @@ class Supervisor:
             quiet_since = (quiet_since or now) if asked is not None and _is_quiet(states) else None
             quiet = 0.0 if quiet_since is None else now - quiet_since
             verdict = judge(
-                Observed(states, dead, hang, launcher.poll(), now - begin, stopping, quiet),
+                Observed(states, dead, hang, unreported, now - begin, stopping, quiet),
                 self._servers, self._workers,
             )  # fmt: skip
             if verdict is not None:

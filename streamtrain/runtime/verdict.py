@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from streamtrain.contracts import phases
 from streamtrain.errors import FINAL
-from streamtrain.runtime.child_state import ChildState
+from streamtrain.runtime.child_state import ChildState, how_it_ended
 
 #: Seconds that all roles have to come up, and that workers have to end after SIGTERM.
 START_S = 120.0
@@ -24,15 +24,15 @@ class Observed:
     """Of one moment.
 
     states: of all roles so far. dead: ids of processes that are gone although their state is still `running`.
-    hang: why a role hangs. launcher_code: the launcher's exit code, None while it runs. elapsed: seconds since the
-    start; stopping: seconds since the workers were asked to end, None if they were not. quiet: seconds for which
-    is_quiet() has held since then.
+    hang: why a role hangs. unreported: exit codes of roles that have ended without a state, by name. elapsed: seconds
+    since the start; stopping: seconds since the workers were asked to end, None if they were not. quiet: seconds for
+    which is_quiet() has held since then.
     """
 
     states: Sequence[ChildState]
     dead: Collection[int] = ()
     hang: str | None = None
-    launcher_code: int | None = None
+    unreported: Mapping[str, int] = field(default_factory=dict)
     elapsed: float = 0.0
     stopping: float | None = None
     quiet: float = 0.0
@@ -56,7 +56,7 @@ def judge(observed: Observed, servers: int, workers: int) -> Verdict | None:
     started = [s for s in states if s.kind == "worker"]
     if len(started) == workers and all(s.state == "done" for s in started):
         if observed.stopping is None and (stopped := [s.name for s in started if s.stopped]):
-            # Paddle's launcher sends SIGTERM to all workers when one of its processes dies.
+            # fleetrun and others may send SIGTERM to all workers when one of the processes dies
             dead = [s for s in states if s.state == "running" and s.pid in observed.dead]
             why = f", after {dead[0].name} (process {dead[0].pid}) died" if dead else ""
             return Verdict(False, f"{stopped[0]} was {phases.STOPPED}, before the end of the stream{why}")
@@ -68,8 +68,8 @@ def judge(observed: Observed, servers: int, workers: int) -> Verdict | None:
             return Verdict(False, f"{state.name} (process {state.pid}) died")
     if observed.hang is not None:
         return Verdict(False, observed.hang)
-    if observed.launcher_code is not None and len(started) < workers:
-        return Verdict(False, f"the launcher ended with exit code {observed.launcher_code}")
+    for name, code in observed.unreported.items():
+        return Verdict(False, f"{name} {how_it_ended(code)} before it had begun")
     if len(states) < servers + workers and observed.elapsed > START_S:
         return Verdict(False, f"not all roles came up within {START_S:.0f} s")
     return None

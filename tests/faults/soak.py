@@ -1,6 +1,6 @@
 """`make soak MINUTES=30`: a live tree of logs, `streamtrain run` on it, a random process of it killed again and again.
 
-Ends with the recount. What `run` starts is killed (Kafka, bridge, launcher, servers, workers), and `run` itself,
+Ends with the recount. What `run` starts is killed (Kafka, bridge, servers, workers), and `run` itself,
 which is then started again as an operator would.
 """
 
@@ -31,8 +31,8 @@ SPLIT_INTERVAL = 15
 #: Seconds between two new splits, and between two kills.
 SPLIT_S = 1.5
 KILL_S = (5.0, 40.0)
-KINDS = ("kafka.Kafka", " bridge ", "paddle.distributed.launch", "online_trainer.py", " run ")
-NAMES = dict(zip(KINDS, ("broker", "bridge", "launcher", "role", "run"), strict=True))
+KINDS = ("kafka.Kafka", " bridge ", "online_trainer.py", " run ")
+NAMES = dict(zip(KINDS, ("broker", "bridge", "role", "run"), strict=True))
 
 
 class Generator(threading.Thread):

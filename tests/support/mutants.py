@@ -9,7 +9,7 @@ from tests.support.paths import MUTANTS, ROOT
 
 
 def break_code(mutant: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name of tests/mutants/sitecustomize.py, or none. It is in the file: no variable passes Paddle's launcher."""
+    """A name of tests/mutants/sitecustomize.py, or none. It is in the file: this job's roles alone have it."""
     text = (MUTANTS / "sitecustomize.py").read_text()
     assert 'MUTANT = ""' in text
     (folder / "mutant").mkdir()

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from streamtrain.engine.round_check import NAME, OPTION, check_server, own_gloo
+from streamtrain.engine.round_check import NAME, check_server, interpreter_options, own_gloo, round_name
 from streamtrain.errors import TrainingError
 
-#: As Paddle 3.0.0's server answers, with the process's id, its parent's and its arguments.
-ANSWER = 'pid : 11675\r\nppid : {ppid}\r\nprocess_cmdline : "/venv/bin/python\n-X\n{option}\n-u\nrole.py\n"\r\n'
+#: As Paddle 3.0.0's server answers, with the process's id and its arguments.
+ANSWER = 'pid : 11675\r\nprocess_cmdline : "/venv/bin/python\n{}\n-u\nrole.py\n"\r\n'
 
 
 @contextmanager
@@ -33,8 +33,8 @@ def answering(text: bytes) -> Iterator[str]:
             thread.join()
 
 
-def http_answer(*, ppid: int = 1, option: str = "other=1") -> bytes:
-    body = ANSWER.format(ppid=ppid, option=option).encode()
+def http_answer(*arguments: str) -> bytes:
+    body = ANSWER.format("\n".join(arguments)).encode()
     return b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body
 
 
@@ -50,22 +50,24 @@ def hosts(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 def test_a_round_of_a_name(hosts: pytest.MonkeyPatch) -> None:
     hosts.setenv(NAME, "abc")
-    with answering(http_answer(option=f"{OPTION}=abc")) as endpoint:
+    with answering(http_answer(*interpreter_options("abc"))) as endpoint:
         check_server(endpoint, 5)
-    for option in (f"{OPTION}=abcd", f"{OPTION}=ab", "other=1"):
+    for other in ("abcd", "ab", "xabc", ""):
         with (
-            answering(http_answer(ppid=os.getppid(), option=option)) as endpoint,
+            answering(http_answer(*interpreter_options(other))) as endpoint,
             pytest.raises(
-                TrainingError, match=f"server {endpoint}: process 11675 listens there, which is no server of this job"
+                TrainingError, match=f"server {endpoint}: process 11675 listens there, which is no server of"
             ),
         ):
             check_server(endpoint, 5)
 
 
 def test_a_round_of_one_launcher(hosts: pytest.MonkeyPatch) -> None:
-    with answering(http_answer(ppid=os.getppid())) as endpoint:
+    name = round_name()
+    assert str(os.getppid()) in name
+    with answering(http_answer(*interpreter_options(name))) as endpoint:
         check_server(endpoint, 5)
-    with answering(http_answer(ppid=os.getppid() + 1)) as endpoint:
+    with answering(http_answer(*interpreter_options(f"{name}0"))) as endpoint:
         with pytest.raises(TrainingError, match="process 11675 listens there, which is no server of this job"):
             check_server(endpoint, 5)
         hosts.setenv("PADDLE_TRAINER_ENDPOINTS", "127.0.0.2:3")  # several launchers
@@ -86,7 +88,7 @@ def test_no_server_of_paddles(hosts: pytest.MonkeyPatch, text: bytes) -> None:
 
 def test_gloo_is_the_rounds_own(hosts: pytest.MonkeyPatch) -> None:
     with own_gloo():
-        assert os.environ["SYS_JOB_ID"] == str(os.getppid())
+        assert os.environ["SYS_JOB_ID"] == round_name()
     assert "SYS_JOB_ID" not in os.environ
     hosts.setenv(NAME, "abc")
     with own_gloo():

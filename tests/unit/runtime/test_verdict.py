@@ -39,17 +39,17 @@ def verdict(states: list[ChildState], **more: object) -> Verdict | None:
 def test_it_goes_on_while_all_run() -> None:
     assert verdict(UP, elapsed=1e6) is None
     assert verdict([], elapsed=START_S) is None
-    assert verdict([*SERVERS, role("worker", 0, "done"), role("worker", 1)], launcher_code=0) is None
+    assert verdict([*SERVERS, role("worker", 0, "done"), role("worker", 1)]) is None
 
 
 def test_all_workers_done_is_a_good_end_whatever_the_servers_do() -> None:
     done = [role("worker", 0, "done"), role("worker", 1, "done")]
     assert verdict([*SERVERS, *done]) == Verdict(True)
-    assert verdict([*SERVERS, *done], dead={100, 101}, launcher_code=-9) == Verdict(True)
+    assert verdict([*SERVERS, *done], dead={100, 101}) == Verdict(True)
 
 
 def test_a_stop_that_nobody_asked_for_is_no_good_end() -> None:
-    """Paddle's launcher sends SIGTERM to the workers when a server dies; they may end before the death is seen."""
+    """Whoever sends SIGTERM to the workers when a server dies: they may end before the death is seen."""
     ended = [role("worker", 0, "done"), role("worker", 1, "done", stopped=True)]
     found = verdict([*SERVERS, *ended], dead={100})
     assert found is not None and not found.done and "worker 1 was stopped by a signal" in found.reason
@@ -87,8 +87,11 @@ def test_a_role_that_has_ended_well_is_not_dead() -> None:
     assert verdict([*SERVERS, role("worker", 0, "done"), UP[3]], dead={0}) is None
 
 
-def test_the_launcher_ended_before_all_workers_were_up() -> None:
-    assert verdict([*SERVERS, UP[2]], launcher_code=1) == Verdict(False, "the launcher ended with exit code 1")
+def test_a_role_that_ends_before_it_has_reported_anything() -> None:
+    found = verdict([*SERVERS, UP[2]], unreported={"worker 1": 1})
+    assert found == Verdict(False, "worker 1 ended with exit code 1 before it had begun")
+    found = verdict(UP[1:], unreported={"server 0": -9})
+    assert found == Verdict(False, "server 0 was killed (SIGKILL) before it had begun")
 
 
 def test_roles_that_do_not_come_up() -> None:
