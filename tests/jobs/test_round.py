@@ -6,6 +6,8 @@ from typing import Any
 import orjson
 import pytest
 
+from streamtrain.processes import end_family
+from streamtrain.runtime.child_state import RUN_DIR
 from streamtrain.runtime.launch import Child, Place, start_role
 from tests.support.jobs import write_config
 from tests.support.paths import TESTS
@@ -54,6 +56,5 @@ def test_another_jobs_server_at_the_port(tmp_path: Path) -> None:
         assert len(values["before"]["fc_0.b"]) == 8 and any(values["before"]["fc_0.w"])
         assert values["after"] == values["before"]
     finally:
-        for role in roles:
-            role.kill()
-            role.wait()
+        for name in ("first", "second"):
+            end_family(roles, RUN_DIR, str(tmp_path / name))
