@@ -39,6 +39,7 @@ def prepare(folder: Path, rows: int) -> JobConfig:
         split_interval=SPLIT_INTERVAL, split_per_pass=1, start_day="20240101", end_day="20240101",
         checkpoint_per_pass=6, model_dir=str(HERE.parent / "models" / "slot_dnn"), train_batch_size=BATCH,
     )  # fmt: skip
+    config["stream"]["workers"] = 1
     path = folder / "config_online.yaml"
     path.write_text(yaml.safe_dump(config))
     return load_config(path)

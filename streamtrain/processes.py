@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import psutil
 
@@ -43,6 +44,19 @@ def tie_to(parent: int) -> Callable[[], None]:
 def _ask_for_signal() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def processors() -> int:
+    """How many this process may use: those that it is bound to (taskset, cpusets), and a container's quota."""
+    try:
+        bound = len(os.sched_getaffinity(0))
+    except AttributeError:  # not Linux
+        bound = os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(bound, int(quota) // int(period)))
+    except (OSError, ValueError):  # no cgroup of version 2, or no quota: "max"
+        return bound
 
 
 def end(process: subprocess.Popen[bytes], grace_s: float = 20) -> None:

@@ -42,7 +42,7 @@ def schedule(runner: RunnerConfig) -> Iterator[str]:
 
 def stream(values: StreamConfig) -> Iterator[str]:
     """Keys of `stream:` that contradict each other."""
-    if values.workers > values.partitions:
+    if values.worker_count > values.partitions:
         yield (
             f"stream.workers: {values.workers} workers need as many partitions; "
             f"stream.partitions is {values.partitions}"

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from streamtrain.config.columns import FEED_NAME, ColumnsConfig
 from streamtrain.contracts.fast_paths import FastPaths
 from streamtrain.contracts.row_layout import LabelKind
+from streamtrain.processes import processors
 from streamtrain.schedule import parse_day, parse_zone
 
 #: Names of files that nobody reads: hidden ones, and those that a writer renames once they are complete.
@@ -47,6 +48,8 @@ class Section(BaseModel):
         if not wanted & {int, float} or (bool in wanted):
             return value
         for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, str) and str in wanted:
+                continue  # a word, or what the type says of it
             if isinstance(item, bool) or (isinstance(item, str) and not _DECIMAL.fullmatch(item)):
                 raise ValueError("a number is wanted")
         return value
@@ -225,7 +228,9 @@ class StreamConfig(Section):
     )
     partitions: int = Field(2, ge=1, le=1024, description="partitions of the samples topic")
     servers: int = Field(1, ge=1, le=1024, description="parameter servers")
-    workers: int = Field(1, ge=1, description="workers; at most `partitions`")
+    workers: int | str = Field(
+        "auto", description="workers; at most `partitions`. auto: one for each processor, as far as partitions go"
+    )
     format: str = Field(
         "feasign_slot",
         description="feasign_slot, multislot, name_value, csv, tsv, json, or a dotted path module:function of yours",
@@ -330,6 +335,20 @@ class StreamConfig(Section):
         description="time zone of the logs' days and HHMM, a name such as Asia/Shanghai: `event_time` has its offset",
     )
     max_restarts: int = Field(10, ge=0, description="restarts of the trainer without a finished pass between")
+
+    @property
+    def worker_count(self) -> int:
+        """Of `run` and `train` on this machine."""
+        return self.workers if isinstance(self.workers, int) else min(self.partitions, processors())
+
+    @field_validator("workers", mode="before")
+    @classmethod
+    def _is_a_count(cls, value: Any) -> Any:
+        if value == "auto":
+            return value
+        if isinstance(value, bool) or not str(value).isdecimal() or int(value) < 1:
+            raise ValueError("a whole number from 1 on, or auto, is wanted")
+        return int(value)
 
     @field_validator("keep_checkpoints", "keep_inference_models", mode="before")
     @classmethod

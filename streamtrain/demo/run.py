@@ -35,7 +35,7 @@ CHANGES: dict[str, Any] = {
         "split_per_pass": 1440 // SPLIT_INTERVAL,
         "save_delta_frequency": 1,
     },
-    "stream": {"job": "movielens", "partitions": 2, "consistency_rows": 500, "consistency_every": 10},
+    "stream": {"job": "movielens", "partitions": 2, "workers": 1, "consistency_rows": 500, "consistency_every": 10},
 }
 #: The model whose config is not of these data, and what else the demo changes of it.
 SLOT_DNN = "slot_dnn"

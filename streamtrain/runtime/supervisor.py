@@ -64,7 +64,7 @@ class Supervisor:
     ) -> None:
         self._config = config
         self._servers = servers or config.stream.servers
-        self._workers = workers or config.stream.workers
+        self._workers = workers or config.stream.worker_count
         if self._workers > config.stream.partitions:
             raise TrainingError(
                 f"--workers {self._workers} is more than stream.partitions, {config.stream.partitions}",

@@ -50,7 +50,7 @@ def write_config(folder: Path, job: str, kafka: dict[str, str], **changes: Any) 
         "table_parameters": {
             "embedding": {"shard_num": 4, "accessor": {"embed_sgd_param": rule, "embedx_sgd_param": rule}}
         },
-        "stream": {"job": job, "partitions": 2},
+        "stream": {"job": job, "partitions": 2, "workers": 1},
     }
     config = merged(yaml.safe_load((MODEL / "config_online.yaml").read_text()), defaults)
     config["kafka"] = dict(kafka)

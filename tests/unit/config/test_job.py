@@ -71,12 +71,22 @@ def test_environment_is_expanded_and_secrets_are_masked(tmp_path: Path, monkeypa
         (("hyper_parameters:", "stream: {ignore_files: '*.tmp'}\nhyper_parameters:"), r"stream\.ignore_files"),
         (("hyper_parameters:", "stream: {settle_second: -1}\nhyper_parameters:"), r"stream\.settle_second"),
         (("hyper_parameters:", "stream: {workers: 9}\nhyper_parameters:"), r"stream\.workers"),
+        (("hyper_parameters:", "stream: {workers: all}\nhyper_parameters:"), r"stream\.workers: .* or auto, .*'all'"),
+        (("hyper_parameters:", "stream: {workers: 0}\nhyper_parameters:"), r"stream\.workers: a whole number"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, change: tuple[str, str], message: str) -> None:
     assert change[0] in GOOD
     with pytest.raises(ConfigError, match=message):
         load(tmp_path, GOOD.replace(*change))
+
+
+@pytest.mark.parametrize(("cores", "workers"), [(1, 1), (2, 2), (64, 2)])
+def test_a_worker_for_each_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int, workers: int) -> None:
+    monkeypatch.setattr("streamtrain.config.sections.processors", lambda: cores)
+    assert load(tmp_path, GOOD).stream.worker_count == workers  # stream.partitions is 2
+    fixed = GOOD.replace("hyper_parameters:", "stream: {workers: 1}\nhyper_parameters:")
+    assert load(tmp_path, fixed).stream.worker_count == 1
 
 
 def test_a_missing_file_and_binary_are_errors_of_ours(tmp_path: Path) -> None:
