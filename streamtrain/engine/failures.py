@@ -1,7 +1,8 @@
 """Paddle's failures while it predicts or trains, as ours.
 
-Paddle raises a SystemError that says nothing, and writes the reason to the process's standard output: a worker's is
-log/workerlog.N, which is read again from where it was before the call.
+While it trains, Paddle raises a SystemError that says nothing, and writes the reason to the process's standard output:
+a worker's is log/workerlog.N, which is read again from where it was before the call. While the forward half predicts,
+the error says it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def translated(doing: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, SystemError, ValueError, OSError) as error:
-        output = _output_since(before)
+        output = str(error).encode() + b"\n" + _output_since(before)
         if _NOT_A_NUMBER.search(output):
             raise BadModel(f"{doing}: the network gives predictions that are not numbers", remedy=REMEDY) from error
         raise TrainingError(f"{doing}: {_reason(output, error)}", remedy="Read log/workerlog.*.") from error

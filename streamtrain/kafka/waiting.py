@@ -224,11 +224,11 @@ def report_waiting(to: logging.Logger, on_wait: Callable[[str], None]) -> Callab
     last: list[Any] = ["", 0.0]
 
     def report(sentence: str) -> None:
+        on_wait(sentence)  # status has what the log has
         now = time.monotonic()
         if sentence != last[0] or now - last[1] >= LOG_S:
             last[:] = [sentence, now]
             to.warning("%s", sentence)
-        on_wait(sentence)
 
     return report
 
