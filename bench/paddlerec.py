@@ -150,7 +150,7 @@ def config_of(model: Model, hyper: dict[str, Any]) -> dict[str, Any]:
     numbers = numbers_of(model.slots)
     optimizer = {**hyper.get("optimizer", {}), "learning_rate": 0.01}  # there are few rows
     named = {name: number for name, number in numbers.items() if name != str(number)}
-    stream = {"job": model.name.replace("_", "-"), "format": "name_value"}
+    stream = {"job": model.name.replace("_", "-"), "format": "name_value", "workers": 1}
     return {
         "runner": {
             "train_data_dir": "data", "data_donefile": "data.done", "data_sleep_second": 0.2, "model_dir": "model",

@@ -53,9 +53,10 @@ def processors() -> int:
     except AttributeError:  # not Linux
         bound = os.cpu_count() or 1
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        group = next(x for x in Path("/proc/self/cgroup").read_text().splitlines() if x.startswith("0::"))
+        quota, period = Path(f"/sys/fs/cgroup{group[3:]}/cpu.max").read_text().split()
         return max(1, min(bound, int(quota) // int(period)))
-    except (OSError, ValueError):  # no cgroup of version 2, or no quota: "max"
+    except (OSError, ValueError, StopIteration):  # no cgroup of version 2, or no quota: "max"
         return bound
 
 

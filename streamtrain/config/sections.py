@@ -212,6 +212,11 @@ class FastPathsConfig(Section):
         description="whether the network's forward half alone predicts; false: Paddle's training program without its "
         "pushes, as PaddleRec predicts",
     )
+    save: bool = Field(
+        False,
+        description="whether a checkpoint is saved while the next pass is read and predicted, and committed while it "
+        "is trained; false: nothing else is done meanwhile",
+    )
 
     def paths(self) -> FastPaths:
         return FastPaths(**self.model_dump())
@@ -229,7 +234,9 @@ class StreamConfig(Section):
     partitions: int = Field(2, ge=1, le=1024, description="partitions of the samples topic")
     servers: int = Field(1, ge=1, le=1024, description="parameter servers")
     workers: int | str = Field(
-        "auto", description="workers; at most `partitions`. auto: one for each processor, as far as partitions go"
+        "auto",
+        description="workers; at most `partitions`. auto: one for each processor that this process may "
+        "use, as far as partitions go",
     )
     format: str = Field(
         "feasign_slot",
@@ -327,8 +334,8 @@ class StreamConfig(Section):
         "[warm_start.md](warm_start.md)",
     )
     fast_paths: FastPathsConfig = Field(
-        default_factory=lambda: FastPathsConfig(predict=True),
-        description="each of `predict` can be switched off; see [performance.md](performance.md)",
+        default_factory=lambda: FastPathsConfig(predict=True, save=False),
+        description="`predict` can be switched off, `save` on; see [performance.md](performance.md)",
     )
     timezone: str = Field(
         "UTC",

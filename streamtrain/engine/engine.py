@@ -73,7 +73,8 @@ class Engine:
         fast: FastPaths | None = None,
     ) -> None:
         """exact_delta: save_touched() gives every touched key, else those above the accessor's thresholds. layout: what
-        the job's rows have; None: whatever a network of numbered slots and one label reads. fast: by default, all."""
+        the job's rows have; None: whatever a network of numbered slots and one label reads. fast: None: as by default.
+        """
         paddle.enable_static()
         paddle.seed(1)
         paddle.static.default_main_program().random_seed = 1

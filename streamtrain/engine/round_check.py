@@ -6,9 +6,10 @@ whose it is: a worker would pull from that job's tables and push into them. So t
     STREAMTRAIN_ROUND=NAME                  of each role
     python -X streamtrain_round=NAME ..     of each server too
 
-Paddle's servers also answer HTTP, and /vars (brpc's builtin services) has the process's command line. Roles that one
-launcher has started on one machine are named after its process. A round without a name, whose roles several launchers
-have started, is not checked.
+Paddle's servers also answer HTTP, and /vars (brpc's builtin services) has the process's command line. Roles that
+Paddle's launcher (fleetrun) has started on one machine are named after its process. A round without a name is not
+checked: roles on several machines without an agent, or started by a script of one's own, which may set
+STREAMTRAIN_ROUND.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ import http.client
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
 
 from streamtrain.errors import TrainingError
 
@@ -33,7 +37,20 @@ def round_name() -> str:
         return os.environ[NAME]
     endpoints = f"{os.environ.get('PADDLE_PSERVERS_IP_PORT_LIST', '')},{os.environ.get('PADDLE_TRAINER_ENDPOINTS', '')}"
     hosts = {endpoint.rpartition(":")[0] for endpoint in endpoints.split(",") if endpoint}
-    return f"of-launcher-{os.getppid()}" if len(hosts) == 1 else ""
+    return _of_launcher(os.getppid()) if len(hosts) == 1 else ""
+
+
+def _of_launcher(process: int) -> str:
+    """Of the roles that it has started; '' when it is no launcher of Paddle's, or one of several."""
+    try:
+        words = psutil.Process(process).cmdline()
+        # seconds would differ by one from process to process: the kernel counts ticks (proc(5), starttime)
+        ticks = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+    except (psutil.Error, OSError):
+        return ""
+    launches = any(word == "paddle.distributed.launch" or Path(word).name == "fleetrun" for word in words)
+    alone = not any(word.startswith(("--nnodes", "--master", "--ips")) for word in words)
+    return f"of-launcher-{process}-{ticks}" if launches and alone else ""
 
 
 def interpreter_options(name: str) -> list[str]:
@@ -81,6 +98,8 @@ def _variables(endpoint: str, timeout_s: float) -> str:
     try:
         connection.request("GET", _ASKED)
         return connection.getresponse().read(1 << 16).decode("utf-8", "replace")
+    except http.client.RemoteDisconnected:
+        raise  # an OSError: it has ended, or is just ending
     except http.client.HTTPException:
         return ""
     finally:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,16 +21,12 @@ from streamtrain.contracts.tensors import read_tensor
 from streamtrain.engine import soundness, tables
 from streamtrain.engine.collective import all_reduce_sum, barrier
 from streamtrain.engine.false_alarms import without_false_alarm
+from streamtrain.engine.running_save import RunningSave, Saved
 from streamtrain.errors import CheckpointError, UnknownFormat
 from streamtrain.timings import Timings
 
-
-@dataclass(frozen=True)
-class Saved:
-    """keys: in the servers, 0 on other workers than 0. timings: those in paddle_* are Paddle's own."""
-
-    keys: int
-    timings: Timings
+#: Below a checkpoint's directory: what the servers write, until it is arranged.
+_RAW = ".raw"
 
 
 class Exchange(Protocol):
@@ -119,7 +114,7 @@ class ServerState:
         paddles = runtime()
         keys = 0
         timings = Timings()
-        raw = str(directory / ".raw") if directory is not None else ""
+        raw = str(directory / _RAW) if directory is not None else ""
         dense_id = len(self.formats)
         with timings("paddle_dense"), without_false_alarm(dense_id):
             paddles._save_one_table(dense_id, raw, 0)
@@ -135,19 +130,41 @@ class ServerState:
             dense = tables.DenseCheck(Path(raw) / f"{dense_id:03d}", fleet.server_num())
         with timings("paddle_values"):
             if directory is not None:
-                values = soundness.pull_sound(lambda: self.pull_dense() | self._own_values())
-                for name, value in values.items():
-                    _save_variable(directory / name, value)
+                self._save_values(directory)
         with timings("checked"):
             if directory is not None and dense is not None:
                 counts = self._count_keys()
-                for table in self.formats:
-                    tables.arrange_sparse(Path(raw) / f"{table.id:03d}", directory, table, counts[table.name])
+                self._arrange(directory, dense, counts)
                 keys = sum(counts.values())
-                dense.arrange(directory)
-                shutil.rmtree(raw)
             barrier()
         return Saved(keys, timings)
+
+    def start_save(self, directory: Path) -> RunningSave:
+        """Worker 0 alone: the servers begin to write the same files while this process goes on. Comes after a barrier;
+        nothing may be pushed until RunningSave.wait_for_tables() has returned. Needs a disk that the servers share.
+
+        Raises BadModel, CheckpointError as save().
+        """
+        timings = Timings()
+        with timings("paddle_values"):
+            self._save_values(directory)
+            counts = self._count_keys()
+        return RunningSave(
+            tuple(runtime().endpoints), self.formats, directory / _RAW,
+            lambda dense: self._arrange(directory, dense, counts), sum(counts.values()), timings,
+        )  # fmt: skip
+
+    def _save_values(self, directory: Path) -> None:
+        values = soundness.pull_sound(lambda: self.pull_dense() | self._own_values())
+        for name, value in values.items():
+            _save_variable(directory / name, value)
+
+    def _arrange(self, directory: Path, dense: tables.DenseCheck, counts: Mapping[str, int]) -> None:
+        """What the servers have written, as a checkpoint has it. counts: keys by table."""
+        for table in self.formats:
+            tables.arrange_sparse(directory / _RAW / f"{table.id:03d}", directory, table, counts[table.name])
+        dense.arrange(directory)
+        shutil.rmtree(directory / _RAW)
 
     def load(self, directory: Path, scratch: Path | None, files: Collection[str] | None = None) -> int:
         """Comes after connect(), with fresh servers, or with those that were saved just now: Paddle keeps keys that the

@@ -31,7 +31,8 @@ def bind_gloo_where_it_is_meant() -> None:
 
 class _Clock:
     """For Paddle's role maker. A child process of server 0 looks every 5 s whether all workers have met, which each of
-    them says once it is connected to all others; the server listens after that, so each start took these seconds."""
+    them says once it is connected to all others; the server listens after that, so each start took these seconds. No
+    other sleep of that module is longer than LONGEST_S either."""
 
     LONGEST_S = 0.05
 

@@ -11,7 +11,8 @@ Environment variables, from the parent:
     STREAMTRAIN_RUN_DIR       the run's folder; without it nothing is written
     STREAMTRAIN_OWNER         who started this run of the trainer, and may start it again: see Run.clear_older
     STREAMTRAIN_SINCE         for a run that is started again: the newest run before the owner's first one
-    STREAMTRAIN_KEPT_SERVER   for a server that another process keeps and ends
+    STREAMTRAIN_KEPT_SERVER   for a role that another process ends: a server starts no keeper
+    STREAMTRAIN_ROUND         which round it is a role of: see engine/round_check.py
     STREAMTRAIN_EXCHANGE      for a role whose agent passes requests on: see exchange.py
 """
 

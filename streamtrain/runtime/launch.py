@@ -3,8 +3,8 @@
 Every child dies with the parent that started it (Linux); its environment names the process at the head of its family,
 by which children of children see that their parent ended while they were starting. It has a session of its own, so that
 a terminal's Ctrl-C reaches the parent alone, and finds the run's folder in its environment, for its state file: see
-child_state. No child gets the secret by which agents know each other; Paddle's launcher gets no secret at all: see
-handover. Whatever proxies the environment names, children do not ask each other through them.
+child_state. No child gets the secret by which agents know each other. Whatever proxies the environment names, children
+do not ask each other through them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Place:
     """Which role of a job a child is, and where the others are.
 
     servers, workers: host:port of each, numeric. gloo: host:port of the workers' own rendezvous. round: its name, by
-    which roles of one round know each other, see engine/round_check.py; '' of a rendezvous that gives none.
+    which roles of one round know each other, see engine/round_check.py; '': nothing is checked.
     """
 
     kind: Literal["server", "worker"]

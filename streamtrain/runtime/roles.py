@@ -12,12 +12,12 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
-from streamtrain.errors import DiskError
+from streamtrain.errors import DiskError, TrainingError
 from streamtrain.files import refusals
 from streamtrain.processes import end_family
-from streamtrain.runtime import child_state
+from streamtrain.runtime import child_state, launcher_files
 from streamtrain.runtime.launch import HERE, Child, Place, start_role
 
 _KINDS: tuple[Literal["server", "worker"], ...] = ("server", "worker")
@@ -28,7 +28,7 @@ class Roles:
     """children: by name, such as "server 0". ports: bound, until all have ended, so that no other process gets them."""
 
     children: dict[str, Child]
-    ports: Sequence[socket.socket]
+    ports: list[socket.socket]
 
     def ended(self) -> dict[str, int]:
         """Exit codes of those whose process has ended, by name."""
@@ -50,38 +50,50 @@ def start_roles(
     """Starts `script` in every role, in `cwd`; end_roles() ends them all.
 
     What they print is appended to log_dir's serverlog.N and workerlog.N. variables: more for their environment. Raises
-    DiskError when log_dir cannot be written.
+    DiskError when log_dir cannot be written, TrainingError for what the system refuses.
     """
-    ports = [_held_port() for _ in range(servers + workers + 1)]
-    *at, gloo = [f"{HERE}:{port.getsockname()[1]}" for port in ports]
+    roles = Roles({}, [])
     round_name = uuid.uuid4().hex
-    roles = Roles({}, ports)
     try:
-        with refusals(DiskError, log_dir, "cannot be written", remedy="Check the folder.", full="Make room there."):
-            log_dir.mkdir(parents=True, exist_ok=True)
-            for kind, count in zip(_KINDS, (servers, workers), strict=True):
-                for index in range(count):
-                    place = Place(kind, index, at[:servers], at[servers:], gloo, round_name)
-                    with (log_dir / f"{kind}log.{index}").open("ab") as output:
-                        roles.children[f"{kind} {index}"] = start_role(
-                            script, arguments, place, run_dir, variables, output=output, cwd=cwd
-                        )
+        roles.ports.extend(_held_port() for _ in range(servers + workers + 1))
+        *at, gloo = [f"{HERE}:{port.getsockname()[1]}" for port in roles.ports]
+        for kind, count in zip(_KINDS, (servers, workers), strict=True):
+            for index in range(count):
+                place = Place(kind, index, at[:servers], at[servers:], gloo, round_name)
+                with _log(log_dir, f"{kind}log.{index}") as output:
+                    roles.children[f"{kind} {index}"] = start_role(
+                        script, arguments, place, run_dir, variables, output=output, cwd=cwd
+                    )
+    except OSError as error:
+        end_roles(roles, run_dir)
+        raise TrainingError(
+            f"the roles cannot be started: {error.strerror or error}", remedy="See the limits of processes and memory."
+        ) from error
     except BaseException:
         end_roles(roles, run_dir)
         raise
+    launcher_files.close_off_in(log_dir)
     return roles
+
+
+def _log(log_dir: Path, name: str) -> IO[bytes]:
+    with refusals(DiskError, log_dir, "cannot be written", remedy="Check the folder.", full="Make room there."):
+        log_dir.mkdir(parents=True, exist_ok=True)
+        return (log_dir / name).open("ab")
 
 
 def end_roles(roles: Roles, run_dir: Path) -> None:
     """Ends them and whatever they started, orphans too; waits until they are gone."""
-    end_family(list(roles.children.values()), child_state.RUN_DIR, str(run_dir))
-    for port in roles.ports:
-        port.close()
+    try:
+        end_family(list(roles.children.values()), child_state.RUN_DIR, str(run_dir))
+    finally:
+        for port in roles.ports:
+            port.close()
 
 
 def _held_port() -> socket.socket:
-    """A free port of HERE. Paddle's sockets have SO_REUSEADDR, and may listen there all the same (Linux), others not.
-    The option is set after the bind: with it, two sockets might get one port."""
+    """A free port of HERE that nobody gets who asks for any: Paddle, whose sockets have SO_REUSEADDR, may listen there
+    all the same (Linux). The option is set after the bind: with it, two sockets might get one port."""
     held = socket.socket()
     held.bind((HERE, 0))
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

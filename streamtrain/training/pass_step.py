@@ -92,6 +92,7 @@ class PassStep:
             verdict = self._judge(plan, before)
             train = verdict.trained
             self._phase(phases.TRAINING)
+            self._saver.wait_for_tables()
             self._engine.barrier()
             with self._dumps.train(plan, plan.rows if train else 0) as dump:
                 trained = (
@@ -103,6 +104,8 @@ class PassStep:
             after = trained.metrics()
             if train:
                 log.info(_GLOBAL, plan.id.day, plan.id.pass_id, "Train", global_words(after))
+            end = time.monotonic()
+            self._saver.finish()
             self._saver.sample_rows(plan.id, data.file, ins_ids=self.has_ids)
         finally:
             if dataset is not None:
@@ -111,7 +114,6 @@ class PassStep:
         self._check_rows(plan, "predicted by all workers", plan.rows, predicted.rows)
         self._check_rows(plan, "trained by all workers", plan.rows if train else 0, trained.rows)
         failpoint("pass.trained")
-        end = time.monotonic()
         first, *others = [(name, pack(counts.pos, counts.neg)) for name, counts in predicted.labels.items()]
         return PassRecord(
             plan.id.day, plan.id.pass_id, plan.rows, _or_none(predicted.auc), _or_none(trained.auc),

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -27,13 +29,14 @@ from streamtrain.consistency.online import ConsistencyCheck
 from streamtrain.contracts import identity
 from streamtrain.contracts.identity import JobIdentity
 from streamtrain.contracts.inference_models import DueModel
-from streamtrain.contracts.manifest import Manifest
+from streamtrain.contracts.manifest import FileEntry, Manifest
 from streamtrain.errors import CheckpointError
 from streamtrain.failpoints import failpoint
 from streamtrain.kafka.topics import JobTopics
 from streamtrain.schedule import PassId
 from streamtrain.timings import Timings
-from streamtrain.training.exporter import Exporter, ModelState, SavedTables
+from streamtrain.training.background import Background, Stopwatch
+from streamtrain.training.exporter import Exported, Exporter, ModelState, SavedTables
 from streamtrain.training.position import Position
 from streamtrain.training.upkeep import Upkeep
 from streamtrain.training.warm_start import WarmStarter
@@ -43,6 +46,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("streamtrain.saving")
 
+#: Seconds that a checkpoint gets to be committed when the trainer ends with an error.
+ABANDON_S = 10.0
+
 
 @dataclass(frozen=True)
 class _Commit:
@@ -51,6 +57,32 @@ class _Commit:
     committer: Committer
     topics: JobTopics
     job: JobIdentity
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """A checkpoint that is being made. begin: time.monotonic(). staged: worker 0's."""
+
+    begin: float
+    timings: Timings
+    day_end: bool
+    due: list[DueModel]
+    touched: Mapping[str, Path] | None
+    staged: Path | None
+
+    def ended(self, record: PassRecord) -> PassRecord:
+        """The record with the seconds so far."""
+        return replace(record, ended=time.time(), checkpoint_seconds=time.monotonic() - self.begin)
+
+
+@dataclass(frozen=True)
+class _Described:
+    """Worker 0's. manifest: without files, models and chain."""
+
+    commit: _Commit
+    pass_: _Pass
+    manifest: Manifest
+    tables: SavedTables
 
 
 class Saver:
@@ -72,6 +104,8 @@ class Saver:
         self._upkeep = Upkeep(config, run) if first else None
         self._consistency = ConsistencyCheck(config, engine, run) if first else None
         self._commit: _Commit | None = None
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._background: Background[Exported] | None = None  # worker 0's
 
     def begin(self, newest: Manifest | None, topics: JobTopics, committer: Committer | None, job: JobIdentity) -> None:
         """After the restore, on every worker. committer: worker 0's. job: for the next checkpoints.
@@ -110,7 +144,7 @@ class Saver:
         return due or bool(self._exporter.due(after))
 
     def sample_rows(self, trained: PassId, text: Path, *, ins_ids: bool) -> None:
-        """The consistency check takes its sample of the pass's rows while they are on disk."""
+        """The consistency check takes its sample of the pass's rows while they are on disk. Comes after finish()."""
         if self._consistency is not None and self._exporter.due(trained):
             self._consistency.sample(text, ins_ids=ins_ids)
 
@@ -124,6 +158,81 @@ class Saver:
 
         Raises Fenced, CheckpointError, KafkaError: the checkpoints before are in place then.
         """
+        pass_ = self._prepare(record, position)
+        saved = self._engine.state.save(pass_.staged)
+        failpoint("save.written")
+        pass_.timings.update(saved.timings)
+        if pass_.day_end and self._engine.state.forgets_embedx:
+            with pass_.timings("paddle_load"):
+                self._reload(pass_.staged, saved.keys)
+        if self._commit is not None and pass_.staged is not None:
+            record = pass_.ended(record)
+            commit = self._described(self._commit, pass_, record, position, saved.keys)
+            files = self._seal(commit)
+            if pass_.due and self._consistency is not None:
+                self._consistency.dump()
+            self._start_comparing(self._publish(commit, files))
+        self._engine.barrier()
+        position.saved = True
+        return replace(pass_.ended(record), checkpoint_parts=dict(pass_.timings))
+
+    def overlaps(self, after: PassId) -> bool:
+        """Whether the checkpoint after this pass is made by start(): the same on every worker. Servers without worker
+        0's disk, and a day's end at which they load the checkpoint again, take save()."""
+        config = self._config
+        reloads = config.schedule.is_day_end(after) and self._engine.state.forgets_embedx
+        return config.stream.fast_paths.save and config.store is None and not reloads
+
+    def start(self, record: PassRecord, position: Position, on_saved: Callable[[PassRecord], None]) -> None:
+        """Does what save() does while the next pass is read and predicted, which changes no table, and trained once the
+        tables are written: wait_for_tables() comes before that, finish() after it.
+
+        on_saved(record): once it is committed, in another thread. Raises as save().
+        """
+        pass_ = self._prepare(record, position)
+        if self._commit is not None and pass_.staged is not None:
+            held = Stopwatch()
+            running = self._engine.state.start_save(pass_.staged)
+            if pass_.due and self._consistency is not None:
+                self._consistency.dump()
+            commit = self._described(self._commit, pass_, pass_.ended(record), position, running.keys)
+            pass_.timings.add("held", time.monotonic() - pass_.begin)
+
+            def complete() -> Exported:
+                saved = running.arrange()
+                failpoint("save.written")
+                pass_.timings.update(saved.timings)
+                exported = self._publish(commit, self._seal(commit))
+                pass_.timings.add("held", held.seconds)
+                on_saved(replace(pass_.ended(record), checkpoint_parts=dict(pass_.timings)))
+                return exported
+
+            self._background = Background(running, self._pool.submit(complete), held)
+        position.saved = True
+
+    def wait_for_tables(self) -> None:
+        """Before anything is trained. Raises CheckpointError."""
+        if self._background is not None:
+            self._background.wait_for_tables()
+
+    def look(self) -> None:
+        """Ends a save that start() has begun, if it has come to its end. Raises as save()."""
+        if self._background is not None and self._background.done:
+            self.finish()
+
+    def finish(self) -> None:
+        """Waits for what start() has begun. Raises as save()."""
+        if self._background is not None:
+            background, self._background = self._background, None
+            self._start_comparing(background.result())
+
+    def abandon(self) -> None:
+        """When the trainer ends with an error: a checkpoint that is nearly there is not lost for it."""
+        if self._background is not None:
+            self._background.give_time(ABANDON_S)
+
+    def _prepare(self, record: PassRecord, position: Position) -> _Pass:
+        """Up to the save of the tables. All workers come here."""
         begin = time.monotonic()
         timings = Timings()
         day_end = self._config.schedule.is_day_end(record.id)
@@ -137,28 +246,21 @@ class Saver:
             with timings("paddle_touched"):
                 touched = self._exporter.save_touched(due)
         staged = self._store.stage(record.id) if self._commit is not None else None
-        saved = self._engine.state.save(staged)
-        failpoint("save.written")
-        timings.update(saved.timings)
-        if day_end and self._engine.state.forgets_embedx:
-            with timings("paddle_load"):
-                self._reload(staged, saved.keys)
-        if self._commit is not None and staged is not None:
-            record = replace(record, ended=time.time(), checkpoint_seconds=time.monotonic() - begin)
-            metrics = {
-                "predict_auc": record.predict_auc,
-                "train_auc": record.train_auc,
-                "labels": {name: asdict(label) for name, label in record.labels.items()},
-            }
-            state = ModelState(position.rows, position.shrinks, position.deletions, position.event_time, metrics)
-            tables = SavedTables(record.id, staged, touched, state)
-            manifest = self._manifest(self._commit.topics, record, position, saved.keys)
-            self._publish(self._commit, manifest, tables, due, timings)
-            parts = ", ".join(f"{part} {seconds:.2f}" for part, seconds in timings.items())
-            log.info("pass %s: checkpoint saved, %.1f s (%s)", record.id, time.monotonic() - begin, parts)
-        self._engine.barrier()
-        position.saved = True
-        return replace(record, checkpoint_seconds=time.monotonic() - begin, checkpoint_parts=dict(timings))
+        return _Pass(begin, timings, day_end, due, touched, staged)
+
+    def _described(
+        self, commit: _Commit, pass_: _Pass, record: PassRecord, position: Position, keys: int
+    ) -> _Described:
+        """What is committed: of the position as it is now. keys: of the checkpoint."""
+        metrics = {
+            "predict_auc": record.predict_auc,
+            "train_auc": record.train_auc,
+            "labels": {name: asdict(label) for name, label in record.labels.items()},
+        }
+        state = ModelState(position.rows, position.shrinks, position.deletions, position.event_time, metrics)
+        assert pass_.staged is not None
+        tables = SavedTables(record.id, pass_.staged, pass_.touched, state)
+        return _Described(commit, pass_, self._manifest(commit.topics, record, position, keys), tables)
 
     def _models_due(self, record: PassRecord) -> list[DueModel]:
         """No model for a pass that the gate withholds: serving keeps the model that it has."""
@@ -181,29 +283,35 @@ class Saver:
         if staged is not None and keys != saved_keys:
             raise CheckpointError(f"{keys} keys were loaded again, {saved_keys} were saved")
 
-    def _publish(
-        self, commit: _Commit, manifest: Manifest, tables: SavedTables, due: list[DueModel], timings: Timings
-    ) -> None:
-        """Worker 0's part. manifest: without files, models and chain."""
-        with timings("sealed"):
-            with refusals(tables.checkpoint, "cannot be written"):
-                (tables.checkpoint / identity.NAME).write_bytes(commit.job.encode())
-            self._warm.add_to(tables.checkpoint)
-            files = seal(tables.checkpoint)
-        if due and self._consistency is not None:
-            self._consistency.dump()
-        exported = self._exporter.build(due, tables, timings)
-        with timings("committed"):
+    def _seal(self, saved: _Described) -> tuple[FileEntry, ...]:
+        """The checkpoint's files; worker 0's."""
+        directory = saved.tables.checkpoint
+        with saved.pass_.timings("sealed"):
+            with refusals(directory, "cannot be written"):
+                (directory / identity.NAME).write_bytes(saved.commit.job.encode())
+            self._warm.add_to(directory)
+            return seal(directory)
+
+    def _publish(self, saved: _Described, files: tuple[FileEntry, ...]) -> Exported:
+        """Worker 0's part, on sealed files; needs nothing of the servers."""
+        pass_, tables = saved.pass_, saved.tables
+        exported = self._exporter.build(pass_.due, tables, pass_.timings)
+        with pass_.timings("committed"):
             self._journal.sync()
-            manifest = replace(manifest, files=files, models=tuple(exported.models), chain=exported.chain)
-            commit.committer.publish(tables.checkpoint, manifest, exported.models)
+            manifest = replace(saved.manifest, files=files, models=tuple(exported.models), chain=exported.chain)
+            saved.commit.committer.publish(tables.checkpoint, manifest, exported.models)
         self._exporter.chain = exported.chain
         if self._upkeep is not None:
             self._upkeep.run(tables.id)
-        if self._consistency is not None and exported.models:
-            self._consistency.start(list(exported.models)[-1])
         for model in exported.models:
             log.info("pass %s: inference model %s published", tables.id, self._models.path(model))
+        parts = ", ".join(f"{part} {seconds:.2f}" for part, seconds in pass_.timings.items())
+        log.info("pass %s: checkpoint saved, %.1f s (%s)", tables.id, time.monotonic() - pass_.begin, parts)
+        return exported
+
+    def _start_comparing(self, exported: Exported) -> None:
+        if self._consistency is not None and exported.models:
+            self._consistency.start(list(exported.models)[-1])
 
     def _manifest(self, topics: JobTopics, record: PassRecord, position: Position, keys: int) -> Manifest:
         """Without files, models and chain."""

@@ -134,12 +134,15 @@ class Trainer:
                 self._position.advance(data.plan, self._config.schedule, trained=record.trained)
                 record = self._infer_dump.after(record)
                 if self._saver.is_due(data.plan.id):
-                    record = self._save(record)
-                self._add_to_journal(record)
+                    self._save_and_record(record)
+                else:
+                    self._add_to_journal(record)
+            self._saver.finish()
             if record is not None and not self._position.saved:
                 self._save(record)
             self._saver.close()
         finally:
+            self._saver.abandon()
             feed.close()
             self._infer_dump.close()
             if self._committer is not None:
@@ -232,6 +235,7 @@ class Trainer:
         next_report = 0.0
         pass_id = self._config.schedule.pass_at(self._position.pass_index)
         while True:
+            self._saver.look()
             ready = feed.ready(0.3)
             flags = np.array([ready, self._stop.is_set(), self._cannot_commit(feed)], np.int64)
             if self._engine.workers > 1:
@@ -281,11 +285,22 @@ class Trainer:
         self._phase(phases.SAVING)
         return self._saver.save(record, self._position)
 
+    def _save_and_record(self, record: PassRecord) -> None:
+        if not self._saver.overlaps(record.id):
+            self._add_to_journal(self._save(record))
+            return
+        self._saver.poll()
+        self._phase(phases.SAVING)
+        self._saver.start(record, self._position, self._record)
+
     def _add_to_journal(self, record: PassRecord) -> None:
         self._saver.poll()
         if self._committer is not None:
-            self._journal.append(replace(record, ended=time.time()))
-            failpoint("pass.recorded")
+            self._record(record)
+
+    def _record(self, record: PassRecord) -> None:
+        self._journal.append(replace(record, ended=time.time()))
+        failpoint("pass.recorded")
 
 
 def _aucs(record: PassRecord) -> list[tuple[str, float | None]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from streamtrain.proof.job import recount_job
-from tests.support.jobs import rows
+from tests.support.jobs import rows, write_split
 from tests.support.mutants import break_code
 from tests.support.scene import SPLITS, Scene
 
@@ -48,3 +48,23 @@ def test_recount_sees_it(
     red = {name for name in ("lost", "duplicated", "missing_keys", "unknown_keys") if values[name]}
     assert red == wrong
     assert found.ok == (not wrong)
+
+
+@pytest.mark.parametrize(("mutant", "wrong"), [("save-slowly", False), ("train-while-tables-are-saved", True)])
+def test_nothing_is_trained_while_the_tables_are_saved(
+    mutant: str, wrong: bool, tmp_path: Path, kafka: dict[str, str], job: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second pass's checkpoint, whose tables are saved while the third pass is there: it has no row of that one.
+    All keys are known by then, so that the trainer's own count of them says nothing."""
+    break_code(mutant, tmp_path, monkeypatch)
+    runner = {"checkpoint_per_pass": 2, "save_delta_frequency": 0}
+    scene = Scene(tmp_path, kafka, job, runner=runner, stream={"fast_paths": {"save": True}})
+    write_split(tmp_path / "data", SPLITS[2], rows(150, seed=9))
+    scene.hold(SPLITS[3])
+    running = scene.run_to_pass(3)
+    assert scene.checkpoints() == ["20240101/2"]
+    found = recount_job(scene.config)
+    assert found.to_json()["duplicated"] if wrong else found.ok
+    scene.release(SPLITS[3])
+    running.finish()
+    scene.close()

@@ -31,7 +31,7 @@ def start(folder: Path, server: int, layers: list[int], go: Path) -> list[Child]
     arguments = [str(config.path), str(folder / "values.json"), str(go)]
     script = TESTS / "support" / "round_role.py"
     return [
-        start_role(script, arguments, Place(kind, 0, [at(server)], [worker], gloo, folder.name), folder)
+        start_role(script, arguments, Place(kind, 0, [at(server)], [worker], gloo, folder.name), folder, cwd=folder)
         for kind in ("server", "worker")
     ]
 

@@ -22,18 +22,6 @@ def holding(value: str, folders: Iterable[Path]) -> list[Path]:
     return [path for path in files if value.encode() in path.read_bytes()]
 
 
-def environments(scene: Scene) -> list[dict[str, str]]:
-    """As the system shows them, of all processes of this job."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if str(scene.config.path) in process.cmdline():
-                found.append(process.environ())
-        except psutil.Error:
-            continue
-    return found
-
-
 @pytest.fixture
 def variables(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Secrets: one that the config names, one that it does not; STREAMTRAIN_ and PADDLE_ are no exceptions."""

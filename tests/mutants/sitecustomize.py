@@ -73,5 +73,20 @@ elif MUTANT == "export-wrong-weights":
         return b"".join(b" ".join([r[0], b"%g" % -float(r[1]), *r[2:]]) + b"\n" for r in rows), count
 
     table_text.shorten = shorten_wrong
+elif MUTANT in ("save-slowly", "train-while-tables-are-saved"):
+    import time
+
+    from streamtrain.engine import running_save
+    from streamtrain.training.background import Background
+
+    save_table = running_save.save_table
+
+    def save_slowly(*arguments: Any, **more: Any) -> None:
+        time.sleep(3)
+        save_table(*arguments, **more)
+
+    running_save.save_table = save_slowly
+    if MUTANT == "train-while-tables-are-saved":
+        Background.wait_for_tables = lambda _self: None  # type: ignore[method-assign]
 elif MUTANT:
     raise SystemExit(f"no such mutant: {MUTANT}")

@@ -144,7 +144,7 @@ class Scene:
         stream = self.config.stream
         command = [
             str(Path(sys.executable).with_name("fleetrun")), f"--server_num={stream.servers}",
-            f"--worker_num={stream.workers}", "--log_dir=fleetlog", str(ROLE_SCRIPT), "-m", str(self.config.path),
+            f"--worker_num={stream.worker_count}", "--log_dir=fleetlog", str(ROLE_SCRIPT), "-m", str(self.config.path),
         ]  # fmt: skip
         return self.spawn(command, failpoints=failpoints, name="fleetrun")
 

@@ -1,8 +1,8 @@
 """A role that does the steps of a JSON file on fresh servers, without Kafka: what a job's days do to the table.
 
 Steps, each a list: ["load", checkpoint], ["train", MultiSlot text], ["shrink"], ["save", new directory], ["predict",
-MultiSlot text whose rows have ids, new directory of a dump with stats.npy]. Every worker does all of them; worker 0
-alone trains and predicts, so that a row is trained once.
+MultiSlot text whose rows have ids, new directory of a dump with stats.npy], ["predict and save", the same three, new
+directory]. Every worker does all of them; worker 0 alone trains and predicts, so that a row is trained once.
 """
 
 import json
@@ -26,12 +26,19 @@ for name, *arguments in json.loads(Path(steps_path).read_text()):
         dataset = engine.read([Path(arguments[0])])
         assert engine.train(dataset).rows == dataset.rows
         dataset.release()
-    elif name == "predict" and first:
+    elif name.startswith("predict") and first:
+        if name == "predict and save":
+            Path(arguments[2]).mkdir()
+            running = engine.state.start_save(Path(arguments[2]))
         dataset = engine.read([Path(arguments[0])], ins_ids=True)
         dump = Dump(Path(arguments[1]), engine.compared_variables())
         dump.directory.mkdir()
+        (dump.directory / "worker").write_text(str(engine._predicting._fleet_opt["device_worker"]))
+        (dump.directory / "operators").write_text("\n".join(op.type for op in engine._predicting.global_block().ops))
         np.save(dump.directory / "stats.npy", engine.predict(dataset, dump).to_array())
         dataset.release()
+        if name == "predict and save":
+            assert running.arrange().keys == running.keys > 0
     elif name == "shrink":
         engine.state.shrink(scratch if first else None)
     elif name == "save":

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from streamtrain.processes import HEAD
+from streamtrain.processes import HEAD, processors
 from tests.support.paths import ROLE_SCRIPT, ROOT
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the signal is Linux's")
@@ -57,3 +57,22 @@ def test_a_role_whose_family_has_ended(tmp_path: Path) -> None:
         capture_output=True, timeout=120,
     )  # fmt: skip
     assert role.returncode == -signal.SIGKILL, role.stdout + role.stderr
+
+
+@pytest.mark.parametrize(
+    ("quota", "expected"), [("max 100000", 8), ("250000 100000", 2), ("50000 100000", 1), (None, 8), ("nonsense", 8)]
+)
+def test_processors(monkeypatch: pytest.MonkeyPatch, quota: str | None, expected: int) -> None:
+    """What the process is bound to, and a container's quota."""
+    files = {"/proc/self/cgroup": "1:name=systemd:/x\n0::/job\n"}
+    if quota is not None:
+        files["/sys/fs/cgroup/job/cpu.max"] = f"{quota}\n"
+
+    def read_text(path: Path) -> str:
+        if str(path) not in files:
+            raise FileNotFoundError(str(path))
+        return files[str(path)]
+
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(8)))
+    monkeypatch.setattr(Path, "read_text", read_text)
+    assert processors() == expected
