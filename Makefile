@@ -20,7 +20,7 @@ install: $(STAMP)  ## Make .venv with everything in it
 demo: $(STAMP)  ## MovieLens-100K as a stream, killed in the middle, recounted; into demo-run/
 	$(BIN)/streamtrain demo --dir demo-run
 
-test: $(STAMP) lint types layers unit jobs  ## Lint, types, import layers, tests of up to a minute: 20 minutes
+test: $(STAMP) lint types layers unit jobs  ## Lint, types, import layers, tests of up to a minute: 15 minutes
 
 lint: $(STAMP)  ## ruff
 	$(BIN)/ruff check .

@@ -96,6 +96,7 @@ class Supervisor:
     def _run(self) -> bool:
         """Whether all passes are trained."""
         exposure.warn_of_workers()
+        log.info("servers: %d, workers: %d", self._servers, self._workers)
         fruitless = 0
         furthest = self._furthest()
         while True:
