@@ -43,6 +43,7 @@ from streamtrain.training.warm_start import WarmStarter
 
 if TYPE_CHECKING:
     from streamtrain.engine.engine import Engine
+    from streamtrain.engine.running_save import Saved
 
 log = logging.getLogger("streamtrain.saving")
 
@@ -69,6 +70,10 @@ class _Pass:
     due: list[DueModel]
     touched: Mapping[str, Path] | None
     staged: Path | None
+
+    def written(self, saved: Saved) -> None:
+        failpoint("save.written")
+        self.timings.update(saved.timings)
 
     def ended(self, record: PassRecord) -> PassRecord:
         """The record with the seconds so far."""
@@ -160,8 +165,7 @@ class Saver:
         """
         pass_ = self._prepare(record, position)
         saved = self._engine.state.save(pass_.staged)
-        failpoint("save.written")
-        pass_.timings.update(saved.timings)
+        pass_.written(saved)
         if pass_.day_end and self._engine.state.forgets_embedx:
             with pass_.timings("paddle_load"):
                 self._reload(pass_.staged, saved.keys)
@@ -199,9 +203,7 @@ class Saver:
             pass_.timings.add("held", time.monotonic() - pass_.begin)
 
             def complete() -> Exported:
-                saved = running.arrange()
-                failpoint("save.written")
-                pass_.timings.update(saved.timings)
+                pass_.written(running.arrange())
                 exported = self._publish(commit, self._seal(commit))
                 pass_.timings.add("held", held.seconds)
                 on_saved(replace(pass_.ended(record), checkpoint_parts=dict(pass_.timings)))
