@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import psutil
 
@@ -53,11 +53,17 @@ def processors() -> int:
     except AttributeError:  # not Linux
         bound = os.cpu_count() or 1
     try:
-        group = next(x for x in Path("/proc/self/cgroup").read_text().splitlines() if x.startswith("0::"))
-        quota, period = Path(f"/sys/fs/cgroup{group[3:]}/cpu.max").read_text().split()
-        return max(1, min(bound, int(quota) // int(period)))
-    except (OSError, ValueError, StopIteration):  # no cgroup of version 2, or no quota: "max"
+        group = next(x[3:] for x in Path("/proc/self/cgroup").read_text().splitlines() if x.startswith("0::"))
+    except (OSError, StopIteration):  # no cgroup of version 2
         return bound
+    path = PurePosixPath("/sys/fs/cgroup") / group.lstrip("/")
+    for folder in (path, *path.parents):  # the quota of a group is that of its parts
+        try:
+            quota, period = Path(folder / "cpu.max").read_text().split()
+            bound = min(bound, int(quota) // int(period))
+        except (OSError, ValueError):  # none: "max"
+            continue
+    return max(1, bound)
 
 
 def end(process: subprocess.Popen[bytes], grace_s: float = 20) -> None:

@@ -44,10 +44,6 @@ class RunningSave:
         self._sparse = pool.submit(self._save_sparse)
         pool.shutdown(wait=False)
 
-    @property
-    def tables_are_written(self) -> bool:
-        return self._dense.done() and self._sparse.done()
-
     def wait_for_tables(self) -> None:
         """Until they are written, and may change. Raises CheckpointError."""
         try:

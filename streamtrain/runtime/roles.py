@@ -56,6 +56,7 @@ def start_roles(
     round_name = uuid.uuid4().hex
     try:
         roles.ports.extend(_held_port() for _ in range(servers + workers + 1))
+        launcher_files.close_off_in(log_dir)
         *at, gloo = [f"{HERE}:{port.getsockname()[1]}" for port in roles.ports]
         for kind, count in zip(_KINDS, (servers, workers), strict=True):
             for index in range(count):
@@ -72,7 +73,6 @@ def start_roles(
     except BaseException:
         end_roles(roles, run_dir)
         raise
-    launcher_files.close_off_in(log_dir)
     return roles
 
 

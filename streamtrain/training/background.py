@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
@@ -16,21 +15,21 @@ class Stopwatch:
     """Adds up the times that are spent within it; another thread may ask for the sum at any time."""
 
     def __init__(self) -> None:
-        self._sum = 0.0
-        self._since: float | None = None
+        #: The sum so far, and since when a time within runs: read and written at once.
+        self._state: tuple[float, float | None] = (0.0, None)
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
-        self._since = time.monotonic()
+        self._state = (self._state[0], time.monotonic())
         try:
             yield
         finally:
-            self._sum, self._since = self.seconds, None
+            self._state = (self.seconds, None)
 
     @property
     def seconds(self) -> float:
-        since = self._since
-        return self._sum + (time.monotonic() - since if since is not None else 0.0)
+        total, since = self._state
+        return total + (time.monotonic() - since if since is not None else 0.0)
 
 
 class Tables(Protocol):
@@ -61,7 +60,10 @@ class Background(Generic[Result]):
         with self._held():
             return self._work.result()
 
-    def give_time(self, seconds: float) -> None:
-        """Waits so long at most, for a good end or a bad one."""
-        with contextlib.suppress(Exception):
-            wait((self._work,), seconds)
+    def give_time(self, seconds: float) -> str:
+        """Waits so long at most, for a good end or a bad one; returns what is wrong, '' for a good end."""
+        wait((self._work,), seconds)
+        if not self._work.done():
+            return f"it was not committed within {seconds:.0f} s"
+        error = self._work.exception()
+        return str(error) if error is not None else ""

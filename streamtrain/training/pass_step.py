@@ -35,8 +35,8 @@ _GLOBAL = "Day:%s, Pass: %d, %s Global Metric: %s"
 class PassStep:
     """Every worker has one and calls it at the same passes.
 
-    saver: takes its sample of the rows. on_phase(words) at each step. Raises ConfigError when dumps
-    or GAUC that the config asks for are not possible.
+    saver: takes its sample of the rows; a checkpoint that it is still saving is waited for. on_phase(words) at each
+    step. Raises ConfigError when dumps or GAUC that the config asks for are not possible.
     """
 
     def __init__(
@@ -91,8 +91,10 @@ class PassStep:
             halfway = time.monotonic()
             verdict = self._judge(plan, before)
             train = verdict.trained
+            if self._saver.is_saving:  # TRAINING, with no processor used, would count as a hang
+                self._phase(phases.SAVING)
+                self._saver.wait_for_tables()
             self._phase(phases.TRAINING)
-            self._saver.wait_for_tables()
             self._engine.barrier()
             with self._dumps.train(plan, plan.rows if train else 0) as dump:
                 trained = (
@@ -105,7 +107,9 @@ class PassStep:
             if train:
                 log.info(_GLOBAL, plan.id.day, plan.id.pass_id, "Train", global_words(after))
             end = time.monotonic()
-            self._saver.finish()
+            if self._saver.is_saving:
+                self._phase(phases.SAVING)
+                self._saver.finish()
             self._saver.sample_rows(plan.id, data.file, ins_ids=self.has_ids)
         finally:
             if dataset is not None:

@@ -204,13 +204,21 @@ class Saver:
 
             def complete() -> Exported:
                 pass_.written(running.arrange())
-                exported = self._publish(commit, self._seal(commit))
+                files = self._seal(commit)
+                metrics = asdict(pass_.ended(record))
+                described = replace(commit, manifest=replace(commit.manifest, metrics=metrics))
+                exported = self._publish(described, files)
                 pass_.timings.add("held", held.seconds)
                 on_saved(replace(pass_.ended(record), checkpoint_parts=dict(pass_.timings)))
                 return exported
 
             self._background = Background(running, self._pool.submit(complete), held)
         position.saved = True
+
+    @property
+    def is_saving(self) -> bool:
+        """Whether start() has begun what finish() has not ended: on worker 0."""
+        return self._background is not None
 
     def wait_for_tables(self) -> None:
         """Before anything is trained. Raises CheckpointError."""
@@ -230,8 +238,8 @@ class Saver:
 
     def abandon(self) -> None:
         """When the trainer ends with an error: a checkpoint that is nearly there is not lost for it."""
-        if self._background is not None:
-            self._background.give_time(ABANDON_S)
+        if self._background is not None and (problem := self._background.give_time(ABANDON_S)):
+            log.error("a checkpoint that was being saved is not committed: %s", problem)
 
     def _prepare(self, record: PassRecord, position: Position) -> _Pass:
         """Up to the save of the tables. All workers come here."""

@@ -62,11 +62,12 @@ def test_a_role_whose_family_has_ended(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("quota", "expected"), [("max 100000", 8), ("250000 100000", 2), ("50000 100000", 1), (None, 8), ("nonsense", 8)]
 )
-def test_processors(monkeypatch: pytest.MonkeyPatch, quota: str | None, expected: int) -> None:
-    """What the process is bound to, and a container's quota."""
-    files = {"/proc/self/cgroup": "1:name=systemd:/x\n0::/job\n"}
+@pytest.mark.parametrize("group", ["", "/job", "/pod/job"])
+def test_processors(monkeypatch: pytest.MonkeyPatch, quota: str | None, expected: int, group: str) -> None:
+    """What the process is bound to, and a container's quota, or that of what it is part of."""
+    files = {"/proc/self/cgroup": "1:name=systemd:/x\n0::/pod/job\n"}
     if quota is not None:
-        files["/sys/fs/cgroup/job/cpu.max"] = f"{quota}\n"
+        files[f"/sys/fs/cgroup{group}/cpu.max"] = f"{quota}\n"
 
     def read_text(path: Path) -> str:
         if str(path) not in files:

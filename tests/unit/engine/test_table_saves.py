@@ -60,7 +60,7 @@ def test_each_server_is_asked() -> None:
     assert params == ["/a folder", "4"] and request == {"cmd_id": 5, "table_id": 3, "client_id": 0}
 
 
-@pytest.mark.parametrize("answer", [BAD, (500, b"overcrowded"), (200, b"<html>"), (200, b"{}")])
+@pytest.mark.parametrize("answer", [BAD, (500, b"overcrowded"), (200, b"<html>"), (200, b"{}"), (200, b"null")])
 def test_a_server_that_does_not_save(answer: tuple[int, bytes]) -> None:
     with (
         servers(GOOD, answer) as (endpoints, _),

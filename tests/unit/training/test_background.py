@@ -47,10 +47,13 @@ def test_errors_arrive_where_they_are_waited_for() -> None:
     with pytest.raises(CheckpointError, match="the disk is full"):
         background.wait_for_tables()
     work.set_exception(Fenced("a newer trainer"))
-    background.give_time(30)  # says nothing of it
+    assert background.give_time(30) == "a newer trainer"
     with pytest.raises(Fenced):
         background.result()
 
 
 def test_time_that_is_given_ends() -> None:
-    Background(Tables(), Future[str](), Stopwatch()).give_time(0.01)
+    assert "not committed within" in Background(Tables(), Future[str](), Stopwatch()).give_time(0.01)
+    work = Future[str]()
+    work.set_result("committed")
+    assert Background(Tables(), work, Stopwatch()).give_time(30) == ""
