@@ -62,7 +62,7 @@ def test_a_role_whose_family_has_ended(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("quota", "expected"), [("max 100000", 8), ("250000 100000", 2), ("50000 100000", 1), (None, 8), ("nonsense", 8)]
 )
-@pytest.mark.parametrize("group", ["", "/job", "/pod/job"])
+@pytest.mark.parametrize("group", ["", "/pod", "/pod/job"])
 def test_processors(monkeypatch: pytest.MonkeyPatch, quota: str | None, expected: int, group: str) -> None:
     """What the process is bound to, and a container's quota, or that of what it is part of."""
     files = {"/proc/self/cgroup": "1:name=systemd:/x\n0::/pod/job\n"}
