@@ -13,7 +13,7 @@ from streamtrain.engine.engine import Engine
 
 def main() -> None:
     config = load_config(sys.argv[1])
-    engine = Engine(config.model_dir, config.raw, layout=config.layout, fast=config.stream.fast_paths.paths())
+    engine = Engine.of_job(config)
     if engine.is_server:
         engine.serve()
         return

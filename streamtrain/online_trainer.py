@@ -105,11 +105,7 @@ def _run(config: JobConfig, kind: str, index: int) -> bool:
         signal.signal(signal.SIGTERM, on_signal)
         signal.signal(signal.SIGINT, on_signal)
         _keep_signals_from_this_thread()
-    stream = config.stream
-    exact = stream.inference_model != "none" and stream.inference_keys == "touched"
-    engine = Engine(
-        config.model_dir, config.raw, exact_delta=exact, layout=config.layout, fast=config.stream.fast_paths.paths()
-    )
+    engine = Engine.of_job(config, exact_delta=config.stream.exact_delta)
     if engine.is_server:
         failpoint("server.up")
         engine.serve()

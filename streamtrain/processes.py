@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import psutil
 
@@ -56,10 +56,10 @@ def processors() -> int:
         group = next(x[3:] for x in Path("/proc/self/cgroup").read_text().splitlines() if x.startswith("0::"))
     except (OSError, StopIteration):  # no cgroup of version 2
         return bound
-    path = PurePosixPath("/sys/fs/cgroup") / group.lstrip("/")
+    path = Path("/sys/fs/cgroup") / group.lstrip("/")
     for folder in (path, *path.parents):  # the quota of a group is that of its parts
         try:
-            quota, period = Path(folder / "cpu.max").read_text().split()
+            quota, period = (folder / "cpu.max").read_text().split()
             bound = min(bound, int(quota) // int(period))
         except (OSError, ValueError):  # none: "max"
             continue

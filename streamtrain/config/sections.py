@@ -344,6 +344,11 @@ class StreamConfig(Section):
     max_restarts: int = Field(10, ge=0, description="restarts of the trainer without a finished pass between")
 
     @property
+    def exact_delta(self) -> bool:
+        """Whether an inference model has every key that was touched."""
+        return self.inference_model != "none" and self.inference_keys == "touched"
+
+    @property
     def worker_count(self) -> int:
         """Of `run` and `train` on this machine."""
         return self.workers if isinstance(self.workers, int) else min(self.partitions, processors())

@@ -40,9 +40,7 @@ def _run(config: JobConfig, checkpoint: Path, folder: Path) -> None:
     os.environ.update({k: v for k, v in engine_environment().items() if k in FORCED or k not in os.environ})
     from streamtrain.engine.engine import Engine
 
-    engine = Engine(
-        config.model_dir, config.raw, exact_delta=False, layout=config.layout, fast=config.stream.fast_paths.paths()
-    )  # it trains nothing
+    engine = Engine.of_job(config, exact_delta=False)  # it trains nothing
     if engine.is_server:
         engine.serve()
         return

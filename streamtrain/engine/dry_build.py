@@ -78,12 +78,8 @@ def build(config: JobConfig) -> BuildReport:
     faulthandler.enable()
     importlib.import_module("paddle.distributed.fleet.utils.http_server")  # makes http.log in the working directory
     os.chdir(config.path.parent)  # where roles run
-    stream = config.stream
     try:
-        exact = stream.inference_model != "none" and stream.inference_keys == "touched"
-        engine = Engine(
-            config.model_dir, config.raw, exact_delta=exact, layout=config.layout, fast=config.stream.fast_paths.paths()
-        )
+        engine = Engine.of_job(config, exact_delta=config.stream.exact_delta)
     except StreamtrainError as error:
         return BuildReport([(error.message, error.remedy)])
     except Exception as error:  # of Paddle, for values in the config that no key's type tells

@@ -23,6 +23,7 @@ with importing_paddle():
     from paddle.distributed import fleet
     from paddle.distributed.fleet.base import role_maker
 
+from streamtrain.config import JobConfig
 from streamtrain.contracts.fast_paths import FastPaths
 from streamtrain.contracts.row_layout import RowLayout
 from streamtrain.dumps import Dump
@@ -120,6 +121,12 @@ class Engine:
         self.labels = tuple(counters.label for counters in self._counters if counters.label)
         #: Variables of their predictions, by label, where they are known.
         self.predictions = {c.label: c.predicted for c in self._counters if c.label and c.predicted}
+
+    @classmethod
+    def of_job(cls, config: JobConfig, *, exact_delta: bool = True) -> Engine:
+        """As the job's config says. exact_delta, errors: as above."""
+        paths = config.stream.fast_paths.paths()
+        return cls(config.model_dir, config.raw, exact_delta=exact_delta, layout=config.layout, fast=paths)
 
     def serve(self) -> None:
         """Serves until it is stopped or killed."""

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import psutil
 
+from streamtrain.engine.server_http import ask
 from streamtrain.errors import TrainingError
 
 NAME = "STREAMTRAIN_ROUND"
@@ -93,14 +94,9 @@ def check_server(endpoint: str, timeout_s: float) -> None:
 
 def _variables(endpoint: str, timeout_s: float) -> str:
     """What the server says of its process; '' when it is none of Paddle's. Raises OSError."""
-    host, _, port = endpoint.rpartition(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=timeout_s)
     try:
-        connection.request("GET", _ASKED)
-        return connection.getresponse().read(1 << 16).decode("utf-8", "replace")
+        return ask(endpoint, _ASKED, timeout_s=timeout_s)[1]
     except http.client.RemoteDisconnected:
         raise  # an OSError: it has ended, or is just ending
     except http.client.HTTPException:
         return ""
-    finally:
-        connection.close()

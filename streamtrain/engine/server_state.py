@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -62,7 +63,7 @@ class ServerState:
     def own_parameters(self) -> tuple[str, ...]:
         """The parameters that no optimizer changes, and no server has: batch_norm's mean and variance. Worker 0's are
         in checkpoints and inference models."""
-        served = {name for names in self._dense_names()[1].values() for name in names}
+        served = {name for names in self._dense_names[1].values() for name in names}
         return tuple(name for name in self._parameters if name not in served)
 
     @property
@@ -240,7 +241,7 @@ class ServerState:
     def pull_dense(self) -> dict[str, Any]:
         """Dense parameters from the servers into this process, by name."""
         scope = paddle.static.global_scope()
-        names = runtime()._pull_all_dense([scope], *self._dense_names())
+        names = runtime()._pull_all_dense([scope], *self._dense_names)
         block = self._program.global_block()
         return {n: block.var(n).get_value(scope) for n in dict.fromkeys(names) if block.has_var(n)}
 
@@ -266,9 +267,11 @@ class ServerState:
         block = self._program.global_block()
         for name, value in values.items():
             block.var(name).set_value(value, scope)
-        runtime()._init_all_params([scope], *self._dense_names())
+        runtime()._init_all_params([scope], *self._dense_names)
 
+    @cached_property
     def _dense_names(self) -> tuple[Any, Any]:
+        """As Paddle wants them for a pull or a push: it goes through the whole program for them, and prints a line."""
         context = runtime().context
         return (
             get_the_one_send_context(context, split_dense_table=False, ep_list=runtime().endpoints),

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import urllib.request
+import http.client
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 
+from streamtrain.engine.server_http import ask
 from streamtrain.runtime.child_state import ChildState
 from streamtrain.runtime.hang_detector import RoleSample
 
 ANSWER_S = 1.0
-#: Asks without the proxies that the environment names: they do not lead to the job's own roles.
-_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 #: A process that the disk or the processor keeps from waiting for another role.
 _RUNNING = (psutil.STATUS_RUNNING, psutil.STATUS_DISK_SLEEP)
 
@@ -54,7 +53,7 @@ class Observer:
 def answers_health(endpoint: str) -> bool:
     """Whether Paddle's server there answers OK: its RPC library serves /health on the same port."""
     try:
-        with _direct.open(f"http://{endpoint}/health", timeout=ANSWER_S) as response:
-            return bool(response.read(2) == b"OK")
-    except (OSError, ValueError):
+        status, text = ask(endpoint, "/health", timeout_s=ANSWER_S)
+    except (OSError, ValueError, http.client.HTTPException):
         return False
+    return status == http.client.OK and text.startswith("OK")

@@ -65,14 +65,13 @@ def start_roles(
                     roles.children[f"{kind} {index}"] = start_role(
                         script, arguments, place, run_dir, variables, output=output, cwd=cwd
                     )
-    except OSError as error:
+    except BaseException as error:
         end_roles(roles, run_dir)
+        if not isinstance(error, OSError):
+            raise
         raise TrainingError(
             f"the roles cannot be started: {error.strerror or error}", remedy="See the limits of processes and memory."
         ) from error
-    except BaseException:
-        end_roles(roles, run_dir)
-        raise
     return roles
 
 

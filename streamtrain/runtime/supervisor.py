@@ -79,7 +79,6 @@ class Supervisor:
         self.restarts = 0
         self.role_pids: list[int] = []
         self._waiting = ""
-        self._roles: Roles | None = None
 
     def run(self) -> None:
         """Returns when all passes are trained, or after a clean stop.
@@ -126,7 +125,7 @@ class Supervisor:
 
     def kill(self) -> list[int]:
         """SIGKILL to all roles once all run, as a machine's failure would; returns their ids."""
-        if self._roles is None or len(self.role_pids) < self._servers + self._workers:
+        if len(self.role_pids) < self._servers + self._workers:
             return []
         pids = list(self.role_pids)
         for pid in pids:
@@ -138,16 +137,15 @@ class Supervisor:
         variables = {child_state.OWNER: self._owner}
         if self.restarts:
             variables[child_state.SINCE] = str(self._since)
-        roles = self._roles = start_roles(
+        roles = start_roles(
             ROLE_SCRIPT, ["-m", str(self._config.path)], servers=self._servers, workers=self._workers,
             run_dir=run_dir, log_dir=self._log_dir, cwd=self._config.path.parent, variables=variables,
         )  # fmt: skip
         try:
             return self._watch(roles, run_dir)
         finally:
-            self._roles = None
-            end_roles(roles, run_dir)
             self.role_pids = []
+            end_roles(roles, run_dir)
             shutil.rmtree(run_dir, ignore_errors=True)
 
     def _watch(self, roles: Roles, run_dir: Path) -> Verdict:

@@ -68,7 +68,8 @@ def judge(observed: Observed, servers: int, workers: int) -> Verdict | None:
             return Verdict(False, f"{state.name} (process {state.pid}) died")
     if observed.hang is not None:
         return Verdict(False, observed.hang)
-    for name, code in observed.unreported.items():
+    if observed.unreported:
+        name, code = next(iter(observed.unreported.items()))
         return Verdict(False, f"{name} {how_it_ended(code)} before it had begun")
     if len(states) < servers + workers and observed.elapsed > START_S:
         return Verdict(False, f"not all roles came up within {START_S:.0f} s")

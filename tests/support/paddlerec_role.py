@@ -13,7 +13,7 @@ from streamtrain.engine.engine import Engine
 
 config_path, text, target, mode = sys.argv[1:5]
 config = load_config(config_path)
-engine = Engine(config.model_dir, config.raw, layout=config.layout, fast=config.stream.fast_paths.paths())
+engine = Engine.of_job(config)
 if engine.is_server:
     engine.serve()
 engine.connect()

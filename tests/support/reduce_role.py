@@ -15,7 +15,7 @@ from streamtrain.engine.engine import Engine
 
 config_path, target, arrays = sys.argv[1:4]
 config = load_config(config_path)
-engine = Engine(config.model_dir, config.raw, layout=config.layout, fast=config.stream.fast_paths.paths())
+engine = Engine.of_job(config)
 if engine.is_server:
     engine.serve()
 engine.connect()

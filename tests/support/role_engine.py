@@ -13,7 +13,7 @@ from streamtrain.engine.engine import Engine
 def connected(config_path: str) -> tuple[JobConfig, Engine]:
     """A worker's, connected to the servers; a server serves here until it is ended."""
     config = load_config(config_path)
-    engine = Engine(config.model_dir, config.raw, layout=config.layout, fast=config.stream.fast_paths.paths())
+    engine = Engine.of_job(config)
     if engine.is_server:
         engine.serve()
     engine.connect()
