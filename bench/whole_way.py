@@ -18,9 +18,10 @@ import yaml
 from streamtrain.checkpoint.journal import Journal
 from streamtrain.config import JobConfig, load_config
 from streamtrain.connectors.formats import line_parser
-from streamtrain.contracts.sample import SampleDecoder, encode_sample
+from streamtrain.contracts.sample import SampleDecoder
 from streamtrain.demo.generate import generate
 from streamtrain.feed.multislot import MultiSlotWriter
+from streamtrain.runtime.model_build import build_model
 from streamtrain.runtime.pipeline import Pipeline
 from streamtrain.runtime.roles import end_roles, start_roles
 
@@ -57,7 +58,11 @@ def whole_way(config: JobConfig) -> tuple[float, float]:
 def write_ready_text(config: JobConfig, folder: Path) -> tuple[float, float]:
     """A file of MultiSlot text a pass; microseconds a row for encoding and decoding."""
     folder.mkdir()
-    parse, writer, decoder = line_parser("feasign_slot", config.slots), MultiSlotWriter(config.slots), SampleDecoder()
+    parse, writer, decoder = (
+        line_parser("feasign_slot", config.layout),
+        MultiSlotWriter(build_model(config).network.feeds, config.layout),
+        SampleDecoder(layout=config.layout),
+    )
     encoding = decoding = 0.0
     rows = 0
     for split in config.schedule.splits():
@@ -66,7 +71,7 @@ def write_ready_text(config: JobConfig, folder: Path) -> tuple[float, float]:
             for start in range(0, len(lines), 1000):
                 begin = time.perf_counter()
                 parsed = [parse(line) for line in lines[start : start + 1000]]
-                messages = [encode_sample(r.label, 0, i, r.slots, r.feasigns) for i, r in enumerate(parsed)]
+                messages = [r.encode(0, i) for i, r in enumerate(parsed)]
                 middle = time.perf_counter()
                 text = writer.text(decoder.decode(messages))
                 decoding += time.perf_counter() - middle

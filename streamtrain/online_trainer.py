@@ -23,6 +23,7 @@ import threading
 import time
 import types
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import psutil
 import yaml
@@ -39,6 +40,9 @@ from streamtrain.masking import MaskingFormatter
 from streamtrain.processes import die_with_parent, tie_to
 from streamtrain.runtime import child_state, launcher_files
 from streamtrain.runtime.part_state import PartReporter, reporting_end
+
+if TYPE_CHECKING:
+    from streamtrain.engine.engine import Engine
 
 log = logging.getLogger("streamtrain")
 
@@ -116,6 +120,7 @@ def _run(config: JobConfig, kind: str, index: int) -> bool:
         if index == 0:
             for note in engine.notes:
                 log.warning("%s", note)
+            _say_pools(engine)
     from streamtrain.checkpoint.opening import run_of
     from streamtrain.kafka.connect import properties_of
     from streamtrain.object_store import ObjectStore
@@ -160,6 +165,14 @@ def _run(config: JobConfig, kind: str, index: int) -> bool:
     if not trainer.gave_up:
         engine.stop()  # with several workers it waits for the others
     return trainer.stopped
+
+
+def _say_pools(engine: Engine) -> None:
+    """What the fast path `pool` has made of the network."""
+    if engine.pools.joined:
+        log.info("the pools of %d slots' embeddings are computed together", engine.pools.joined)
+    for reason in engine.pools.apart:
+        log.info("a pool stays as the network has it: %s", reason)
 
 
 def _keep_signals_from_this_thread() -> None:

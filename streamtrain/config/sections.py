@@ -212,6 +212,11 @@ class FastPathsConfig(Section):
         description="whether the network's forward half alone predicts; false: Paddle's training program without its "
         "pushes, as PaddleRec predicts",
     )
+    pool: bool = Field(
+        True,
+        description="whether the embeddings of many slots are pooled by one operator where the network concatenates "
+        "their pools; false: each slot's by its own, as the network is written",
+    )
     save: bool = Field(
         False,
         description="whether a checkpoint is saved while the next pass is read and predicted, and committed while it "
@@ -334,8 +339,8 @@ class StreamConfig(Section):
         "[warm_start.md](warm_start.md)",
     )
     fast_paths: FastPathsConfig = Field(
-        default_factory=lambda: FastPathsConfig(predict=True, save=False),
-        description="`predict` can be switched off, `save` on; see [performance.md](performance.md)",
+        default_factory=lambda: FastPathsConfig(predict=True, pool=True, save=False),
+        description="`predict` and `pool` can be switched off, `save` on; see [performance.md](performance.md)",
     )
     timezone: str = Field(
         "UTC",

@@ -40,7 +40,7 @@ def _run(config: JobConfig, checkpoint: Path, folder: Path) -> None:
     os.environ.update({k: v for k, v in engine_environment().items() if k in FORCED or k not in os.environ})
     from streamtrain.engine.engine import Engine
 
-    engine = Engine.of_job(config, exact_delta=False)  # it trains nothing
+    engine = Engine.of_job(config, exact_delta=False, compares=True)  # it trains nothing
     if engine.is_server:
         engine.serve()
         return

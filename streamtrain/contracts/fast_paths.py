@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class FastPaths:
-    """predict: the forward half of the network alone predicts, else Paddle's training program without its pushes. save:
-    checkpoints are saved while the next pass is read and predicted."""
+    """predict: the forward half of the network alone predicts, else Paddle's training program without its pushes. pool:
+    the embeddings of many slots are pooled by one operator, else each slot's by its own. save: checkpoints are saved
+    while the next pass is read and predicted."""
 
     predict: bool = True
+    pool: bool = True
     save: bool = False

@@ -6,7 +6,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,11 @@ from streamtrain.engine.counters import Counters
 from streamtrain.engine.dumping import dumping
 from streamtrain.engine.forward import forward_half
 from streamtrain.engine.initializers import describe_truncated_normal
+from streamtrain.engine.joined_pools import JoinedPools, join_pools
 from streamtrain.engine.lookups import set_pushes
 from streamtrain.engine.model import DottedConfig, create_optimizer, load_model
-from streamtrain.engine.model_checks import check_names, no_table
-from streamtrain.engine.server_state import ServerState, runtime
+from streamtrain.engine.model_checks import check_names, dumped_lists, no_table
+from streamtrain.engine.server_state import ServerState
 from streamtrain.engine.serving_network import ServingNetwork, cut_out
 from streamtrain.engine.setup import bind_gloo_where_it_is_meant, end_gloo_store_when_all_have_met, strategy_of
 from streamtrain.engine.stats import Counts, PassStats, Sums
@@ -72,10 +73,13 @@ class Engine:
         exact_delta: bool = True,
         layout: RowLayout | None = None,
         fast: FastPaths | None = None,
+        dumped: Collection[str] = (),
     ) -> None:
         """exact_delta: save_touched() gives every touched key, else those above the accessor's thresholds. layout: what
         the job's rows have; None: whatever a network of numbered slots and one label reads. fast: None: as by default.
+        dumped: the StaticModel's lists, such as all_vars, of variables that are dumped.
         """
+        fast = fast or FastPaths()
         paddle.enable_static()
         paddle.seed(1)
         paddle.static.default_main_program().random_seed = 1
@@ -98,6 +102,13 @@ class Engine:
         self._tables = tables.table_formats(raw_config)
         self._model = load_model(model_dir, config, layout, self._tables)
         check_names(paddle.static.default_main_program(), self._model.file)
+        #: The user's own network: what is served, and what a message about it names.
+        self._plain = paddle.static.default_main_program().clone()
+        #: What the fast path `pool` has joined.
+        self.pools = JoinedPools(0, ())
+        if fast.pool:
+            names = [name for attribute in dumped for name in self._model.listed(attribute)]
+            self.pools = join_pools(self._model.feeds[0].block, self._model.sequences, names)
         create_optimizer(self._model, strategy_of(config, raw_config, self._model, self._tables, exact_delta))
         self._program = paddle.static.default_main_program()  # another one than before
         #: What the servers hold, to be saved, loaded and decayed.
@@ -105,8 +116,9 @@ class Engine:
         if fleet.is_worker():
             model = self._model
             set_pushes(self._program, model.counting, model.lookups, model.slot_numbers, model.file)
-        fast = fast or FastPaths()
-        self._predicting = forward_half(self._program) if fleet.is_worker() and fast.predict else self._program
+        self._predicting = self._program
+        if fleet.is_worker() and fast.predict:
+            self._predicting = forward_half(self._program)
         self._executor: Any = None
         self.is_server: bool = fleet.is_server()
         self.index: int = 0 if self.is_server else fleet.worker_index()
@@ -123,10 +135,12 @@ class Engine:
         self.predictions = {c.label: c.predicted for c in self._counters if c.label and c.predicted}
 
     @classmethod
-    def of_job(cls, config: JobConfig, *, exact_delta: bool = True) -> Engine:
-        """As the job's config says. exact_delta, errors: as above."""
+    def of_job(cls, config: JobConfig, *, exact_delta: bool = True, compares: bool = False) -> Engine:
+        """As the job's config says. compares: compared_variables() are dumped. exact_delta, errors: as above."""
         paths = config.stream.fast_paths.paths()
-        return cls(config.model_dir, config.raw, exact_delta=exact_delta, layout=config.layout, fast=paths)
+        dumped = dumped_lists(config, compares=compares)
+        return cls(config.model_dir, config.raw, exact_delta=exact_delta, layout=config.layout, fast=paths,
+                   dumped=dumped)  # fmt: skip
 
     def serve(self) -> None:
         """Serves until it is stopped or killed."""
@@ -245,11 +259,11 @@ class Engine:
 
     def serving_network(self) -> ServingNetwork:
         """The network of inference models. Raises ConfigError when the model's inference_feed_vars do not define it."""
-        return cut_out(self._model, runtime().origin_main_programs[0])
+        return cut_out(self._model, self._plain)
 
     def compute_once(self) -> None:
         """The network, for two rows, in this process alone. Raises ConfigError with the line that fails."""
-        compute_once(self._model, runtime().origin_main_programs[0], paddle.static.default_startup_program())
+        compute_once(self._model, self._plain, paddle.static.default_startup_program())
 
     def write_network(self, network: ServingNetwork, directory: Path, values: Path) -> None:
         """model/ and dense/ of an inference model; right after save(values), which leaves the dense values here.

@@ -87,6 +87,17 @@ class Model:
         """By feed."""
         return {feed.name: feed.slot for feed in self.network.feeds if feed.kind == "slot"}
 
+    @property
+    def sequences(self) -> tuple[str, ...]:
+        """The embeddings of slots with lod_level 1."""
+        feeds = {feed.name for feed in self.network.feeds if feed.kind == "slot" and feed.sequence}
+        return tuple(lookup.variable for lookup in self.lookups if lookup.feed in feeds)
+
+    def listed(self, attribute: str) -> tuple[str, ...]:
+        """Names of what the StaticModel's `attribute` lists, whatever it is; none when it lacks the attribute."""
+        items = getattr(self.static, attribute, None) or ()
+        return tuple(item if isinstance(item, str) else str(item.name) for item in items)
+
     def variables(self, attribute: str, *, params: bool = False) -> tuple[str, ...]:
         """Names of what the StaticModel's `attribute` lists, variables or names; none when it lacks the attribute.
 
@@ -95,8 +106,7 @@ class Model:
         """
         block = self.feeds[0].block
         names = []
-        for item in getattr(self.static, attribute, None) or []:
-            name = item if isinstance(item, str) else str(item.name)
+        for name in self.listed(attribute):
             where = f"{self.file}: {attribute} names {name}"
             if not block.has_var(name):
                 raise ConfigError(f"{where}, which the network lacks", remedy="Remove it from the list.")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from streamtrain.config import JobConfig
 from streamtrain.contracts.network import UNKNOWN, Network
 from streamtrain.contracts.paths import plain_path
 from streamtrain.contracts.table_text import CVM_ACCESSOR
@@ -38,6 +39,16 @@ def predict_dump_fields(variables: Callable[[str], tuple[str, ...]]) -> tuple[st
     if not fields:
         raise no_dump_fields("stream.predict_dump_dir", "predict_dump_fields, and no infer_dump_fields")
     return fields
+
+
+def dumped_lists(config: JobConfig, *, compares: bool = False) -> tuple[str, ...]:
+    """The StaticModel's lists of variables that the job dumps. compares: a consistency check dumps too."""
+    stream, runner = config.stream, config.runner
+    of_predict = ("predict_dump_fields", "infer_dump_fields") if stream.predict_dump_dir else ()
+    of_infer = ("infer_dump_fields",) if runner.need_infer_dump else ()
+    of_train = ("train_dump_fields",) if runner.need_train_dump else ()
+    of_check = ("all_vars",) if compares or stream.consistency_rows else ()
+    return (*of_predict, *of_infer, *of_train, *of_check)
 
 
 def refuse_other_slots(

@@ -1,6 +1,7 @@
 """Each fast path does what the slow one does, on equal weights."""
 
 import gzip
+import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from streamtrain.config import JobConfig, load_config
 from streamtrain.dumps import read_dump
 from streamtrain.runtime.model_build import build_model
 from tests.support.everything_job import rich_rows, text_of, write_everything
+from tests.support.jobs import write_config
+from tests.support.paths import ROOT, TESTS
 from tests.support.roles import run_roles
 
 pytestmark = pytest.mark.paddle
@@ -97,3 +100,53 @@ def test_a_save_beside_a_predict_is_the_same(tmp_path: Path, rich: tuple[JobConf
     saved = files_of(Path(slow))
     assert len(saved) > 20 and any(name.endswith(".gz") for name in saved)
     assert files_of(Path(fast)) == saved
+
+
+def pooled_rows(count: int, seed: int) -> list[str]:
+    """Rows of tests/support/pools: 0 to 3 feasigns a slot."""
+    source = random.Random(seed)
+    rows = []
+    for _ in range(count):
+        slots = [[slot * 100 + source.randrange(30) for _ in range(source.randint(0, 3))] or [0] for slot in range(16)]
+        text = " ".join(f"{len(keys)} {' '.join(map(str, keys))}" for keys in slots)
+        rows.append(f"1 1 1 {source.randint(0, 1)} {text}\n")
+    return rows
+
+
+def test_joined_pools_compute_what_the_network_does(tmp_path: Path) -> None:
+    """One batch is trained: of several, Paddle's pushes arrive in no fixed order."""
+    tables = yaml.safe_load((ROOT / "models" / "slot_dnn" / "config_online.yaml").read_text())["table_parameters"]
+    wide = {**tables["embedding"], "accessor": {**tables["embedding"]["accessor"], "fea_dim": 5, "embedx_dim": 2}}
+    config = write_config(
+        tmp_path, "job", {"bootstrap.servers": "127.0.0.1:1"}, table_parameters={"wide": wide},
+        runner={"model_dir": str(TESTS / "support" / "pools"), "train_batch_size": 256},
+        hyper_parameters={"slot_num": 16}, stream={"workers": 1, "job": "job", "slots": list(range(2, 18))},
+    )  # fmt: skip
+    first, batch = tmp_path / "first.txt", tmp_path / "batch.txt"
+    first.write_text("".join(pooled_rows(1000, seed=1)))
+    batch.write_text("".join(f"1 r{n} {row}" for n, row in enumerate(pooled_rows(256, seed=2))))
+    saved = str(tmp_path / "saved")
+    do(config, "train", [["train", str(first)], ["save", saved]])
+    for name, of_path in (("fast", config), ("slow", without(config, "pool"))):
+        folder = tmp_path / name
+        folder.mkdir()
+        after = [str(folder / part) for part in ("predicted", "trained", "saved", "network")]
+        do(of_path, name, [
+            ["load", saved], ["predict", str(batch), after[0]], ["train", str(batch), after[1]], ["save", after[2]],
+            ["network", after[3]],
+        ])  # fmt: skip
+    fast, slow = tmp_path / "fast", tmp_path / "slow"
+    for part in ("predicted", "trained"):
+        rows = rows_of(fast / part)
+        assert len(rows) == 256 and rows == rows_of(slow / part)
+    assert len(next(iter(rows_of(fast / "predicted").values()))) == 20
+    assert np.array_equal(np.load(fast / "predicted" / "stats.npy"), np.load(slow / "predicted" / "stats.npy"))
+    assert len(files_of(fast / "saved")) > 8
+    assert files_of(fast / "saved") == files_of(slow / "saved") != files_of(Path(saved))
+    assert (fast / "network").read_bytes() == (slow / "network").read_bytes()
+    pools, gradients = (
+        [(folder / "trained" / "operators").read_text().split().count(name) for folder in (fast, slow)]
+        for name in ("sequence_pool", "sequence_pool_grad")
+    )
+    assert gradients == [4 + 3, 16 + 6]
+    assert pools == [4 + 3 + 13, 16 + 6]  # 13 of those joined are in all_vars

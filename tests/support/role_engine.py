@@ -10,10 +10,10 @@ from streamtrain.config import JobConfig, load_config
 from streamtrain.engine.engine import Engine
 
 
-def connected(config_path: str) -> tuple[JobConfig, Engine]:
-    """A worker's, connected to the servers; a server serves here until it is ended."""
+def connected(config_path: str, *, compares: bool = False) -> tuple[JobConfig, Engine]:
+    """A worker's, connected to the servers; a server serves here until it is ended. compares: see Engine.of_job()."""
     config = load_config(config_path)
-    engine = Engine.of_job(config)
+    engine = Engine.of_job(config, compares=compares)
     if engine.is_server:
         engine.serve()
     engine.connect()

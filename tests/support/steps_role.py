@@ -1,6 +1,7 @@
 """A role that does the steps of a JSON file on fresh servers, without Kafka: what a job's days do to the table.
 
-Steps, each a list: ["load", checkpoint], ["train", MultiSlot text], ["shrink"], ["save", new directory], ["predict",
+Steps, each a list: ["load", checkpoint], ["train", MultiSlot text], ["train", MultiSlot text whose rows have ids, new
+directory of a dump], ["shrink"], ["network", new file of the one that is served], ["save", new directory], ["predict",
 MultiSlot text whose rows have ids, new directory of a dump with stats.npy], ["predict and save", the same three, new
 directory]. Every worker does all of them; worker 0 alone trains and predicts, so that a row is trained once.
 """
@@ -15,7 +16,7 @@ from streamtrain.dumps import Dump
 from tests.support.role_engine import connected, leave
 
 config_path, steps_path = sys.argv[1:3]
-_, engine = connected(config_path)
+_, engine = connected(config_path, compares=True)
 first = engine.index == 0
 scratch = Path(steps_path).parent
 for name, *arguments in json.loads(Path(steps_path).read_text()):
@@ -23,8 +24,12 @@ for name, *arguments in json.loads(Path(steps_path).read_text()):
     if name == "load":
         engine.state.load(Path(arguments[0]), scratch if first else None)
     elif name == "train" and first:
-        dataset = engine.read([Path(arguments[0])])
-        assert engine.train(dataset).rows == dataset.rows
+        dataset = engine.read([Path(arguments[0])], ins_ids=len(arguments) > 1)
+        dump = Dump(Path(arguments[1]), engine.variables("train_dump_fields")) if arguments[1:] else None
+        if dump is not None:
+            dump.directory.mkdir()
+            (dump.directory / "operators").write_text("\n".join(op.type for op in engine._program.global_block().ops))
+        assert engine.train(dataset, dump).rows == dataset.rows
         dataset.release()
     elif name.startswith("predict") and first:
         if name == "predict and save":
@@ -41,6 +46,8 @@ for name, *arguments in json.loads(Path(steps_path).read_text()):
             assert running.arrange().keys == running.keys > 0
     elif name == "shrink":
         engine.state.shrink(scratch if first else None)
+    elif name == "network" and first:
+        Path(arguments[0]).write_bytes(engine.serving_network().program.desc.serialize_to_string())
     elif name == "save":
         if first:
             Path(arguments[0]).mkdir(parents=True)
