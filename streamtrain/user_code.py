@@ -8,6 +8,7 @@ import re
 import sysconfig
 import traceback
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from streamtrain.errors import ConfigError, StreamtrainError
@@ -105,4 +106,9 @@ def place_in(stack: Iterable[str], folder: Path) -> str:
 
 def is_own(file: str, root: Path) -> bool:
     """Whether a file of a stack is the user's: below root, which is resolved."""
-    return Path(file).resolve().is_relative_to(root) and "site-packages" not in file
+    return _resolved(file).is_relative_to(root) and "site-packages" not in file
+
+
+@lru_cache(maxsize=1024)  # each operator of a network has a stack of the same files
+def _resolved(file: str) -> Path:
+    return Path(file).resolve()

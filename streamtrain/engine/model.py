@@ -16,6 +16,7 @@ from streamtrain.engine.counters import Counters, by_job_labels, find_counters
 from streamtrain.engine.feeds import FeedVariable, Said, recognise
 from streamtrain.engine.lookups import Counting, Lookup, as_floats, counting, find_lookups, not_used, prepare, type_of
 from streamtrain.engine.model_checks import check_tables, forgotten, unproven
+from streamtrain.engine.quick_build import quick_passes
 from streamtrain.engine.tables import TableFormat
 from streamtrain.engine.trace import Trace
 from streamtrain.errors import ConfigError
@@ -238,7 +239,7 @@ def create_optimizer(model: Model, strategy: Any) -> None:
             remedy="Write it: it makes an optimizer, wraps it by fleet.distributed_optimizer(optimizer, strategy), and "
             "calls its minimize() with the loss.",
         )
-    with user_code(model.file.parent, "the model's optimizer cannot be made"):
+    with user_code(model.file.parent, "the model's optimizer cannot be made"), quick_passes():
         try:
             model.static.create_optimizer(strategy)
         except KeyError as error:  # of Paddle, which looks for the gradient of each table
