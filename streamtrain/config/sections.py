@@ -218,7 +218,7 @@ class FastPathsConfig(Section):
         "their pools; false: each slot's by its own, as the network is written",
     )
     save: bool = Field(
-        False,
+        True,
         description="whether a checkpoint is saved while the next pass is read and predicted, and committed while it "
         "is trained; false: nothing else is done meanwhile",
     )
@@ -339,8 +339,8 @@ class StreamConfig(Section):
         "[warm_start.md](warm_start.md)",
     )
     fast_paths: FastPathsConfig = Field(
-        default_factory=lambda: FastPathsConfig(predict=True, pool=True, save=False),
-        description="`predict` and `pool` can be switched off, `save` on; see [performance.md](performance.md)",
+        default_factory=lambda: FastPathsConfig(),
+        description="each can be switched off; see [performance.md](performance.md)",
     )
     timezone: str = Field(
         "UTC",

@@ -13,4 +13,4 @@ class FastPaths:
 
     predict: bool = True
     pool: bool = True
-    save: bool = False
+    save: bool = True

@@ -6,11 +6,10 @@ Every worker calls each of these; worker 0 alone has directories.
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,26 +20,9 @@ from paddle.distributed.ps.utils.public import get_the_one_recv_context, get_the
 from streamtrain.contracts.tensors import read_tensor
 from streamtrain.engine import soundness, tables
 from streamtrain.engine.collective import all_reduce_sum, barrier
-from streamtrain.engine.false_alarms import without_false_alarm
-from streamtrain.engine.running_save import RunningSave, Saved
+from streamtrain.engine.running_save import Exchange, RunningSave, Saved, SaveRequest
 from streamtrain.errors import CheckpointError, UnknownFormat
 from streamtrain.timings import Timings
-
-#: Below a checkpoint's directory: what the servers write, until it is arranged.
-_RAW = ".raw"
-
-
-class Exchange(Protocol):
-    """Where worker 0 and the servers share no disk: directories between their machines. Raises CheckpointError."""
-
-    def gather(self, directory: Path) -> None:
-        """`directory` has what the servers have written to it, each on its own machine."""
-
-    def scatter(self, directory: Path) -> None:
-        """The machine of each server has a copy of `directory`."""
-
-    def drop(self, directory: Path) -> None:
-        """The machines of the servers have no such directory."""
 
 
 class ServerState:
@@ -71,101 +53,34 @@ class ServerState:
         """Whether a shrink can take keys of a table below its embedx_threshold."""
         return any(table.forgets_embedx for table in self.formats)
 
-    def shrink(self, scratch: Path | None) -> int:
-        """A day's end, as PaddleRec has it: decays show and click, deletes keys below the accessor's thresholds, then
-        adds a day to the unseen_days of every key. Worker 0 gives a directory, and gets the number of deleted keys.
+    def shrink(self) -> int:
+        """A day's end, as PaddleRec has it: decays show and click, deletes keys below the accessor's thresholds; worker
+        0 gets the number of deleted keys. The save that follows adds a day to the unseen_days of every key: Paddle
+        counts the days in a save mode."""
+        before = sum(self._count_keys().values()) if fleet.worker_index() == 0 else 0
+        runtime()._shrink()  # all tables
+        return before - sum(self._count_keys().values()) if fleet.worker_index() == 0 else 0
 
-        Paddle counts the days in one save mode only: its files are deleted.
+    def save(self, request: SaveRequest | None) -> Saved:
+        """Worker 0 has the servers write a checkpoint's files; other workers give None. Comes after a barrier.
+
+        Raises CheckpointError when what Paddle wrote is incomplete, BadModel when a number of it is not finite, or
+        out of all bounds.
         """
-        paddles = runtime()
-        before = sum(self._count_keys().values()) if scratch is not None else 0
-        paddles._shrink()  # all tables
-        deleted = before - sum(self._count_keys().values()) if scratch is not None else 0
-        raw = str(scratch / "day") if scratch is not None else ""
-        for table in self.formats:
-            paddles._save_one_table(table.id, raw, 3)
-        if scratch is not None:
-            if self.exchange is not None:
-                self.exchange.drop(Path(raw))
-            shutil.rmtree(raw, ignore_errors=True)
-        return deleted
+        saved = self.start_save(request).arrange() if request is not None else Saved()
+        barrier()
+        return saved
 
-    def save_touched(self, directory: Path | None) -> dict[str, Path] | None:
-        """The keys touched since the last call, as Paddle's text; they count as untouched from now on.
-
-        Worker 0 gives an empty directory and gets the directories of the part files, by table.
-        Raises CheckpointError when the number of a table's files is not shard_num.
-        """
-        for table in self.formats:
-            runtime()._save_one_table(table.id, str(directory) if directory is not None else "", 1)
-        if directory is None:
-            return None
-        if self.exchange is not None:
-            self.exchange.gather(directory)
-        for table in self.formats:
-            tables.check_parts(directory / f"{table.id:03d}", table)
-        return {table.name: directory / f"{table.id:03d}" for table in self.formats}
-
-    def save(self, directory: Path | None) -> Saved:
-        """Worker 0 writes a checkpoint's files into `directory`, which exists and is empty.
-
-        Other workers give None. Raises CheckpointError when what Paddle wrote is incomplete, BadModel when a number of
-        it is not finite, or out of all bounds.
-        """
-        paddles = runtime()
-        keys = 0
-        timings = Timings()
-        raw = str(directory / _RAW) if directory is not None else ""
-        dense_id = len(self.formats)
-        with timings("paddle_dense"), without_false_alarm(dense_id):
-            paddles._save_one_table(dense_id, raw, 0)
-        dense = None
-        with timings("paddle_sparse"):
-            if directory is not None and self.exchange is None:
-                dense = tables.DenseCheck(Path(raw) / f"{dense_id:03d}", fleet.server_num())
-            for table in self.formats:
-                paddles._save_one_table(table.id, raw, 4)
-        if directory is not None and self.exchange is not None:
-            with timings("gathered"):
-                self.exchange.gather(Path(raw))
-            dense = tables.DenseCheck(Path(raw) / f"{dense_id:03d}", fleet.server_num())
-        with timings("paddle_values"):
-            if directory is not None:
-                self._save_values(directory)
-        with timings("checked"):
-            if directory is not None and dense is not None:
-                counts = self._count_keys()
-                self._arrange(directory, dense, counts)
-                keys = sum(counts.values())
-            barrier()
-        return Saved(keys, timings)
-
-    def start_save(self, directory: Path) -> RunningSave:
+    def start_save(self, request: SaveRequest) -> RunningSave:
         """Worker 0 alone: the servers begin to write the same files while this process goes on. Comes after a barrier;
-        nothing may be pushed until RunningSave.wait_for_tables() has returned. Needs a disk that the servers share.
-
-        Raises BadModel, CheckpointError as save().
-        """
+        nothing may be pushed until RunningSave.wait_for_tables() has returned. Raises as save()."""
         timings = Timings()
         with timings("paddle_values"):
-            self._save_values(directory)
+            values = soundness.pull_sound(lambda: self.pull_dense() | self._own_values())
+            for name, value in values.items():
+                _save_variable(request.directory / name, value)
             counts = self._count_keys()
-        return RunningSave(
-            tuple(runtime().endpoints), self.formats, directory / _RAW,
-            lambda dense: self._arrange(directory, dense, counts), sum(counts.values()), timings,
-        )  # fmt: skip
-
-    def _save_values(self, directory: Path) -> None:
-        values = soundness.pull_sound(lambda: self.pull_dense() | self._own_values())
-        for name, value in values.items():
-            _save_variable(directory / name, value)
-
-    def _arrange(self, directory: Path, dense: tables.DenseCheck, counts: Mapping[str, int]) -> None:
-        """What the servers have written, as a checkpoint has it. counts: keys by table."""
-        for table in self.formats:
-            tables.arrange_sparse(directory / _RAW / f"{table.id:03d}", directory, table, counts[table.name])
-        dense.arrange(directory)
-        shutil.rmtree(directory / _RAW)
+        return RunningSave(request, tuple(runtime().endpoints), self.formats, counts, timings, self.exchange)
 
     def load(self, directory: Path, scratch: Path | None, files: Collection[str] | None = None) -> int:
         """Comes after connect(), with fresh servers, or with those that were saved just now: Paddle keeps keys that the

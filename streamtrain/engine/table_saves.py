@@ -24,8 +24,9 @@ _SAVE_ONE_TABLE = 5
 def save_table(endpoints: Sequence[str], table: int, directory: Path, mode: int, *, dense: bool = False) -> None:
     """Every server writes its part of a table below `directory`, in a folder of the table's number. mode: Paddle's.
 
-    dense: servers call the save of this table failed when it is whole: see false_alarms.py; the caller looks at the
-    files. Nothing may be pushed meanwhile. Raises CheckpointError naming the server that does not do it.
+    dense: servers answer a save of this table with the number of its files, as if it were an error (measured); the
+    caller looks at the files. Nothing may be pushed meanwhile. Raises CheckpointError naming the server that does not
+    do it.
     """
     with ThreadPoolExecutor(len(endpoints)) as pool:
         for _ in pool.map(lambda endpoint: _save(endpoint, table, directory, mode, dense=dense), endpoints):

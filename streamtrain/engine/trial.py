@@ -45,7 +45,8 @@ def compute_once(model: Model, program: Any, startup: Any) -> None:
             feed[lookup.variable] = _sequences(zeros) if slot.sequence else zeros
         elif op.type != "auc":  # which refuses predictions that are no numbers: training says more of them
             continue
-        block._remove_op(number)
+        block._remove_op(number, sync=False)
+    block._sync_with_cpp()
     executor = paddle.static.Executor(paddle.CPUPlace())
     executor.run(startup)
     try:

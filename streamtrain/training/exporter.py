@@ -120,13 +120,13 @@ class Exporter:
         mode = self._config.stream.inference_model
         return due_models(mode, runner.save_delta_frequency, after, schedule, has_base=self.chain is not None)
 
-    def save_touched(self, due: Sequence[DueModel]) -> dict[str, Path] | None:
-        """Every worker calls it before the checkpoint is saved: the keys touched since the last model are saved,
-        and count as untouched in the checkpoint. Worker 0 gets the directories of their part files, by table."""
+    def touched(self, due: Sequence[DueModel]) -> Path | None:
+        """Worker 0's: an empty directory, where the keys touched since the last model are to be saved ahead of the
+        checkpoint's tables, in which they count as untouched; None: no incremental model will need them."""
         mode, frequency = self._config.stream.inference_model, self._config.runner.save_delta_frequency
         if not due or mode == "full" or (mode == "both" and not frequency):
-            return None  # no incremental model will need them
-        return self._engine.state.save_touched(self._run.empty("touched") if self._first else None)
+            return None
+        return self._run.empty("touched")
 
     def build(self, due: Sequence[DueModel], tables: SavedTables, timings: Timings) -> Exported:
         """Worker 0 stages the models. timings: gets export_full, export_incremental. Raises CheckpointError."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
@@ -30,6 +30,7 @@ from streamtrain.contracts import identity
 from streamtrain.contracts.identity import JobIdentity
 from streamtrain.contracts.inference_models import DueModel
 from streamtrain.contracts.manifest import FileEntry, Manifest
+from streamtrain.engine.running_save import Saved, SaveRequest
 from streamtrain.errors import CheckpointError
 from streamtrain.failpoints import failpoint
 from streamtrain.kafka.topics import JobTopics
@@ -43,7 +44,6 @@ from streamtrain.training.warm_start import WarmStarter
 
 if TYPE_CHECKING:
     from streamtrain.engine.engine import Engine
-    from streamtrain.engine.running_save import Saved
 
 log = logging.getLogger("streamtrain.saving")
 
@@ -62,14 +62,13 @@ class _Commit:
 
 @dataclass(frozen=True)
 class _Pass:
-    """A checkpoint that is being made. begin: time.monotonic(). staged: worker 0's."""
+    """A checkpoint that is being made. begin: time.monotonic(). request: worker 0's."""
 
     begin: float
     timings: Timings
     day_end: bool
     due: list[DueModel]
-    touched: Mapping[str, Path] | None
-    staged: Path | None
+    request: SaveRequest | None
 
     def written(self, saved: Saved) -> None:
         failpoint("save.written")
@@ -82,12 +81,13 @@ class _Pass:
 
 @dataclass(frozen=True)
 class _Described:
-    """Worker 0's. manifest: without files, models and chain."""
+    """Worker 0's. manifest: without files, models and chain. state: of the model."""
 
     commit: _Commit
     pass_: _Pass
     manifest: Manifest
-    tables: SavedTables
+    directory: Path
+    state: ModelState
 
 
 class Saver:
@@ -164,18 +164,18 @@ class Saver:
         Raises Fenced, CheckpointError, KafkaError: the checkpoints before are in place then.
         """
         pass_ = self._prepare(record, position)
-        saved = self._engine.state.save(pass_.staged)
+        saved = self._engine.state.save(pass_.request)
         pass_.written(saved)
         if pass_.day_end and self._engine.state.forgets_embedx:
             with pass_.timings("paddle_load"):
-                self._reload(pass_.staged, saved.keys)
-        if self._commit is not None and pass_.staged is not None:
+                self._reload(pass_.request, saved.keys)
+        if self._commit is not None and pass_.request is not None:
             record = pass_.ended(record)
-            commit = self._described(self._commit, pass_, record, position, saved.keys)
+            commit = self._described(self._commit, pass_, pass_.request.directory, record, position, saved.keys)
             files = self._seal(commit)
             if pass_.due and self._consistency is not None:
                 self._consistency.dump()
-            self._start_comparing(self._publish(commit, files))
+            self._start_comparing(self._publish(commit, files, saved))
         self._engine.barrier()
         position.saved = True
         return replace(pass_.ended(record), checkpoint_parts=dict(pass_.timings))
@@ -194,20 +194,22 @@ class Saver:
         on_saved(record): once it is committed, in another thread. Raises as save().
         """
         pass_ = self._prepare(record, position)
-        if self._commit is not None and pass_.staged is not None:
+        if self._commit is not None and pass_.request is not None:
             held = Stopwatch()
-            running = self._engine.state.start_save(pass_.staged)
+            running = self._engine.state.start_save(pass_.request)
             if pass_.due and self._consistency is not None:
                 self._consistency.dump()
-            commit = self._described(self._commit, pass_, pass_.ended(record), position, running.keys)
+            directory = pass_.request.directory
+            commit = self._described(self._commit, pass_, directory, pass_.ended(record), position, running.keys)
             pass_.timings.add("held", time.monotonic() - pass_.begin)
 
             def complete() -> Exported:
-                pass_.written(running.arrange())
+                saved = running.arrange()
+                pass_.written(saved)
                 files = self._seal(commit)
                 metrics = asdict(pass_.ended(record))
                 described = replace(commit, manifest=replace(commit.manifest, metrics=metrics))
-                exported = self._publish(described, files)
+                exported = self._publish(described, files, saved)
                 pass_.timings.add("held", held.seconds)
                 on_saved(replace(pass_.ended(record), checkpoint_parts=dict(pass_.timings)))
                 return exported
@@ -251,26 +253,23 @@ class Saver:
         if day_end:
             with timings("paddle_shrink"):
                 self._shrink(position)
-        touched = None
-        if due:
-            with timings("paddle_touched"):
-                touched = self._exporter.save_touched(due)
-        staged = self._store.stage(record.id) if self._commit is not None else None
-        return _Pass(begin, timings, day_end, due, touched, staged)
+        request = None
+        if self._commit is not None:
+            request = SaveRequest(self._store.stage(record.id), self._exporter.touched(due), day_end)
+        return _Pass(begin, timings, day_end, due, request)
 
     def _described(
-        self, commit: _Commit, pass_: _Pass, record: PassRecord, position: Position, keys: int
+        self, commit: _Commit, pass_: _Pass, directory: Path, record: PassRecord, position: Position, keys: int
     ) -> _Described:
-        """What is committed: of the position as it is now. keys: of the checkpoint."""
+        """What is committed: of the position as it is now. directory, keys: of the checkpoint."""
         metrics = {
             "predict_auc": record.predict_auc,
             "train_auc": record.train_auc,
             "labels": {name: asdict(label) for name, label in record.labels.items()},
         }
         state = ModelState(position.rows, position.shrinks, position.deletions, position.event_time, metrics)
-        assert pass_.staged is not None
-        tables = SavedTables(record.id, pass_.staged, pass_.touched, state)
-        return _Described(commit, pass_, self._manifest(commit.topics, record, position, keys), tables)
+        manifest = self._manifest(commit.topics, record, position, keys)
+        return _Described(commit, pass_, manifest, directory, state)
 
     def _models_due(self, record: PassRecord) -> list[DueModel]:
         """No model for a pass that the gate withholds: serving keeps the model that it has."""
@@ -281,35 +280,35 @@ class Saver:
         return due
 
     def _shrink(self, position: Position) -> None:
-        scratch = self._run.empty("shrink") if self._upkeep is not None else None
-        position.deletions += self._engine.state.shrink(scratch)
+        position.deletions += self._engine.state.shrink()
         position.shrinks += 1
         failpoint("day.shrunk")
 
-    def _reload(self, staged: Path | None, saved_keys: int) -> None:
+    def _reload(self, request: SaveRequest | None, saved_keys: int) -> None:
         """The servers load what was just saved."""
-        scratch = self._run.empty("again") if staged is not None else None
-        keys = self._engine.state.load(staged or Path(), scratch)
-        if staged is not None and keys != saved_keys:
+        scratch = self._run.empty("again") if request is not None else None
+        keys = self._engine.state.load(request.directory if request is not None else Path(), scratch)
+        if request is not None and keys != saved_keys:
             raise CheckpointError(f"{keys} keys were loaded again, {saved_keys} were saved")
 
     def _seal(self, saved: _Described) -> tuple[FileEntry, ...]:
         """The checkpoint's files; worker 0's."""
-        directory = saved.tables.checkpoint
+        directory = saved.directory
         with saved.pass_.timings("sealed"):
             with refusals(directory, "cannot be written"):
                 (directory / identity.NAME).write_bytes(saved.commit.job.encode())
             self._warm.add_to(directory)
             return seal(directory)
 
-    def _publish(self, saved: _Described, files: tuple[FileEntry, ...]) -> Exported:
+    def _publish(self, described: _Described, files: tuple[FileEntry, ...], saved: Saved) -> Exported:
         """Worker 0's part, on sealed files; needs nothing of the servers."""
-        pass_, tables = saved.pass_, saved.tables
+        pass_, manifest = described.pass_, described.manifest
+        tables = SavedTables(manifest.id, described.directory, saved.touched, described.state)
         exported = self._exporter.build(pass_.due, tables, pass_.timings)
         with pass_.timings("committed"):
             self._journal.sync()
-            manifest = replace(saved.manifest, files=files, models=tuple(exported.models), chain=exported.chain)
-            saved.commit.committer.publish(tables.checkpoint, manifest, exported.models)
+            manifest = replace(manifest, files=files, models=tuple(exported.models), chain=exported.chain)
+            described.commit.committer.publish(described.directory, manifest, exported.models)
         self._exporter.chain = exported.chain
         if self._upkeep is not None:
             self._upkeep.run(tables.id)

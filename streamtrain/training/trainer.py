@@ -76,6 +76,8 @@ class Trainer:
         self._committer: Committer | None = None  # worker 0's
         self._waiting: Waiting | None = None
         self._report_wait = report_waiting(log, on_phase)
+        self._reporting = threading.Lock()
+        self._ended = False
         #: Whether run() has returned at a stop, of any worker, and not at the end of the stream.
         self.stopped = False
         #: Whether it has returned in the middle of a wait: the other workers may wait for this one then.
@@ -107,8 +109,8 @@ class Trainer:
                 topics,
                 check=self._run.check_newest,
                 stop=self._stop,
-                on_wait=self._on_phase,
-                on_answer=lambda: self._on_phase(self._doing),
+                on_wait=self._while_committing,
+                on_answer=lambda: self._while_committing(self._doing),
             )
             self._committer = Committer(topics, self._run, offsets)
             self._committer.take_over(self._owner)
@@ -143,6 +145,7 @@ class Trainer:
             self._saver.close()
         finally:
             self._saver.abandon()
+            self._end_reports()
             feed.close()
             self._infer_dump.close()
             if self._committer is not None:
@@ -276,6 +279,17 @@ class Trainer:
         """Where the checkpoints are on a store: it may take its time, and no role uses a processor then."""
         if self._config.store is not None:
             self._phase(f"{phases.WAITING} the store")
+
+    def _while_committing(self, phase: str) -> None:
+        """A commit may be in a thread of its own, and still at it when the trainer has ended: what it waits for is not
+        how the trainer is, then."""
+        with self._reporting:
+            if not self._ended:
+                self._on_phase(phase)
+
+    def _end_reports(self) -> None:
+        with self._reporting:
+            self._ended = True
 
     def _phase(self, phase: str) -> None:
         self._doing = phase

@@ -58,7 +58,7 @@ def test_nothing_is_trained_while_the_tables_are_saved(
     All keys are known by then, so that the trainer's own count of them says nothing."""
     break_code(mutant, tmp_path, monkeypatch)
     runner = {"checkpoint_per_pass": 2, "save_delta_frequency": 0}
-    scene = Scene(tmp_path, kafka, job, runner=runner, stream={"fast_paths": {"save": True}})
+    scene = Scene(tmp_path, kafka, job, runner=runner)
     write_split(tmp_path / "data", SPLITS[2], rows(150, seed=9))
     scene.hold(SPLITS[3])
     running = scene.run_to_pass(3)

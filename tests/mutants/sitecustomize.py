@@ -74,18 +74,34 @@ elif MUTANT == "export-wrong-weights":
 
     table_text.shorten = shorten_wrong
 elif MUTANT in ("save-slowly", "train-while-tables-are-saved"):
-    import time
+    import threading
 
     from streamtrain.engine import running_save
     from streamtrain.training.background import Background
+    from streamtrain.training.pass_step import PassStep
 
-    save_table = running_save.save_table
+    # the servers are asked for the first checkpoint once the next pass is predicted, or even trained
+    until = "predicted" if MUTANT == "save-slowly" else "trained"
+    reached, changed, first = {"times": 0}, threading.Condition(), list[Any]()
+    check_rows, save_table = PassStep._check_rows, running_save.save_table
 
-    def save_slowly(*arguments: Any, **more: Any) -> None:
-        time.sleep(3)
-        save_table(*arguments, **more)
+    def check_and_tell(plan: Any, what: str, expected: int, actual: int) -> None:
+        check_rows(plan, what, expected, actual)
+        if what == until:
+            with changed:
+                reached["times"] += 1
+                changed.notify_all()
 
-    running_save.save_table = save_slowly
+    def save_late(servers: Any, table: int, directory: Any, *arguments: Any, **more: Any) -> None:
+        with changed:
+            first.append(directory)
+            before = reached["times"]
+            if directory == first[0] and not changed.wait_for(lambda: reached["times"] > before, 60):
+                raise SystemExit(f"the next pass was not {until} while the tables were saved")
+        save_table(servers, table, directory, *arguments, **more)
+
+    PassStep._check_rows = staticmethod(check_and_tell)  # type: ignore[method-assign]
+    running_save.save_table = save_late
     if MUTANT == "train-while-tables-are-saved":
         Background.wait_for_tables = lambda _self: None  # type: ignore[method-assign]
 elif MUTANT:

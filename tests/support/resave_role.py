@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from streamtrain.engine.running_save import SaveRequest
 from tests.support.role_engine import connected, leave
 
 config_path, source, target = sys.argv[1:4]
@@ -12,7 +13,7 @@ scratch = Path(target).parent
 keys = engine.state.load(Path(source), scratch if first else None)
 if first:
     Path(target).mkdir()
-saved = engine.state.save(Path(target) if first else None)
+saved = engine.state.save(SaveRequest(Path(target)) if first else None)
 if first:
     assert saved.keys == keys
     (Path(target).parent / f"{Path(target).name}.done").touch()

@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from streamtrain.dumps import Dump
+from streamtrain.engine.running_save import SaveRequest
 from tests.support.role_engine import connected, leave
 
 config_path, steps_path = sys.argv[1:3]
 _, engine = connected(config_path, compares=True)
 first = engine.index == 0
 scratch = Path(steps_path).parent
+after_shrink = False
 for name, *arguments in json.loads(Path(steps_path).read_text()):
     engine.barrier()
     if name == "load":
@@ -34,7 +36,7 @@ for name, *arguments in json.loads(Path(steps_path).read_text()):
     elif name.startswith("predict") and first:
         if name == "predict and save":
             Path(arguments[2]).mkdir()
-            running = engine.state.start_save(Path(arguments[2]))
+            running = engine.state.start_save(SaveRequest(Path(arguments[2])))
         dataset = engine.read([Path(arguments[0])], ins_ids=True)
         dump = Dump(Path(arguments[1]), engine.compared_variables())
         dump.directory.mkdir()
@@ -45,13 +47,15 @@ for name, *arguments in json.loads(Path(steps_path).read_text()):
         if name == "predict and save":
             assert running.arrange().keys == running.keys > 0
     elif name == "shrink":
-        engine.state.shrink(scratch if first else None)
+        after_shrink = True
+        engine.state.shrink()
     elif name == "network" and first:
         Path(arguments[0]).write_bytes(engine.serving_network().program.desc.serialize_to_string())
     elif name == "save":
         if first:
             Path(arguments[0]).mkdir(parents=True)
-        engine.state.save(Path(arguments[0]) if first else None)
+        engine.state.save(SaveRequest(Path(arguments[0]), day_end=after_shrink) if first else None)
+        after_shrink = False
 if first:
     Path(steps_path).with_suffix(".done").touch()
 leave()

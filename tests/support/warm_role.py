@@ -8,6 +8,7 @@ from pathlib import Path
 
 from streamtrain.checkpoint.runs import Run
 from streamtrain.contracts import json_codec
+from streamtrain.engine.running_save import SaveRequest
 from streamtrain.training.warm_start import WarmStarter
 from tests.support.role_engine import connected, leave
 
@@ -21,7 +22,7 @@ warm = WarmStarter(config, engine, run)
 assert warm.begin()
 if first:
     Path(target).mkdir()
-saved = engine.state.save(Path(target) if first else None)
+saved = engine.state.save(SaveRequest(Path(target)) if first else None)
 if first:
     warm.add_to(Path(target))
     assert warm.start is not None and saved.keys == warm.start.keys
