@@ -1,4 +1,4 @@
-"""The floor: ready MultiSlot text straight into Paddle's infer and train. Started by whole_way.py."""
+"""A role of the floor: floor_role.py CONFIG TEXT. Started by floor.py."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ from streamtrain.engine.engine import Engine
 
 
 def main() -> None:
-    config = load_config(sys.argv[1])
-    engine = Engine.of_job(config)
+    engine = Engine.of_job(load_config(sys.argv[1]))
     if engine.is_server:
         engine.serve()
         return
     engine.connect()
-    for file in sorted(Path(sys.argv[2]).glob("*.txt")):
+    for file in sorted((Path(sys.argv[2]) / str(engine.index)).iterdir()):
         dataset = engine.read([file])
+        engine.barrier()
         engine.predict(dataset)
-        rows = engine.train(dataset).rows
+        engine.barrier()
+        engine.train(dataset)
+        engine.barrier()
         dataset.release()
-        print(f"FLOOR {rows} {time.time()}", flush=True)
+        print(f"FLOOR {time.time()}", flush=True)
+    time.sleep(5 if engine.index else 0)  # worker 0 says when all are done
     os._exit(0)
 
 

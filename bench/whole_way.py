@@ -1,122 +1,100 @@
-"""Rows a second of the whole way (files, Kafka, predict, train, checkpoints) beside Paddle alone.
+"""`streamtrain run` beside itself without its fast paths, beside Paddle alone, and beside PaddleRec's trainer.
 
-300 slots, 384 features a row, layers [512, 256, 128], one server and one worker on both sides, same rows.
-Both are taken from the end of the first pass to the end of the last, so that neither counts Paddle's start;
-the bridge works at the same time, on the same cores. Also the codec's time a row.
+Each of them has the same logs, in turns, several times; the figures are ratios with their spread, and what they are
+made of: into build/whole_way.md and .json. Splits are finished while the job runs, so that the bridge works as long as
+the trainer; a checkpoint is made every third pass, and the day ends in it. The embedded Kafka is part of `run`.
+
+python -m bench.whole_way [--paddlerec CHECKOUT]
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
-import shutil
-import time
+import tempfile
+from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
-import yaml
+from bench import floor, product, ratios, theirs
+from bench.ratios import Figure, ratio
+from bench.speed_job import Size, make_job, write_logs
 
-from streamtrain.checkpoint.journal import Journal
-from streamtrain.config import JobConfig, load_config
-from streamtrain.connectors.formats import line_parser
-from streamtrain.contracts.sample import SampleDecoder
-from streamtrain.demo.generate import generate
-from streamtrain.feed.multislot import MultiSlotWriter
-from streamtrain.runtime.model_build import build_model
-from streamtrain.runtime.pipeline import Pipeline
-from streamtrain.runtime.roles import end_roles, start_roles
-
-HERE = Path(__file__).resolve().parent
-SPLIT_INTERVAL = 240
-BATCH = 256
+SLOW = {"stream": {"fast_paths": {"predict": False, "pool": False, "save": False}}}
 
 
-def prepare(folder: Path, rows: int) -> JobConfig:
-    """Six passes of one split each, a checkpoint at the end of the day."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    generate(folder / "data", start_day="20240101", days=1, split_interval=SPLIT_INTERVAL, rows_per_split=rows)
-    config = yaml.safe_load((HERE.parent / "models" / "slot_dnn" / "config_online.yaml").read_text())
-    config["runner"].update(
-        split_interval=SPLIT_INTERVAL, split_per_pass=1, start_day="20240101", end_day="20240101",
-        checkpoint_per_pass=6, model_dir=str(HERE.parent / "models" / "slot_dnn"), train_batch_size=BATCH,
-    )  # fmt: skip
-    config["stream"]["workers"] = 1
-    path = folder / "config_online.yaml"
-    path.write_text(yaml.safe_dump(config))
-    return load_config(path)
+def measure(folder: Path, size: Size, repeat: int, checkout: Path | None, roles: list[int]) -> list[Figure]:
+    logs = folder / "logs"
+    write_logs(logs, size)
+    config = make_job(folder / "text", logs, size, {})
+    workers = config.stream.worker_count
+    encode, decode = floor.write_text(config, logs, folder / "ready", workers)
+    seen: dict[str, list[Any]] = defaultdict(list)
+    for turn in range(repeat):
+        print(f"turn {turn + 1} of {repeat}", flush=True)
+        seen["fast"].append(product.run(make_job(folder / "fast", logs, size, {}), size.rows))
+        seen["slow"].append(product.run(make_job(folder / "slow", logs, size, SLOW), size.rows))
+        seen["floor"].append(floor.rows_a_second(config, folder / "ready", size.rows))
+        for count in roles if checkout is not None else ():
+            assert checkout is not None
+            seen[f"theirs {count}"].append(theirs.run(checkout, folder / "theirs", logs, size, count))
+    return figures(seen, encode, decode, workers)
 
 
-def whole_way(config: JobConfig) -> tuple[float, float]:
-    """Rows a second with the last checkpoint, and without it."""
-    Pipeline(config).run()
-    records = Journal(config.model_save_path).read()
-    rows = sum(r.rows for r in records[1:])
-    seconds = records[-1].ended - records[0].ended
-    return rows / seconds, rows / (seconds - (records[-1].checkpoint_seconds or 0))
+def figures(seen: dict[str, list[Any]], encode: float, decode: float, workers: int) -> list[Figure]:
+    fast, slow, alone = seen["fast"], seen["slow"], seen["floor"]
+    found = []
+    for name, runs in sorted(seen.items()):
+        if name.startswith("theirs"):
+            who = f"PaddleRec's trainer, {name[-1]} server(s) and worker(s)"
+            found += [
+                ratio(f"end to end / {who}", [r.end_to_end for r in fast], [r.end_to_end for r in runs]),
+                ratio(f"first to last pass / {who}", [r.in_window for r in fast], [r.in_window for r in runs]),
+                Figure(f"{who}: end to end", "rows/s", [r.end_to_end for r in runs]),
+                Figure(f"{who}: first to last pass", "rows/s", [r.in_window for r in runs]),
+            ]
+    found += [
+        ratio("first to last pass / the floor", [r.in_window for r in fast], alone),
+        ratio("end to end / without fast paths", [r.end_to_end for r in fast], [r.end_to_end for r in slow]),
+        ratio("first to last pass / without fast paths", [r.in_window for r in fast], [r.in_window for r in slow]),
+        ratio("predict, without fast paths / with them", [r.predict_us for r in slow], [r.predict_us for r in fast]),
+        ratio("train, without fast paths / with them", [r.train_us for r in slow], [r.train_us for r in fast]),
+        ratio("held by checkpoints, without / with them", [_mean(r.held) for r in slow], [_mean(r.held) for r in fast]),
+        Figure(f"end to end, {workers} worker(s)", "rows/s", [r.end_to_end for r in fast]),
+        Figure("first to last pass", "rows/s", [r.in_window for r in fast]),
+        Figure("the floor", "rows/s", alone),
+        Figure("predict", "us a row", [r.predict_us for r in fast]),
+        Figure("train", "us a row", [r.train_us for r in fast]),
+        Figure("`run` to the first pass", "s", [r.to_first for r in fast]),
+        Figure("held by a checkpoint", "s", [_mean(r.held) for r in fast]),
+        Figure("the last checkpoint, with the day's end", "s", [r.last for r in fast]),
+        Figure("encode", "us a row", [encode]),
+        Figure("decode", "us a row", [decode]),
+    ]  # fmt: skip
+    for part in sorted({part for run in fast for part in run.cpu}):
+        found.append(Figure(f"processor seconds: {part}", "s", [run.cpu.get(part, 0.0) for run in fast]))
+    return found
 
 
-def write_ready_text(config: JobConfig, folder: Path) -> tuple[float, float]:
-    """A file of MultiSlot text a pass; microseconds a row for encoding and decoding."""
-    folder.mkdir()
-    parse, writer, decoder = (
-        line_parser("feasign_slot", config.layout),
-        MultiSlotWriter(build_model(config).network.feeds, config.layout),
-        SampleDecoder(layout=config.layout),
-    )
-    encoding = decoding = 0.0
-    rows = 0
-    for split in config.schedule.splits():
-        lines = (Path(config.data_dir) / split.path / "part-0").read_bytes().splitlines()
-        with (folder / f"{split.time}.txt").open("wb") as out:
-            for start in range(0, len(lines), 1000):
-                begin = time.perf_counter()
-                parsed = [parse(line) for line in lines[start : start + 1000]]
-                messages = [r.encode(0, i) for i, r in enumerate(parsed)]
-                middle = time.perf_counter()
-                text = writer.text(decoder.decode(messages))
-                decoding += time.perf_counter() - middle
-                encoding += middle - begin
-                out.write(text)
-        rows += len(lines)
-    return encoding / rows * 1e6, decoding / rows * 1e6
-
-
-def floor(config: JobConfig, text: Path) -> float:
-    """Rows a second of infer and train on ready text."""
-    run_dir, log_dir = config.path.parent / "floor-run", config.path.parent / "floor-log"
-    run_dir.mkdir()
-    roles = start_roles(
-        HERE / "floor_role.py", [str(config.path), str(text)], servers=1, workers=1, run_dir=run_dir, log_dir=log_dir,
-        cwd=config.path.parent,
-    )  # fmt: skip
-    wanted = len(list(text.glob("*.txt")))
-    try:
-        while True:
-            log = log_dir / "workerlog.0"
-            marks = [x.split() for x in log.read_text().splitlines() if x.startswith("FLOOR ")] if log.exists() else []
-            if len(marks) == wanted:
-                return sum(int(m[1]) for m in marks[1:]) / (float(marks[-1][2]) - float(marks[0][2]))
-            if roles.ended():
-                raise SystemExit(f"the floor's roles ended early: read {log}")
-            time.sleep(0.5)
-    finally:
-        end_roles(roles, run_dir)
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else float("nan")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=12000, help="rows a pass; there are six")
-    parser.add_argument("--dir", type=Path, default=Path("bench-run"))
-    arguments = parser.parse_args()
-    config = prepare(arguments.dir.absolute(), arguments.rows)
-    ours, without = whole_way(config)
-    encoding, decoding = write_ready_text(config, config.path.parent / "ready")
-    alone = floor(config, config.path.parent / "ready")
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    print(f"whole way             {ours:8.0f} rows/s   {ours / alone:6.1%} of the floor")
-    print(f"  without checkpoint  {without:8.0f} rows/s   {without / alone:6.1%}")
-    print(f"floor: Paddle alone   {alone:8.0f} rows/s")
-    print(f"encode {encoding:.0f} us a row, decode {decoding:.0f} us a row; largest process {peak:.0f} MB")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=Size.rows, help="rows a pass")
+    parser.add_argument("--passes", type=int, default=Size.passes, help="a divisor of 1440")
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--paddlerec", type=Path, help="a checkout of PaddleRec: its trainer runs too")
+    parser.add_argument(
+        "--roles", type=int, nargs="+", default=[1, 2], help="servers and workers of PaddleRec's trainer"
+    )
+    parser.add_argument("--build", type=Path, default=Path("build"))
+    given = parser.parse_args()
+    size = Size(given.rows, given.passes)
+    with tempfile.TemporaryDirectory(prefix="streamtrain-bench-", dir=given.build) as folder:
+        found = measure(Path(folder).resolve(), size, given.repeat, given.paddlerec, given.roles)
+    title = f"{size.passes} passes of {size.rows:,} rows, {size.slots} slots, {size.features} features"
+    print(ratios.write(given.build / "whole_way", title, found, {"rows": size.rows, "passes": size.passes}))
 
 
 if __name__ == "__main__":

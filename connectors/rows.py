@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamtrain.connectors.absent_names import AbsentNames
-from streamtrain.contracts.feature_text import MAX_SLOT
+from streamtrain.contracts.feature_text import LABEL_SLOT, MAX_SLOT, Features
 from streamtrain.contracts.row_layout import EXACT_FLOAT32, Label, RowLayout
 from streamtrain.contracts.sample import encode_sample, encode_values
 
@@ -130,6 +130,32 @@ class RowBuilder:
         floats = pack(dense, self._floats)
         weighed = struct.unpack("<f", pack([weight], [self.layout.weight or "weight"]))[0]
         return Row(label, *packed, pack(checked, [of.name for of in self.layout.labels]), floats, weighed, values=True)
+
+    def build_together(self, features: Features) -> list[Row] | None:
+        """Rows of lines with slots and one label of 0 or 1; None for lines of which one is not such a row, or for a job
+        whose rows have more: those are built one by one."""
+        if self._has_values or self.layout.labels[0].kind != "binary":
+            return None
+        lines = len(features.counts)
+        line = np.repeat(np.arange(lines), features.counts)
+        is_label = features.slots == LABEL_SLOT
+        labels = features.feasigns[is_label]
+        if len(labels) != lines or (line[is_label] != np.arange(lines)).any() or int(labels.max()) > 1:
+            return None
+        keep = ~is_label & self._known[features.slots]
+        if self.reject_unknown and int(keep.sum()) + lines != len(keep):
+            return None
+        line, slots, feasigns = line[keep], features.slots[keep], features.feasigns[keep]
+        cell = line << 16 | slots.astype(np.int64)
+        if (cell[1:] < cell[:-1]).any():
+            order = np.argsort(cell, kind="stable")
+            slots, feasigns = slots[order], feasigns[order]
+        ends = np.cumsum(np.bincount(line, minlength=lines)).tolist()
+        all_slots, all_feasigns = slots.astype("<u2").tobytes(), feasigns.astype("<u8", copy=False).tobytes()
+        return [
+            Row(label, all_slots[2 * begin : 2 * end], all_feasigns[8 * begin : 8 * end])
+            for label, begin, end in zip(labels.tolist(), [0, *ends], ends, strict=False)
+        ]
 
 
 def check_label(value: Any, of: Label) -> float:

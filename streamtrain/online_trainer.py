@@ -93,16 +93,8 @@ def _run(config: JobConfig, kind: str, index: int) -> bool:
         log.info("%s received", signal.Signals(number).name)
         stop.set()
 
-    if kind == "worker":
-        log.info("config %s\n%s", config.path, yaml.safe_dump(config.masked(), sort_keys=False))
-        for key in config.no_effect:
-            log.info("config: %s has no effect here", key)
-        if config.runner.train_thread_num > 1:
-            log.warning(
-                "config: runner.train_thread_num is %d; each worker uses one thread, since Paddle counts rows wrongly "
-                "with more. Use stream.workers for more speed",
-                config.runner.train_thread_num,
-            )
+    if child_state.HELD not in os.environ:
+        _say_config(config, kind)
     from streamtrain.engine.engine import Engine  # imports paddle: seconds
 
     if kind == "worker":  # paddle's import sets handlers of its own; a server ends with its launcher
@@ -111,22 +103,22 @@ def _run(config: JobConfig, kind: str, index: int) -> bool:
         _keep_signals_from_this_thread()
     engine = Engine.of_job(config, exact_delta=config.stream.exact_delta)
     if engine.is_server:
+        _hold(config, kind, stop)
         failpoint("server.up")
         engine.serve()
         return False
-    if kind == "worker":
-        named = bool(config.stream.features)
-        refuse_other_slots(engine.slots, config.slots, config.model_dir, any_order=named)
-        if index == 0:
-            for note in engine.notes:
-                log.warning("%s", note)
-            _say_pools(engine)
     from streamtrain.checkpoint.opening import run_of
     from streamtrain.kafka.connect import properties_of
     from streamtrain.object_store import ObjectStore
     from streamtrain.runtime.exchange import Exchange
     from streamtrain.training.trainer import Trainer
 
+    _hold(config, kind, stop)
+    refuse_other_slots(engine.slots, config.slots, config.model_dir, any_order=bool(config.stream.features))
+    if index == 0:
+        for note in engine.notes:
+            log.warning("%s", note)
+        _say_pools(engine)
     report = PartReporter(config.state_dir, "trainer")
 
     doing = [phases.STARTING]
@@ -165,6 +157,27 @@ def _run(config: JobConfig, kind: str, index: int) -> bool:
     if not trainer.gave_up:
         engine.stop()  # with several workers it waits for the others
     return trainer.stopped
+
+
+def _hold(config: JobConfig, kind: str, stop: threading.Event) -> None:
+    """The log of a role that is started ahead begins with its round."""
+    if child_state.HELD in os.environ:
+        child_state.hold(stop)
+        _say_config(config, kind)
+
+
+def _say_config(config: JobConfig, kind: str) -> None:
+    if kind != "worker":
+        return
+    log.info("config %s\n%s", config.path, yaml.safe_dump(config.masked(), sort_keys=False))
+    for key in config.no_effect:
+        log.info("config: %s has no effect here", key)
+    if config.runner.train_thread_num > 1:
+        log.warning(
+            "config: runner.train_thread_num is %d; each worker uses one thread, since Paddle counts rows wrongly "
+            "with more. Use stream.workers for more speed",
+            config.runner.train_thread_num,
+        )
 
 
 def _say_pools(engine: Engine) -> None:

@@ -339,12 +339,19 @@ class StreamConfig(Section):
         "[warm_start.md](warm_start.md)",
     )
     fast_paths: FastPathsConfig = Field(
-        default_factory=lambda: FastPathsConfig(),
+        default_factory=lambda: FastPathsConfig(predict=True, pool=True, save=True),
         description="each can be switched off; see [performance.md](performance.md)",
     )
     timezone: str = Field(
         "UTC",
         description="time zone of the logs' days and HHMM, a name such as Asia/Shanghai: `event_time` has its offset",
+    )
+    spare_roles_after: float = Field(
+        60.0,
+        ge=0,
+        description="seconds after a start of the roles until spare ones are started, which import Paddle, build the "
+        "model and wait, so that a restart takes them; they hold as much memory as the others before their first pass; "
+        "0: none",
     )
     max_restarts: int = Field(10, ge=0, description="restarts of the trainer without a finished pass between")
 

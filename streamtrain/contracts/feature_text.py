@@ -54,7 +54,7 @@ def parse_line(line: bytes) -> tuple[U64, U64]:
 def parse_lines(lines: Sequence[bytes]) -> Features:
     """Many lines at once: for each of them faster than parse_line(). Raises FeatureError for the first that is not
     valid."""
-    return _fast_features(lines) or exact_features(lines)
+    return fast_features(lines) or exact_features(lines)
 
 
 def _fast_numbers(line: bytes) -> U64 | None:
@@ -73,8 +73,8 @@ def _fast_numbers(line: bytes) -> U64 | None:
     return numbers
 
 
-def _fast_features(lines: Sequence[bytes]) -> Features | None:
-    """None for lines that are left to exact_features()."""
+def fast_features(lines: Sequence[bytes]) -> Features | None:
+    """The usual form alone; None for lines that are left to exact_features()."""
     shapes = [line.translate(None, _DIGITS) for line in lines]
     counts = np.array([(len(shape) + 1) // 2 for shape in shapes], np.int64)
     features = int(counts.sum())

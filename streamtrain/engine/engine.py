@@ -38,7 +38,12 @@ from streamtrain.engine.model import DottedConfig, create_optimizer, load_model
 from streamtrain.engine.model_checks import check_names, dumped_lists, no_table
 from streamtrain.engine.server_state import ServerState
 from streamtrain.engine.serving_network import ServingNetwork, cut_out
-from streamtrain.engine.setup import bind_gloo_where_it_is_meant, end_gloo_store_when_all_have_met, strategy_of
+from streamtrain.engine.setup import (
+    bind_gloo_where_it_is_meant,
+    end_gloo_store_when_all_have_met,
+    save_dense_as_text,
+    strategy_of,
+)
 from streamtrain.engine.stats import Counts, PassStats, Sums
 from streamtrain.engine.trial import compute_once
 from streamtrain.errors import TrainingError
@@ -90,6 +95,7 @@ class Engine:
         bind_gloo_where_it_is_meant()
         end_gloo_store_when_all_have_met()
         describe_truncated_normal()
+        save_dense_as_text()
         with round_check.own_gloo():
             fleet.init(maker)
         if fleet.is_worker() and fleet.worker_num() > 1 and not maker._gloo._is_initialized:

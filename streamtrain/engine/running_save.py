@@ -69,8 +69,8 @@ class Saved:
 
 
 class RunningSave:
-    """servers: host:port of each. counts: keys that they hold, by table. exchange: None where they share this machine's
-    disk."""
+    """servers: host:port of each. counts: keys that they hold, by table; values: dense ones. exchange: None where they
+    share this machine's disk."""
 
     def __init__(
         self,
@@ -78,6 +78,7 @@ class RunningSave:
         servers: Sequence[str],
         formats: Sequence[tables.TableFormat],
         counts: Mapping[str, int],
+        values: int,
         timings: Timings,
         exchange: Exchange | None,
     ) -> None:
@@ -85,6 +86,7 @@ class RunningSave:
         self._servers = servers
         self._formats = formats
         self._counts = counts
+        self._values = values
         self._timings = timings
         self._exchange = exchange
         pool = ThreadPoolExecutor(2, thread_name_prefix="save")
@@ -108,7 +110,7 @@ class RunningSave:
         """Checks the files, and arranges them as a checkpoint has them; needs nothing of Paddle. Raises as
         ServerState.save()."""
         self.wait_for_tables()
-        request, dense = self._request, self._dense.result()
+        request = self._request
         if self._exchange is not None:
             with self._timings("gathered"):
                 for directory in filter(None, (request.raw, request.touched)):
@@ -116,25 +118,21 @@ class RunningSave:
                 if request.day_end:
                     self._exchange.drop(request.day)
         with self._timings("checked"):
-            dense = dense or self._dense_check()
             for table in self._formats:
                 if request.touched is not None:
                     tables.check_parts(self._of(table, request.touched), table)
                 tables.arrange_sparse(self._of(table, request.raw), request.directory, table, self._counts[table.name])
-            dense.arrange(request.directory)
+            dense = request.raw / f"{len(self._formats):03d}"
+            tables.arrange_dense(dense, request.directory, len(self._servers), self._values)
             shutil.rmtree(request.raw)
             shutil.rmtree(request.day, ignore_errors=True)
         touched = request.touched
         by_table = {t.name: self._of(t, touched) for t in self._formats} if touched is not None else None
         return Saved(self.keys, by_table, self._timings)
 
-    def _save_dense(self) -> tables.DenseCheck | None:
+    def _save_dense(self) -> None:
         with self._timings("paddle_dense"):
             save_table(self._servers, len(self._formats), self._request.raw, 0, dense=True)
-        return self._dense_check() if self._exchange is None else None
-
-    def _dense_check(self) -> tables.DenseCheck:
-        return tables.DenseCheck(self._request.raw / f"{len(self._formats):03d}", len(self._servers))
 
     def _save_sparse(self) -> None:
         """One table after the other, so that a server's threads answer pulls meanwhile."""

@@ -79,8 +79,9 @@ class ServerState:
             values = soundness.pull_sound(lambda: self.pull_dense() | self._own_values())
             for name, value in values.items():
                 _save_variable(request.directory / name, value)
+            served = sum(np.asarray(values[name]).size for name in values.keys() - set(self.own_parameters))
             counts = self._count_keys()
-        return RunningSave(request, tuple(runtime().endpoints), self.formats, counts, timings, self.exchange)
+        return RunningSave(request, tuple(runtime().endpoints), self.formats, counts, served, timings, self.exchange)
 
     def load(self, directory: Path, scratch: Path | None, files: Collection[str] | None = None) -> int:
         """Comes after connect(), with fresh servers, or with those that were saved just now: Paddle keeps keys that the

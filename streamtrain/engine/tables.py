@@ -14,7 +14,6 @@ import ctypes
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -136,58 +135,35 @@ def check_parts(raw: Path, table: TableFormat) -> list[Path]:
     return parts
 
 
-class DenseCheck:
-    """Reads the dense table's gzip files to their ends, in processes beside the save of the sparse one: Paddle's
-    calls keep the interpreter's lock."""
+def arrange_dense(raw: Path, directory: Path, servers: int, values: int) -> None:
+    """Moves Paddle's files of the dense table to .dense/: a line of text a value, with its optimizer's state.
 
-    def __init__(self, raw: Path, servers: int) -> None:
-        """servers: each saves a file. Raises CheckpointError when one is missing."""
-        self._raw = raw
-        parts = sorted(p for p in raw.iterdir() if p.is_file()) if raw.is_dir() else []
-        if len(parts) != servers:
-            raise CheckpointError(
-                f"Paddle saved {len(parts)} files of the dense table, there are {servers} servers",
-                remedy="Is the disk of runner.model_save_path full? Or a server failed: read log/serverlog.*.",
-            )
-        self._checks = {
-            part: subprocess.Popen(
-                ["gzip", "-dc", str(part)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-            )
-            for part in parts
-        }
-        #: grep reads what gzip unpacks: a number that is not finite.
-        self._searches = {
-            part: subprocess.Popen(
-                ["grep", "-c", "-i", "-E", "nan|inf"], stdin=check.stdout, stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C"},
-            )
-            for part, check in self._checks.items()
-        }  # fmt: skip
-        for check in self._checks.values():
-            if check.stdout is not None:
-                check.stdout.close()  # grep's alone, so that gzip ends when grep does
-
-    def arrange(self, directory: Path) -> None:
-        """Moves the files to .dense/. Raises CheckpointError when one was cut, as by a full disk: Paddle says
-        nothing then; BadModel when a number of the optimizer's state is not finite."""
-        for part, check in self._checks.items():
-            unsound = int(self._searches[part].communicate()[0] or 0)
-            errors = check.stderr.read() if check.stderr is not None else b""
-            check.wait()
-            lines = errors.decode("utf-8", "replace").strip().splitlines()
-            if check.returncode not in (0, 2):  # 2: a warning, of the variable GZIP
-                why = lines[-1] if lines else "gzip failed"
-                raise CheckpointError(
-                    f"Paddle did not save {part.name} of the dense table completely: {why}",
-                    remedy="Is the disk of runner.model_save_path full? Read log/serverlog.*.",
-                )
-            if unsound:
-                raise BadModel(
-                    f"the optimizer's state of the dense parameters has {unsound} lines with numbers that are not "
-                    "finite",
-                    remedy=REMEDY,
-                )
-        self._raw.rename(directory / DENSE_DIR)
+    servers: each saves a file. values: that they hold. Raises CheckpointError when a file or a line is missing, or cut,
+    as by a full disk: Paddle says nothing then; BadModel when a number is not finite.
+    """
+    parts = sorted(p for p in raw.iterdir() if p.is_file()) if raw.is_dir() else []
+    lines = blanks = unsound = 0
+    whole = len(parts) == servers
+    for part in parts:
+        block = b"\n"
+        with part.open("rb") as file:
+            while more := file.read(1 << 20):
+                block = more
+                lines += block.count(b"\n")
+                blanks += block.count(b" ")
+                unsound += block.count(b"n") + block.count(b"N")  # of nan and inf, whatever their case
+        whole = whole and block.endswith(b"\n")
+    if unsound:
+        raise BadModel(
+            f"the optimizer's state of the dense parameters has {unsound} numbers that are not finite", remedy=REMEDY
+        )
+    if not whole or lines != values or blanks % max(lines, 1):
+        raise CheckpointError(
+            f"Paddle saved {lines} lines of the dense table in {len(parts)} files, the {servers} servers hold {values} "
+            "values",
+            remedy="Is the disk of runner.model_save_path full? Or a server failed: read log/serverlog.*.",
+        )
+    raw.rename(directory / DENSE_DIR)
 
 
 def _count_sound_lines(path: Path, table: TableFormat) -> int:

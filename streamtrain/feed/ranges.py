@@ -22,7 +22,7 @@ from streamtrain.kafka.clients import UNKNOWN_CODES, admin, is_away, is_gone, re
 
 #: (partition, offset, value)
 Record = tuple[int, int, bytes]
-BATCH = 1000
+BATCH = 128
 #: Records of a partition that may wait for the next pass; then it pauses until they are taken.
 EARLY = 4000
 #: Seconds without a record after which the topic is asked whether a range can be reached, and between two questions.

@@ -165,7 +165,7 @@ class EmbeddedBroker:
         assert self._lock is not None
         with log_file.open("ab") as out:
             self._process = subprocess.Popen(
-                [*java(), "-Xmx512m", "-cp", jars, "kafka.Kafka", "server.properties"],
+                [*java(), "-Xmx512m", "-XX:TieredStopAtLevel=1", "-cp", jars, "kafka.Kafka", "server.properties"],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,

@@ -11,6 +11,7 @@ Environment variables, from the parent:
     STREAMTRAIN_RUN_DIR       the run's folder; without it nothing is written
     STREAMTRAIN_OWNER         who started this run of the trainer, and may start it again: see Run.clear_older
     STREAMTRAIN_SINCE         for a run that is started again: the newest run before the owner's first one
+    STREAMTRAIN_HELD          for a role that is started ahead of its round: see hold()
     STREAMTRAIN_KEPT_SERVER   for a role that another process ends: a server starts no keeper
     STREAMTRAIN_ROUND         which round it is a role of: see engine/round_check.py
     STREAMTRAIN_EXCHANGE      for a role whose agent passes requests on: see exchange.py
@@ -41,6 +42,7 @@ RUN_DIR = "STREAMTRAIN_RUN_DIR"
 OWNER = "STREAMTRAIN_OWNER"
 SINCE = "STREAMTRAIN_SINCE"
 KEPT = "STREAMTRAIN_KEPT_SERVER"
+HELD = "STREAMTRAIN_HELD"
 EXCHANGE = "STREAMTRAIN_EXCHANGE"
 
 Stage: TypeAlias = Literal["running", "done", "failed"]
@@ -77,6 +79,11 @@ class Ending:
 
     stopped: bool = False
 
+
+#: In the run's folder: the roles of the run may begin.
+_RELEASED = "released"
+#: Seconds between two looks of a role that is held.
+_LOOK_S = 0.02
 
 #: A worker writes in two threads: its own, and the feed's, which reports that it waits for Kafka.
 _writing = threading.Lock()
@@ -125,6 +132,19 @@ def reporting(kind: str, index: int = 0, **more: object) -> Iterator[Ending]:
         write(kind, index, "failed", exit_code=1, message=printable(mask_text(f"{type(error).__name__}: {error}")))
         raise
     write(kind, index, "done", stopped=ending.stopped)
+
+
+def hold(stop: threading.Event) -> None:
+    """Where a role that is started ahead (HELD) waits for its round, with nothing touched: until release(), or
+    `stop`."""
+    released = Path(os.environ[RUN_DIR]) / _RELEASED
+    while not released.exists() and not stop.is_set():
+        time.sleep(_LOOK_S)
+
+
+def release(run_dir: Path) -> None:
+    """Lets the roles go on that are held in this run. Raises OSError."""
+    (run_dir / _RELEASED).touch()
 
 
 def failure(name: str, exit_code: int, states: list[ChildState]) -> ChildFailed | None:

@@ -178,7 +178,7 @@ class Pipeline:
     def run(self) -> None:
         """Raises the first error of a part that a restart cannot fix; Stopped at a stop before the parts have begun."""
         IdentityCheck(self._config).newest()
-        with self._kafka() as properties:
+        with self._roles_ahead(), self._kafka() as properties:
             self._make_topics(properties)
             self._properties = properties
             self.bridge.start()
@@ -190,6 +190,15 @@ class Pipeline:
                 # the trainer's own last words are that it was stopped, which is not why the job has ended
                 PartReporter(self._config.state_dir, "trainer")(f"{phases.STOPPED}, since {self._bridge_error}")
                 raise self._bridge_error
+
+    @contextmanager
+    def _roles_ahead(self) -> Iterator[None]:
+        """Roles import Paddle and build the model while Kafka starts."""
+        self.supervisor.begin()
+        try:
+            yield
+        finally:
+            self.supervisor.end()
 
     def _make_topics(self, properties: dict[str, str]) -> None:
         """Waits for a broker that is away, also one that dies meanwhile. Raises what ensure_topics refuses, Stopped."""

@@ -16,6 +16,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -40,6 +41,18 @@ log = logging.getLogger("streamtrain.supervisor")
 #: Seconds between two observations for hangs, and between two readings of the state files.
 OBSERVE_S = 0.9
 READ_S, READ_WHEN_STOPPING_S = 0.5, 0.2
+
+
+@dataclass(frozen=True)
+class _Round:
+    """Roles, and the folder of their states."""
+
+    roles: Roles
+    run_dir: Path
+
+    def end(self) -> None:
+        end_roles(self.roles, self.run_dir)
+        shutil.rmtree(self.run_dir, ignore_errors=True)
 
 
 class Supervisor:
@@ -79,6 +92,10 @@ class Supervisor:
         self.restarts = 0
         self.role_pids: list[int] = []
         self._waiting = ""
+        self._started = False
+        self._no_spare = False
+        #: A round whose roles are held.
+        self._ahead: _Round | None = None
 
     def run(self) -> None:
         """Returns when all passes are trained, or after a clean stop.
@@ -88,9 +105,12 @@ class Supervisor:
         """
         # of the roles, some have only heard a signal: status shows why all of them ended
         report = PartReporter(self._config.state_dir, "trainer")
-        with reporting_end(report):
-            if not self._run() and not report.is_anothers():
-                report(phases.STOPPED)
+        try:
+            with reporting_end(report):
+                if not self._run() and not report.is_anothers():
+                    report(phases.STOPPED)
+        finally:
+            self.end()
 
     def _run(self) -> bool:
         """Whether all passes are trained."""
@@ -132,21 +152,53 @@ class Supervisor:
             _signal(pid, signal.SIGKILL)
         return pids
 
-    def _run_once(self) -> Verdict:
+    def begin(self) -> None:
+        """Starts roles ahead of their round: they import Paddle and build the model, then wait with nothing touched.
+        run() takes them, and ends them; end() does where run() is not reached. Raises as start_roles()."""
+        self._ahead = self._ahead or self._held_round()
+
+    def end(self) -> None:
+        """Ends the roles that are started ahead."""
+        if (ahead := self._take_ahead()) is not None:
+            ahead.end()
+
+    def _take_ahead(self) -> _Round | None:
+        ahead, self._ahead = self._ahead, None
+        return ahead
+
+    def _held_round(self) -> _Round:
         run_dir = Path(tempfile.mkdtemp(prefix="streamtrain-run-"))
-        variables = {child_state.OWNER: self._owner}
-        if self.restarts:
+        variables = {child_state.OWNER: self._owner, child_state.HELD: "1"}
+        if self._started:
             variables[child_state.SINCE] = str(self._since)
-        roles = start_roles(
-            ROLE_SCRIPT, ["-m", str(self._config.path)], servers=self._servers, workers=self._workers,
-            run_dir=run_dir, log_dir=self._log_dir, cwd=self._config.path.parent, variables=variables,
-        )  # fmt: skip
         try:
-            return self._watch(roles, run_dir)
+            roles = start_roles(
+                ROLE_SCRIPT, ["-m", str(self._config.path)], servers=self._servers, workers=self._workers,
+                run_dir=run_dir, log_dir=self._log_dir, cwd=self._config.path.parent, variables=variables,
+            )  # fmt: skip
+        except BaseException:
+            shutil.rmtree(run_dir, ignore_errors=True)
+            raise
+        return _Round(roles, run_dir)
+
+    def _next_round(self) -> _Round:
+        """Its roles are still held."""
+        ahead = self._take_ahead()
+        if ahead is not None and ahead.roles.ended():
+            log.warning("the roles that were started ahead have ended: others are started")
+            ahead.end()
+            ahead = None
+        return ahead or self._held_round()
+
+    def _run_once(self) -> Verdict:
+        current = self._next_round()
+        self._started = True
+        try:
+            child_state.release(current.run_dir)
+            return self._watch(current.roles, current.run_dir)
         finally:
             self.role_pids = []
-            end_roles(roles, run_dir)
-            shutil.rmtree(run_dir, ignore_errors=True)
+            current.end()
 
     def _watch(self, roles: Roles, run_dir: Path) -> Verdict:
         """Observes the roles, acts on a stop, until there is a verdict."""
@@ -165,6 +217,8 @@ class Supervisor:
             if now - observed > OBSERVE_S:
                 observed = now
                 hang = hangs.check(now, observer.sample(states))
+            if asked is None and 0 < self._config.stream.spare_roles_after < now - begin:
+                self._start_spare()
             stopping = None if asked is None else now - asked
             quiet_since = (quiet_since or now) if asked is not None and _is_quiet(states) else None
             quiet = 0.0 if quiet_since is None else now - quiet_since
@@ -181,6 +235,16 @@ class Supervisor:
                         _signal(state.pid, signal.SIGTERM)
                 continue
             time.sleep(READ_WHEN_STOPPING_S if self._stop.is_set() else READ_S)
+
+    def _start_spare(self) -> None:
+        """For the next round; what the system refuses is said once, and costs a restart its seconds."""
+        if self._ahead is not None or self._no_spare:
+            return
+        try:
+            self.begin()
+        except TrainingError as error:
+            self._no_spare = True
+            log.warning("no spare roles: %s", error)
 
     def _report_wait(self, states: list[ChildState]) -> None:
         """On the terminal too, what worker 0 waits for, once; not the phase that a start passes through."""

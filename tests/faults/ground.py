@@ -23,6 +23,8 @@ class Ground:
     scenes: list[Scene] = field(default_factory=list)
 
     def scene(self, name: str = "job", kafka: dict[str, str] | None = None, **changes: Any) -> Scene:
+        if self.workers > 1:  # restarts take spare roles with one topology, and start their own with the other
+            changes["stream"] = {"spare_roles_after": 2, **changes.get("stream", {})}
         made = Scene(
             self.folder / name, kafka if kafka is not None else self.kafka, f"{self.job}-{name}",
             self.servers, self.workers, **changes,

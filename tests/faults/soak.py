@@ -112,7 +112,7 @@ def soak(folder: Path, seed: int, seconds: float, servers: int, workers: int) ->
     config = write_config(
         folder, "soak", {},
         runner={"split_interval": SPLIT_INTERVAL, "split_per_pass": 4, "end_day": f"202401{days:02d}"},
-        stream={"servers": servers, "workers": workers, "max_restarts": 1000},
+        stream={"servers": servers, "workers": workers, "max_restarts": 1000, "spare_roles_after": 5},
     )  # fmt: skip
     generator = Generator(config, folder / "data", seed)
     generator.start()

@@ -27,6 +27,7 @@ from streamtrain.feed.ranges import RangeReader
 from streamtrain.kafka.marker_log import LogEntry, MarkerLog
 from streamtrain.proof.job import recount_job
 from streamtrain.proof.recount import Recount
+from streamtrain.runtime.child_state import HELD, RUN_DIR
 from tests.support.jobs import rows, write_config, write_split
 from tests.support.models_reader import checkpoint_keys, overlay, read_all
 from tests.support.paths import ROLE_SCRIPT
@@ -161,6 +162,8 @@ class Scene:
                     continue
                 if kind == "server" and "STREAMTRAIN_KEPT_SERVER" not in environ:
                     continue
+                if HELD in environ and not (Path(environ[RUN_DIR]) / "released").exists():
+                    continue  # a spare one
                 parent = process.parent()
                 if kind == "worker" and parent is not None and "TRAINING_ROLE" in parent.environ():
                     continue  # paddle's rendezvous server, a fork

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamtrain.connectors.formats import RejectError, line_parser
+from streamtrain.connectors.formats import FeasignSlotParser, RejectError, line_parser
 from streamtrain.contracts.network import click_feeds
 from streamtrain.contracts.row_layout import RowLayout
 from streamtrain.contracts.sample import SampleDecoder, encode_sample
@@ -97,3 +97,34 @@ def test_a_function_of_the_users() -> None:
     assert (row.label, np.frombuffer(row.feasigns, "<u8").tolist()) == (1, [5, 6])
     with pytest.raises(RejectError):
         parse(b"nonsense")
+
+
+tokens = st.tuples(st.sampled_from([0, 1, 2, 5, 2**64 - 1, 2**64]), st.sampled_from([1, 2, 3, 7, 99, 65536]))
+any_line = st.one_of(
+    st.lists(tokens.map(lambda pair: f"{pair[0]}:{pair[1]}"), max_size=6).map(" ".join),
+    rows.map(lambda row: " ".join([f"{row[0]}:1", *(f"{f}:{s}" for s, f in row[1])])),
+    st.sampled_from(["x", "1:1 5", "1:1 5:2 1:1", "1:1 7:", "1:1  5:2"]),
+)
+
+
+@given(st.lists(any_line.map(str.encode), min_size=1, max_size=6), st.booleans())
+def test_lines_together_are_the_rows_that_they_are_one_by_one(lines: list[bytes], strict: bool) -> None:
+    parse = line_parser("feasign_slot", LAYOUT, reject_unknown=strict)
+
+    def alone(line: bytes) -> object:
+        try:
+            return parse(line)
+        except RejectError as reason:
+            return str(reason)
+
+    together = [str(each) if isinstance(each, RejectError) else each for each in parse.rows(lines)]
+    assert together == [alone(line) for line in lines]
+
+
+def test_lines_as_they_should_be_are_taken_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    parse = line_parser("feasign_slot", LAYOUT)
+    monkeypatch.setattr(FeasignSlotParser, "__call__", None)
+    found = list(parse.rows([b"1:1 9:7 4:2 5:99 3:2", b"0:1", b"8:3 1:1"]))
+    slots = [np.frombuffer(row.slots, "<u2").tolist() for row in found]
+    keys = [np.frombuffer(row.feasigns, "<u8").tolist() for row in found]
+    assert ([row.label for row in found], slots, keys) == ([1, 0, 1], [[2, 2, 7], [], [3]], [[4, 3, 9], [], [8]])

@@ -59,7 +59,7 @@ def test_valid_lines_together(rows: list[list[tuple[int, int]]]) -> None:
 def test_the_usual_form_goes_the_fast_way() -> None:
     line = b"18446744073709551614:65535 0:1 7:2"
     assert feature_text._fast_numbers(line) is not None
-    assert feature_text._fast_features([line, b"", b"5:3"]) is not None
+    assert feature_text.fast_features([line, b"", b"5:3"]) is not None
 
 
 @example(b"1:2 3")
