@@ -40,6 +40,7 @@ from streamtrain.masking import MaskingFormatter
 from streamtrain.processes import die_with_parent, tie_to
 from streamtrain.runtime import child_state, launcher_files
 from streamtrain.runtime.part_state import PartReporter, reporting_end
+from streamtrain.stopping import Stopped
 
 if TYPE_CHECKING:
     from streamtrain.engine.engine import Engine
@@ -78,6 +79,9 @@ def main() -> int:
     except StreamtrainError as error:
         log.error("%s", error)
         return _leave(error.exit_code)
+    except Stopped:
+        log.info("stopped before its round")
+        return _leave(0)
     except Exception:
         log.exception("the %s ends", kind)
         return _leave(1)

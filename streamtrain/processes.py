@@ -52,18 +52,36 @@ def processors() -> int:
         bound = len(os.sched_getaffinity(0))
     except AttributeError:  # not Linux
         bound = os.cpu_count() or 1
-    try:
-        group = next(x[3:] for x in Path("/proc/self/cgroup").read_text().splitlines() if x.startswith("0::"))
-    except (OSError, StopIteration):  # no cgroup of version 2
-        return bound
-    path = Path("/sys/fs/cgroup") / group.lstrip("/")
-    for folder in (path, *path.parents):  # the quota of a group is that of its parts
+    for folder in _groups():  # the quota of a group is that of its parts
         try:
             quota, period = (folder / "cpu.max").read_text().split()
             bound = min(bound, int(quota) // int(period))
         except (OSError, ValueError):  # none: "max"
             continue
     return max(1, bound)
+
+
+def available_memory() -> int:
+    """Bytes that this process and its children may still take: of the machine, and of a container's limit."""
+    left = int(psutil.virtual_memory().available)
+    for folder in _groups():
+        try:
+            limit, used = (int((folder / name).read_text()) for name in ("memory.max", "memory.current"))
+            stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            left = min(left, limit - used + int(stat.get("inactive_file", 0)))  # what files are cached gives way
+        except (OSError, ValueError):  # none: "max"
+            continue
+    return max(0, left)
+
+
+def _groups() -> list[Path]:
+    """Folders of this process's cgroup of version 2, and those that it is part of."""
+    try:
+        group = next(x[3:] for x in Path("/proc/self/cgroup").read_text().splitlines() if x.startswith("0::"))
+    except (OSError, StopIteration):
+        return []
+    path = Path("/sys/fs/cgroup") / group.lstrip("/")
+    return [path, *path.parents]
 
 
 def end(process: subprocess.Popen[bytes], grace_s: float = 20) -> None:

@@ -350,8 +350,9 @@ class StreamConfig(Section):
         60.0,
         ge=0,
         description="seconds after a start of the roles until spare ones are started, which import Paddle, build the "
-        "model and wait, so that a restart takes them; they hold as much memory as the others before their first pass; "
-        "0: none",
+        "model and wait, so that a restart takes them, with the config and the model's code as they were then; they "
+        "hold as much memory as the others before their first pass, and there are none where less is left than the "
+        "roles use; 0: none",
     )
     max_restarts: int = Field(10, ge=0, description="restarts of the trainer without a finished pass between")
 

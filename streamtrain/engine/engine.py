@@ -32,7 +32,7 @@ from streamtrain.engine.counters import Counters
 from streamtrain.engine.dumping import dumping
 from streamtrain.engine.forward import forward_half
 from streamtrain.engine.initializers import describe_truncated_normal
-from streamtrain.engine.joined_pools import JoinedPools, join_pools
+from streamtrain.engine.joined_pools import JoinedPools, join_pools, refuse_lost
 from streamtrain.engine.lookups import set_pushes
 from streamtrain.engine.model import DottedConfig, create_optimizer, load_model
 from streamtrain.engine.model_checks import check_names, dumped_lists, no_table
@@ -111,12 +111,13 @@ class Engine:
         #: The user's own network: what is served, and what a message about it names.
         self._plain = paddle.static.default_main_program().clone()
         #: What the fast path `pool` has joined.
-        self.pools = JoinedPools(0, ())
+        self.pools = JoinedPools()
         if fast.pool:
             names = [name for attribute in dumped for name in self._model.listed(attribute)]
             self.pools = join_pools(self._model.feeds[0].block, self._model.sequences, names)
         create_optimizer(self._model, strategy_of(config, raw_config, self._model, self._tables, exact_delta))
         self._program = paddle.static.default_main_program()  # another one than before
+        refuse_lost(self._program, self.pools, self._model.file)
         #: What the servers hold, to be saved, loaded and decayed.
         self.state = ServerState(list(self._tables.values()), self._program, tuple(self.dense_shapes()))
         if fleet.is_worker():

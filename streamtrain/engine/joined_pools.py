@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from streamtrain.engine.trace import Trace
+from streamtrain.errors import ConfigError
 
 #: Fewer slots gain nothing over the two copies that joining them takes.
 _FEWEST = 4
@@ -24,28 +26,37 @@ _POOL = "sequence_pool"
 @dataclass(frozen=True)
 class JoinedPools:
     """joined: how many pools are computed together. apart: why others are not, a sentence each; none where a network
-    has no pools to join."""
+    has no pools to join. gone: variables of pools that nothing computes any more."""
 
-    joined: int
-    apart: tuple[str, ...]
+    joined: int = 0
+    apart: tuple[str, ...] = ()
+    gone: frozenset[str] = frozenset()
 
 
 def join_pools(block: Any, embeddings: Collection[str], dumped: Collection[str] = ()) -> JoinedPools:
     """Before the optimizer is made. embeddings: variables of the look-ups of slots with lod_level 1. dumped: variables
     that stay for dumps: a pool among them is computed once more, apart, for nobody but the dump."""
     trace = Trace(block)
-    joined, apart = 0, list[str]()
-    for concat in [op for op in block.ops if op.type == "concat"]:
-        if concat.input("AxisTensor") or not _is_of_columns(concat, block):
-            continue
-        names, runs = list(concat.input("X")), []
-        for run in _runs(names, trace, block, embeddings, apart):
-            if len(run) >= _FEWEST:
-                runs.append(run)
-        if runs:
-            _join(block, trace, concat, runs, dumped)
-            joined += sum(map(len, runs))
-    return JoinedPools(joined, tuple(dict.fromkeys(apart)))
+    found, apart = list[tuple[Any, list[list[str]]]](), list[str]()
+    for concat in block.ops:
+        if concat.type == "concat" and not concat.input("AxisTensor") and _is_of_columns(concat, block):
+            runs = _runs(list(concat.input("X")), trace, block, embeddings, apart)
+            if long := [run for run in runs if len(run) >= _FEWEST]:
+                found.append((concat, long))
+    for concat, runs in found:  # from here on operators go, and those of the trace among them must not be looked at
+        _join(block, trace, concat, runs, dumped)
+    joined = [name for _, runs in found for run in runs for name in run]
+    return JoinedPools(len(joined), tuple(dict.fromkeys(apart)), frozenset(joined).difference(dumped))
+
+
+def refuse_lost(program: Any, pools: JoinedPools, file: Path) -> None:
+    """After the optimizer was made. Raises ConfigError where create_optimizer() has read a pool that is gone."""
+    for op in program.global_block().ops:
+        if lost := pools.gone.intersection(op.input_arg_names):
+            raise ConfigError(
+                f"{file}: create_optimizer() reads {min(lost)}, a pool that is computed together with others",
+                remedy="Set stream.fast_paths: {pool: false}, or add to the loss in net().",
+            )
 
 
 def _is_of_columns(concat: Any, block: Any) -> bool:
@@ -61,6 +72,9 @@ def _runs(
     before = None
     for name in names:
         kind = _kind(name, trace, block, embeddings)
+        if kind is not None and block.var(name).stop_gradient:
+            apart.append(f"{name} has stop_gradient")
+            kind = None
         if kind is not None and (others := [op.type for op in trace.readers(name) if op.type != "concat"]):
             apart.append(f"{name} is read by {others[0]} too")
             kind = None
@@ -93,10 +107,11 @@ def _join(block: Any, trace: Trace, concat: Any, runs: Sequence[list[str]], dump
         if (run := first.get(name)) is not None:
             whole = len(parts) == 1
             parts[number] = out if whole else f"{out}.joined_{number}"
-            made += _operators(block, [trace.maker(pool) for pool in run], parts[number], concat)
+            made += _operators(block, [trace.maker(pool) for pool in run], parts[number])
     if len(parts) > 1:
-        attributes = {"axis": concat.attr("axis"), "op_callstack": concat.attr("op_callstack")}
+        attributes = {"axis": concat.attr("axis")}
         made.append({"type": "concat", "inputs": {"X": parts}, "outputs": {"Out": [out]}, "attrs": attributes})
+    stack = concat.attr("op_callstack")
     gone = [concat, *(trace.maker(name) for name in members if name not in dumped)]
     at = next(index for index, op in enumerate(block.ops) if op is concat)
     for index in reversed(range(len(block.ops))):
@@ -104,11 +119,12 @@ def _join(block: Any, trace: Trace, concat: Any, runs: Sequence[list[str]], dump
             block._remove_op(index, sync=False)
             at -= index < at
     for operator in reversed(made):
-        block._insert_op_without_sync(at, **operator)
+        # where the user's code concatenates: what an error of it names
+        block._insert_op_without_sync(at, **operator)._set_attr("op_callstack", stack)
     block._sync_with_cpp()
 
 
-def _operators(block: Any, pools: Sequence[Any], out: str, concat: Any) -> list[dict[str, Any]]:
+def _operators(block: Any, pools: Sequence[Any], out: str) -> list[dict[str, Any]]:
     """That make `out`, [rows, slots * width], of what the pools read."""
     embeddings = [pool.input("X")[0] for pool in pools]
     slots, width = len(embeddings), int(block.var(embeddings[0]).shape[-1])
@@ -136,5 +152,4 @@ def _operators(block: Any, pools: Sequence[Any], out: str, concat: Any) -> list[
         ("transpose2", [by_slot], {"Out": [by_row], "XShape": [shapes[1]]}, {"axis": [1, 0, 2]}),
         ("reshape2", [by_row], {"Out": [out], "XShape": [shapes[2]]}, {"shape": [-1, slots * width]}),
     ]
-    place = {"op_callstack": concat.attr("op_callstack")}
-    return [{"type": t, "inputs": {"X": x}, "outputs": o, "attrs": {**a, **place}} for t, x, o, a in steps]
+    return [{"type": t, "inputs": {"X": x}, "outputs": o, "attrs": a} for t, x, o, a in steps]

@@ -18,6 +18,7 @@ from typing import Protocol
 
 from streamtrain.engine import tables
 from streamtrain.engine.table_saves import save_table
+from streamtrain.errors import CheckpointError
 from streamtrain.timings import Timings
 
 #: Paddle's save modes of a sparse table: the touched keys; the same, and 1 is added to the unseen_days of every key;
@@ -66,6 +67,16 @@ class Saved:
     keys: int = 0
     touched: Mapping[str, Path] | None = None
     timings: Timings = field(default_factory=Timings)
+
+
+def _remove(directory: Path) -> None:
+    """Raises CheckpointError: what stays would be taken for a file of the checkpoint."""
+    try:
+        shutil.rmtree(directory)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise CheckpointError(f"{directory} cannot be removed: {error}", remedy="Check the disk.") from error
 
 
 class RunningSave:
@@ -117,6 +128,7 @@ class RunningSave:
                     self._exchange.gather(directory)
                 if request.day_end:
                     self._exchange.drop(request.day)
+                    _remove(request.day)
         with self._timings("checked"):
             for table in self._formats:
                 if request.touched is not None:
@@ -125,7 +137,6 @@ class RunningSave:
             dense = request.raw / f"{len(self._formats):03d}"
             tables.arrange_dense(dense, request.directory, len(self._servers), self._values)
             shutil.rmtree(request.raw)
-            shutil.rmtree(request.day, ignore_errors=True)
         touched = request.touched
         by_table = {t.name: self._of(t, touched) for t in self._formats} if touched is not None else None
         return Saved(self.keys, by_table, self._timings)
@@ -141,6 +152,8 @@ class RunningSave:
             with self._timings("paddle_day"):
                 for table in self._formats:
                     save_table(self._servers, table.id, request.day, _DAY)
+                if self._exchange is None:
+                    _remove(request.day)
         if request.touched is not None:
             with self._timings("paddle_touched"):
                 for table in self._formats:

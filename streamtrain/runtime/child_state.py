@@ -135,10 +135,12 @@ def reporting(kind: str, index: int = 0, **more: object) -> Iterator[Ending]:
 
 
 def hold(stop: threading.Event) -> None:
-    """Where a role that is started ahead (HELD) waits for its round, with nothing touched: until release(), or
-    `stop`."""
+    """Where a role that is started ahead (HELD) waits for its round, with nothing touched: until release(). Raises
+    Stopped."""
     released = Path(os.environ[RUN_DIR]) / _RELEASED
-    while not released.exists() and not stop.is_set():
+    while not released.exists():
+        if stop.is_set():
+            raise Stopped
         time.sleep(_LOOK_S)
 
 

@@ -16,7 +16,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -25,7 +25,8 @@ from streamtrain.checkpoint.journal import Journal
 from streamtrain.checkpoint.opening import run_of
 from streamtrain.config import JobConfig
 from streamtrain.contracts import phases
-from streamtrain.errors import ChildFailed, TrainingError
+from streamtrain.errors import ChildFailed, StreamtrainError, TrainingError
+from streamtrain.processes import available_memory
 from streamtrain.runtime import child_state, exposure
 from streamtrain.runtime.child_state import ChildState
 from streamtrain.runtime.hang_detector import HangDetector
@@ -38,6 +39,8 @@ from streamtrain.schedule import PassId
 
 log = logging.getLogger("streamtrain.supervisor")
 
+#: Seconds within which a role has written its state.
+REPORTED_S = 60.0
 #: Seconds between two observations for hangs, and between two readings of the state files.
 OBSERVE_S = 0.9
 READ_S, READ_WHEN_STOPPING_S = 0.5, 0.2
@@ -49,6 +52,12 @@ class _Round:
 
     roles: Roles
     run_dir: Path
+    started: float = field(default_factory=time.monotonic)
+
+    def is_whole(self, roles: int) -> bool:
+        """Whether its folder is as it was: what nobody reads for days below TMPDIR may be deleted by the system."""
+        young = time.monotonic() - self.started < REPORTED_S
+        return self.run_dir.is_dir() and (young or len(list(self.run_dir.glob("*.json"))) == roles)
 
     def end(self) -> None:
         end_roles(self.roles, self.run_dir)
@@ -167,7 +176,13 @@ class Supervisor:
         return ahead
 
     def _held_round(self) -> _Round:
-        run_dir = Path(tempfile.mkdtemp(prefix="streamtrain-run-"))
+        try:
+            run_dir = Path(tempfile.mkdtemp(prefix="streamtrain-run-"))
+        except OSError as error:
+            raise TrainingError(
+                f"no folder can be made for the roles: {error}",
+                remedy="Make room below TMPDIR, or name another folder.",
+            ) from error
         variables = {child_state.OWNER: self._owner, child_state.HELD: "1"}
         if self._started:
             variables[child_state.SINCE] = str(self._since)
@@ -184,17 +199,22 @@ class Supervisor:
     def _next_round(self) -> _Round:
         """Its roles are still held."""
         ahead = self._take_ahead()
-        if ahead is not None and ahead.roles.ended():
-            log.warning("the roles that were started ahead have ended: others are started")
-            ahead.end()
-            ahead = None
-        return ahead or self._held_round()
+        if ahead is None:
+            return self._held_round()
+        if not ahead.roles.ended() and ahead.is_whole(self._servers + self._workers):
+            return ahead
+        log.warning("the roles that were started ahead have ended, or their folder is gone: others are started")
+        ahead.end()
+        return self._held_round()
 
     def _run_once(self) -> Verdict:
         current = self._next_round()
         self._started = True
         try:
-            child_state.release(current.run_dir)
+            try:
+                child_state.release(current.run_dir)
+            except OSError as error:
+                return Verdict(False, f"the roles cannot be told to begin: {error}")
             return self._watch(current.roles, current.run_dir)
         finally:
             self.role_pids = []
@@ -240,9 +260,14 @@ class Supervisor:
         """For the next round; what the system refuses is said once, and costs a restart its seconds."""
         if self._ahead is not None or self._no_spare:
             return
+        used = sum(map(_memory_of, self.role_pids))
+        if available_memory() < used:
+            self._no_spare = True
+            log.warning("no spare roles: the roles use %.1f GB, and less is left", used / 1e9)
+            return
         try:
             self.begin()
-        except TrainingError as error:
+        except (StreamtrainError, OSError) as error:
             self._no_spare = True
             log.warning("no spare roles: %s", error)
 
@@ -269,6 +294,14 @@ def _read(run_dir: Path) -> tuple[list[ChildState], set[int]]:
         return states, set()
     states = child_state.read(run_dir)
     return states, {s.pid for s in states if s.state == "running" and s.pid in gone}
+
+
+def _memory_of(pid: int) -> int:
+    """Bytes; 0 when the process has ended."""
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0
 
 
 def _is_alive(pid: int) -> bool:

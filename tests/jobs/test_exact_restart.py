@@ -1,6 +1,5 @@
 """A checkpoint, loaded into fresh servers of any number and saved again, is the same in every statistic."""
 
-import gzip
 import os
 import shutil
 import signal
@@ -28,7 +27,7 @@ def sparse(checkpoint: Path) -> dict[str, str]:
 def optimizer(checkpoint: Path) -> list[str]:
     """The dense table's lines: value, Adam's moments and beta powers of each parameter."""
     parts = sorted((checkpoint / ".dense").iterdir())
-    lines = [x for p in parts for x in gzip.decompress(p.read_bytes()).decode().splitlines()]
+    lines = [x for p in parts for x in p.read_text().splitlines()]
     return [x for x in lines if x.strip()]
 
 

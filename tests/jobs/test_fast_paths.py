@@ -1,6 +1,5 @@
 """Each fast path does what the slow one does, on equal weights."""
 
-import gzip
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from streamtrain.config import JobConfig, load_config
 from streamtrain.contracts.tensors import read_tensor
 from streamtrain.dumps import read_dump
 from streamtrain.runtime.model_build import build_model
+from tests.support.cli import run
 from tests.support.everything_job import rich_rows, text_of, write_everything
 from tests.support.jobs import write_config
 from tests.support.paths import ROOT, TESTS
@@ -49,10 +49,7 @@ def table_lines(checkpoint: Path) -> list[str]:
 
 
 def files_of(checkpoint: Path) -> dict[str, bytes]:
-    found = {str(p.relative_to(checkpoint)): p for p in checkpoint.rglob("*") if p.is_file()}
-    return {
-        name: gzip.decompress(p.read_bytes()) if name.endswith(".gz") else p.read_bytes() for name, p in found.items()
-    }
+    return {str(p.relative_to(checkpoint)): p.read_bytes() for p in checkpoint.rglob("*") if p.is_file()}
 
 
 @pytest.fixture
@@ -95,12 +92,25 @@ def test_the_forward_half_predicts_what_the_training_program_does(
 
 
 def test_a_save_beside_a_predict_is_the_same(tmp_path: Path, rich: tuple[JobConfig, str, str]) -> None:
+    """At a day's end: its touched keys, the checkpoint, and what is in the servers after it."""
     config, rows, named = rich
-    slow, fast, dumped = (str(tmp_path / name) for name in ("slow", "fast", "dumped"))
-    do(config, "both", [["train", rows], ["save", slow], ["predict and save", named, dumped, fast]], servers=2)
-    saved = files_of(Path(slow))
-    assert len(saved) > 20 and any(name.endswith(".gz") for name in saved)
-    assert files_of(Path(fast)) == saved
+    before = tmp_path / "before"
+    do(config, "train", [["train", rows], ["save", str(before)]], servers=2)
+    saved = {}
+    for name, of_predict in (("slow", []), ("fast", [named, str(tmp_path / "dumped")])):
+        folders = [str(tmp_path / f"{name}-{part}") for part in ("day", "touched", "after")]
+        save = ["predict and save", *of_predict] if of_predict else ["save"]
+        do(config, name, [["load", str(before)], ["shrink"], [*save, *folders[:2]], ["save", folders[2]]], servers=2)
+        saved[name] = [
+            {file: sorted(text.splitlines()) for file, text in files_of(Path(folder)).items()} for folder in folders
+        ]
+    assert saved["fast"] == saved["slow"]
+    day, touched, after = saved["slow"]
+    assert len(day) > 20 and any(name.startswith(".dense/") for name in day) and not any(".day" in name for name in day)
+    keys = [line for name, lines in day.items() if name.endswith(".txt") for line in lines]
+    assert sum(map(len, touched.values())) == len(keys) > 50
+    assert day == after  # the touched keys are saved ahead of all keys, and untouched in them
+    assert {tuple(line.split()[2:4]) for line in keys} == {(b"1", b"0")}  # a day more, and no delta_score
 
 
 def pooled_rows(count: int, seed: int) -> list[str]:
@@ -114,15 +124,28 @@ def pooled_rows(count: int, seed: int) -> list[str]:
     return rows
 
 
-def test_joined_pools_compute_what_the_network_does(tmp_path: Path) -> None:
-    """One batch is trained: of several, Paddle's pushes arrive in no fixed order."""
+def pooled_job(folder: Path, **hyper_parameters: object) -> JobConfig:
     tables = yaml.safe_load((ROOT / "models" / "slot_dnn" / "config_online.yaml").read_text())["table_parameters"]
     wide = {**tables["embedding"], "accessor": {**tables["embedding"]["accessor"], "fea_dim": 5, "embedx_dim": 2}}
-    config = write_config(
-        tmp_path, "job", {"bootstrap.servers": "127.0.0.1:1"}, table_parameters={"wide": wide},
+    return write_config(
+        folder, "job", {"bootstrap.servers": "127.0.0.1:1"}, table_parameters={"wide": wide},
         runner={"model_dir": str(TESTS / "support" / "pools"), "train_batch_size": 256},
-        hyper_parameters={"slot_num": 16}, stream={"workers": 1, "job": "job", "slots": list(range(2, 18))},
+        hyper_parameters={"slot_num": 16, **hyper_parameters},
+        stream={"workers": 1, "job": "job", "slots": list(range(2, 18))},
     )  # fmt: skip
+
+
+def test_a_pool_that_the_optimizer_reads_is_refused(tmp_path: Path) -> None:
+    done = run("config", "check", "-m", str(pooled_job(tmp_path, penalty=True).path))
+    assert done.returncode == 2 and "create_optimizer() reads" in done.stderr + done.stdout
+    assert "fast_paths: {pool: false}" in done.stderr + done.stdout
+    report = build_model(without(load_config(tmp_path / "config_online.yaml"), "pool"))
+    assert report is not None and not report.problems
+
+
+def test_joined_pools_compute_what_the_network_does(tmp_path: Path) -> None:
+    """One batch is trained: of several, Paddle's pushes arrive in no fixed order."""
+    config = pooled_job(tmp_path)
     first, batch = tmp_path / "first.txt", tmp_path / "batch.txt"
     first.write_text("".join(pooled_rows(1000, seed=1)))
     batch.write_text("".join(f"1 r{n} {row}" for n, row in enumerate(pooled_rows(256, seed=2))))
@@ -155,4 +178,4 @@ def test_joined_pools_compute_what_the_network_does(tmp_path: Path) -> None:
         for name in ("sequence_pool", "sequence_pool_grad")
     )
     assert gradients == [4 + 3, 16 + 6]
-    assert pools == [4 + 3 + 13, 16 + 6]  # 13 of those joined are in all_vars
+    assert pools == [4 + 3 + 13 + 4, 16 + 6 + 4]  # 13 of those joined are in all_vars, 4 have no gradient

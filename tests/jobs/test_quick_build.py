@@ -19,9 +19,13 @@ pytestmark = pytest.mark.paddle
 KAFKA = {"bootstrap.servers": "127.0.0.1:1"}
 
 
-def of_slots(folder: Path) -> JobConfig:
+def of_slots(folder: Path, *, pool: bool = False) -> JobConfig:
     return write_config(folder, "job", KAFKA, hyper_parameters={"slot_num": 30, "layer_sizes": [8]},
-                        stream={"job": "job", "workers": 1, "fast_paths": {"pool": False}})  # fmt: skip
+                        stream={"job": "job", "workers": 1, "fast_paths": {"pool": pool}})  # fmt: skip
+
+
+def of_joined_slots(folder: Path) -> JobConfig:
+    return of_slots(folder, pool=True)
 
 
 def of_everything(folder: Path) -> JobConfig:
@@ -32,7 +36,7 @@ def of_everything(folder: Path) -> JobConfig:
     return load_config(config.path)
 
 
-@pytest.mark.parametrize("job", [of_slots, of_everything])
+@pytest.mark.parametrize("job", [of_slots, of_joined_slots, of_everything])
 def test_the_same_programs(tmp_path: Path, job: Callable[[Path], JobConfig]) -> None:
     config = job(tmp_path)
     texts = []

@@ -133,7 +133,9 @@ def dense_of(checkpoint: Path) -> dict[str, np.ndarray]:
 
 def rows_of_dense(folder: Path) -> list[list[str]]:
     """The dense table's lines, of all servers."""
-    return [line.split() for p in sorted(folder.iterdir()) for line in gzip.open(p, "rt")]
+    texts = [p.read_bytes() for p in sorted(folder.iterdir())]
+    plain = (gzip.decompress(text) if text.startswith(b"\x1f\x8b") else text for text in texts)
+    return [line.split() for text in plain for line in text.decode().splitlines()]
 
 
 def begun(config: JobConfig, folder: Path, name: str, servers: int, workers: int = 1) -> tuple[Path, dict[str, Any]]:

@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 from streamtrain.config import load_config
+from streamtrain.engine import engine as engine_module
 from streamtrain.engine.engine import Engine
 
 config_path, text, target, mode = sys.argv[1:5]
+engine_module.save_dense_as_text = lambda: None
 config = load_config(config_path)
 engine = Engine.of_job(config)
 if engine.is_server:

@@ -3,7 +3,8 @@
 Steps, each a list: ["load", checkpoint], ["train", MultiSlot text], ["train", MultiSlot text whose rows have ids, new
 directory of a dump], ["shrink"], ["network", new file of the one that is served], ["save", new directory], ["predict",
 MultiSlot text whose rows have ids, new directory of a dump with stats.npy], ["predict and save", the same three, new
-directory]. Every worker does all of them; worker 0 alone trains and predicts, so that a row is trained once.
+directory]. A save may have another new directory, for the touched keys; after a shrink it ends the day. Every worker
+does all of them; worker 0 alone trains and predicts, so that a row is trained once.
 """
 
 import json
@@ -21,6 +22,15 @@ _, engine = connected(config_path, compares=True)
 first = engine.index == 0
 scratch = Path(steps_path).parent
 after_shrink = False
+
+
+def request_of(folders: list[str]) -> SaveRequest:
+    for folder in folders:
+        Path(folder).mkdir(parents=True)
+    directory, *touched = map(Path, folders)
+    return SaveRequest(directory, touched[0] if touched else None, after_shrink)
+
+
 for name, *arguments in json.loads(Path(steps_path).read_text()):
     engine.barrier()
     if name == "load":
@@ -35,8 +45,8 @@ for name, *arguments in json.loads(Path(steps_path).read_text()):
         dataset.release()
     elif name.startswith("predict") and first:
         if name == "predict and save":
-            Path(arguments[2]).mkdir()
-            running = engine.state.start_save(SaveRequest(Path(arguments[2])))
+            running = engine.state.start_save(request_of(arguments[2:]))
+            after_shrink = False
         dataset = engine.read([Path(arguments[0])], ins_ids=True)
         dump = Dump(Path(arguments[1]), engine.compared_variables())
         dump.directory.mkdir()
@@ -52,9 +62,7 @@ for name, *arguments in json.loads(Path(steps_path).read_text()):
     elif name == "network" and first:
         Path(arguments[0]).write_bytes(engine.serving_network().program.desc.serialize_to_string())
     elif name == "save":
-        if first:
-            Path(arguments[0]).mkdir(parents=True)
-        engine.state.save(SaveRequest(Path(arguments[0]), day_end=after_shrink) if first else None)
+        engine.state.save(request_of(arguments) if first else None)
         after_shrink = False
 if first:
     Path(steps_path).with_suffix(".done").touch()
