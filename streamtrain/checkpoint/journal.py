@@ -43,6 +43,7 @@ class PassRecord:
     gate: what the AUC gate found wrong with the pass, '' if nothing; trained: whether its rows were trained; withheld:
     why its inference model is, this pass's gate or that of one before it.
     labels: the metrics of each label, the first one being the one that predict_auc and train_auc are of.
+    profile: worker 0's seconds of predict and train by part, with --profile.
     predict_histogram: rows by label and bucketed prediction, from pack(); AUCs over several passes need it. histograms:
     the same of labels other than the first.
     """
@@ -64,6 +65,7 @@ class PassRecord:
     withheld: str = ""
     labels: dict[str, LabelMetrics] = field(default_factory=dict)
     infer_dump_seconds: float | None = None
+    profile: dict[str, float] = field(default_factory=dict)
     predict_histogram: str = field(default="", repr=False)
     histograms: dict[str, str] = field(default_factory=dict, repr=False)
 

@@ -23,6 +23,12 @@ ModelOption = Annotated[
     str | None,
     typer.Option("--model", metavar="DIR_OR_URL", help="A model_save_path, or one full inference model's directory."),
 ]
+ProfileOption = Annotated[
+    bool,
+    typer.Option(
+        "--profile", help="Count where each pass's time goes: into the log and passes.jsonl. Costs a tenth and more."
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document, for machines.")]
 
 

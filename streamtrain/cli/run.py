@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from streamtrain.cli.options import ConfigOption, stop_on_signals
+from streamtrain.cli.options import ConfigOption, ProfileOption, stop_on_signals
 
 
-def command(config: ConfigOption) -> None:
+def command(config: ConfigOption, profile: ProfileOption = False) -> None:
     """Run all of it: Kafka (embedded if none is named), the bridge and the trainer, until end_day."""
     stop = stop_on_signals()
     from rich.console import Console
@@ -13,11 +13,13 @@ def command(config: ConfigOption) -> None:
     from streamtrain.cli.live import PassPrinter
     from streamtrain.config import load_config
     from streamtrain.contracts import phases
+    from streamtrain.engine import profiling
     from streamtrain.runtime import preflight
     from streamtrain.runtime.part_state import PartReporter, beginning, reporting_end
     from streamtrain.runtime.pipeline import Pipeline
 
     job = load_config(config)
+    profiling.ask_for(profile)
     console = Console(highlight=False, markup=False, soft_wrap=True)
     for key in job.no_effect:
         console.print(f"{key} has no effect here", style="dim")

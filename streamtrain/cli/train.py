@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamtrain.cli.options import ConfigOption, stop_on_signals
+from streamtrain.cli.options import ConfigOption, ProfileOption, stop_on_signals
 
 if TYPE_CHECKING:
     from streamtrain.config import JobConfig
@@ -57,13 +57,16 @@ def command(
             help="The address of this machine that worker 0 binds; the one of --workers-at by default.",
         ),
     ] = "",
+    profile: ProfileOption = False,
 ) -> None:
     """Train: all servers and workers on this machine, watched; or, with --role, one of them."""
     stop = stop_on_signals()
     from streamtrain.config import load_config
+    from streamtrain.engine import profiling
     from streamtrain.kafka.connect import properties_of
 
     job = load_config(config)
+    profiling.ask_for(profile)
     properties = properties_of(job)
     if role is not None:
         _one_role(job, role, index, servers_at, workers_at, listen, stop)

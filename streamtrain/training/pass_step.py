@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
@@ -14,6 +15,7 @@ from streamtrain.checkpoint.journal import PassRecord, pack
 from streamtrain.config import JobConfig
 from streamtrain.contracts import phases
 from streamtrain.contracts.metrics import LabelMetrics, Metrics, global_words
+from streamtrain.engine.profiling import is_on, profiled, words
 from streamtrain.errors import TrainingError
 from streamtrain.failpoints import failpoint
 from streamtrain.feed.feed import PassData
@@ -80,8 +82,10 @@ class PassStep:
             self._phase(phases.PREDICTING)
             self._engine.barrier()  # no worker trains while another still predicts
             started = time.monotonic()
+            profile: dict[str, float] = {}
             with self._dumps.predict(plan) as users, self._groups.dumping(users) as dump:
-                predicted = self._engine.predict(dataset, dump) if dataset is not None else self._engine.no_stats()
+                with self._profiled("predict", profile):
+                    predicted = self._engine.predict(dataset, dump) if dataset is not None else self._engine.no_stats()
                 self._check_rows(plan, "predicted", data.rows, predicted.rows)
                 predicted = self._engine.global_stats(predicted)
                 before = self._groups.add(predicted.metrics(), data, dump)
@@ -96,7 +100,7 @@ class PassStep:
                 self._saver.wait_for_tables()
             self._phase(phases.TRAINING)
             self._engine.barrier()
-            with self._dumps.train(plan, plan.rows if train else 0) as dump:
+            with self._dumps.train(plan, plan.rows if train else 0) as dump, self._profiled("train", profile):
                 trained = (
                     self._engine.train(dataset, dump) if dataset is not None and train else self._engine.no_stats()
                 )
@@ -107,6 +111,8 @@ class PassStep:
             if train:
                 log.info(_GLOBAL, plan.id.day, plan.id.pass_id, "Train", global_words(after))
             end = time.monotonic()
+            if profile:
+                log.info("pass %s: seconds by part: %s", plan.id, words(profile))
             if self._saver.is_saving:
                 self._phase(phases.SAVING)
                 self._saver.finish()
@@ -125,8 +131,11 @@ class PassStep:
             train_seconds=end - halfway,
             labels={name: LabelMetrics(before[name], after[name] if train else None) for name in before},
             predict_histogram=first[1], histograms={name: packed for name, packed in others if name},
-            gate=verdict.out_of_bounds or "", trained=train, withheld=verdict.withheld or "",
+            gate=verdict.out_of_bounds or "", trained=train, withheld=verdict.withheld or "", profile=profile,
         )  # fmt: skip
+
+    def _profiled(self, what: str, into: dict[str, float]) -> contextlib.AbstractContextManager[None]:
+        return profiled(what, into) if is_on() else contextlib.nullcontext()
 
     def _judge(self, plan: PassPlan, metrics: Mapping[str, Metrics]) -> Verdict:
         """Worker 0 judges for all; the others learn its verdict, not its reasons."""
