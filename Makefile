@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types layers unit jobs upgrade faults audit long soak wheel-demo compose-demo format bench bench-recovery bench-exports bench-serving clean
+.PHONY: help install demo test lint types layers unit jobs upgrade faults audit long soak wheel-demo compose-demo format bench bench-canary bench-recovery bench-exports bench-serving clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -73,8 +73,12 @@ format: $(STAMP)  ## Let ruff write the code's form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP)  ## Rows a second, whole way beside Paddle alone
-	$(BIN)/python bench/whole_way.py
+PADDLEREC ?=
+bench: $(STAMP)  ## Speed beside the floor, slow paths, and PADDLEREC=CHECKOUT's trainer; into build/whole_way.md (ten minutes)
+	$(BIN)/python -m bench.whole_way $(if $(PADDLEREC),--paddlerec $(PADDLEREC))
+
+bench-canary: $(STAMP)  ## Seconds from a finished split to a prediction that knows it; into build/canary.md (four minutes)
+	$(BIN)/python -m bench.canary
 
 bench-exports: $(STAMP)  ## Seconds of inference models, full and incremental, at a million keys
 	$(BIN)/python -m bench.exports

@@ -58,14 +58,15 @@ def _lines(path: str) -> list[str]:
         return []
 
 
-def write(path: Path, title: str, figures: Sequence[Figure], more: Mapping[str, Any]) -> str:
-    """path, without suffix: .md and .json are written. Returns the Markdown."""
+def write(path: Path, title: str, figures: Sequence[Figure], more: Mapping[str, Any], of: str = "") -> str:
+    """path, without suffix: .md and .json are written. of: what the values are of, several runs by default. Returns the
+    Markdown."""
     where = machine()
     text = "\n".join(
         [
             f"# {title}", "",
             f"streamtrain {where['version']}, {where['processors']} processors ({where['processor']}), "
-            f"{len(figures[0].values)} runs of each in turns.", "",
+            f"{of or f'{len(figures[0].values)} run(s) of each in turns'}.", "",
             "| figure | median | least to greatest | |", "|---|---|---|---|", *(figure.row() for figure in figures), "",
         ]
     )  # fmt: skip

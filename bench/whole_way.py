@@ -91,6 +91,7 @@ def main() -> None:
     parser.add_argument("--build", type=Path, default=Path("build"))
     given = parser.parse_args()
     size = Size(given.rows, given.passes)
+    given.build.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="streamtrain-bench-", dir=given.build) as folder:
         found = measure(Path(folder).resolve(), size, given.repeat, given.paddlerec, given.roles)
     title = f"{size.passes} passes of {size.rows:,} rows, {size.slots} slots, {size.features} features"

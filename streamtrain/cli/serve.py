@@ -15,12 +15,18 @@ from streamtrain.serving.limits import BACKLOG, HEAD_BYTES, IDLE_S, Limits
 GRACE_S = 30
 
 
+#: Seconds between two checks for a newer model: a few small files are read, or as many requests are sent.
+LOCAL_S, REMOTE_S = 1.0, 5.0
+
+
 def command(
     config: OptionalConfigOption = None,
     model: ModelOption = None,
     host: str = typer.Option("127.0.0.1", help="Address to listen at."),
     port: int = typer.Option(8000, min=0, max=65535, help="0: a free one, which is printed."),
-    refresh_seconds: float = typer.Option(5.0, min=0.05, help="Between two checks for a newer model."),
+    refresh_seconds: float | None = typer.Option(
+        None, min=0.05, help="Between two checks for a newer model: 1 where it is a local folder, else 5."
+    ),
     max_body_bytes: int = typer.Option(16 << 20, min=1, help="Of a request's body."),
     max_rows: int = typer.Option(10_000, min=1, help="Of a request."),
     max_features: int = typer.Option(10_000, min=1, help="Of a row."),
@@ -47,7 +53,7 @@ def command(
     listening = _listen(host, port)
     # uvicorn ends the process by the signal that it got, once it has stopped, unless there is a handler
     stop_on_signals()
-    predictor.watch(refresh_seconds)
+    predictor.watch(refresh_seconds or (LOCAL_S if isinstance(source, str) else REMOTE_S))
     at = listening.getsockname()
     typer.echo(f"http://{host if ':' not in host else f'[{host}]'}:{at[1]} serves {predictor.source}")
     settings = uvicorn.Config(
