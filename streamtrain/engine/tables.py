@@ -147,13 +147,14 @@ def arrange_dense(raw: Path, directory: Path, servers: int, values: int) -> None
     for part in parts:
         block, own, blanks = b"\n", 0, 0
         with part.open("rb") as file:
+            of_a_line = file.readline().count(b" ")
+            file.seek(0)
             while more := file.read(1 << 20):
                 block = more
                 own += block.count(b"\n")
                 blanks += block.count(b" ")
                 unsound += block.count(b"n") + block.count(b"N")  # of nan and inf, whatever their case
-        # of each line as many columns as of the others
-        whole = whole and block.endswith(b"\n") and not blanks % max(own, 1)
+        whole = whole and block.endswith(b"\n") and blanks == own * of_a_line
         lines += own
     if unsound:
         raise BadModel(

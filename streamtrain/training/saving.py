@@ -282,7 +282,8 @@ class Saver:
     def _shrink(self, position: Position) -> None:
         position.deletions += self._engine.state.shrink()
         position.shrinks += 1
-        failpoint("day.shrunk")
+        if self._commit is not None:  # the others have nothing to do until it is saved
+            failpoint("day.shrunk")
 
     def _reload(self, request: SaveRequest | None, saved_keys: int) -> None:
         """The servers load what was just saved."""

@@ -63,7 +63,7 @@ def run_case(case: Case, ground: Ground) -> Outcome:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="part of a case's row or name")
+    parser.add_argument("--only", default="", help="a row, or how a case's id begins, such as 11-killed")
     parser.add_argument("--topology", default="", help="1x1 or 2x2")
     parser.add_argument("--build", type=Path, default=Path("build"), help="folder of faults.md and faults.json")
     arguments = parser.parse_args()
@@ -84,6 +84,8 @@ def main() -> int:
                 line = _run(case, Path(top) / f"{case.id}-{topology}", broker, servers, workers, topology)
                 lines.append(line)
                 print(summary(line), flush=True)
+    if not lines:
+        raise SystemExit(f"no case is {arguments.only} [{arguments.topology}]")
     arguments.build.mkdir(parents=True, exist_ok=True)
     total = time.monotonic() - begin
     (arguments.build / "faults.md").write_text(markdown(lines, total))
