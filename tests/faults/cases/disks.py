@@ -159,7 +159,8 @@ def strace_sweep(ground: Ground) -> Outcome:
 
 
 def strace_lives(ground: Ground, call: str) -> int:
-    """Each life of worker 0 is killed at one system call later than the last one, until one ends well.
+    """Each life of worker 0 is killed at one system call later than the last one, until one ends well: a call of any of
+    its threads, of which one commits and one trains; strace counts each thread's own.
 
     Without a supervisor and its roles' state files, whose renames would be counted too.
     """
@@ -192,8 +193,8 @@ def strace_until_its_end(scene: Scene, call: str, number: int) -> str | None:
     """What strace saw of worker 0, which is killed at its call number `number`; None when it hangs."""
     log = scene.folder / "strace.log"
     command = [
-        "strace", "-q", "-o", str(log), "-e", f"trace={call}", "-e", f"inject={call}:signal=SIGKILL:when={number}",
-        "-p", str(scene.roles("worker")[0].pid),
+        "strace", "-f", "-q", "-o", str(log), "-e", f"trace={call}",
+        "-e", f"inject={call}:signal=SIGKILL:when={number}", "-p", str(scene.roles("worker")[0].pid),
     ]  # fmt: skip
     try:
         subprocess.run(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60, check=False)
@@ -204,8 +205,9 @@ def strace_until_its_end(scene: Scene, call: str, number: int) -> str | None:
 
 @case("20", "strace: SIGKILL in the write of the manifest", needs="strace")
 def strace_manifest(ground: Ground) -> Outcome:
-    """Without inference models: the next write after the sealing is the manifest's then."""
-    scene = ground.scene(stream={"inference_model": "none"})
+    """Without inference models, and in the thread that strace finds by the process's id: the next write after the
+    sealing is the manifest's then."""
+    scene = ground.scene(stream={"inference_model": "none", "fast_paths": {"save": False}})
     run = scene.start("run", failpoints="save.sealed=stop@1")
     run.wait_for(lambda: scene.has_fired("save.sealed") and is_stopped(scene.fired_pid("save.sealed")))
     pid = scene.fired_pid("save.sealed")
