@@ -5,19 +5,19 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from streamtrain.config import JobConfig
-from streamtrain.connectors.formats import line_parser
+from streamtrain.connectors.formats import LineParser, Row, line_parser
 from streamtrain.contracts.network import NetworkFeed
 from streamtrain.contracts.sample import SampleDecoder
 from streamtrain.feed.multislot import MultiSlotWriter
+from streamtrain.feed.ranges import BATCH
 from streamtrain.runtime.model_build import build_model
 from streamtrain.runtime.roles import end_roles, start_roles
 
 HERE = Path(__file__).resolve().parent
-_AT_ONCE = 1000
 
 
 def feeds_of(config: JobConfig) -> Sequence[NetworkFeed]:
@@ -26,6 +26,15 @@ def feeds_of(config: JobConfig) -> Sequence[NetworkFeed]:
     if report is None or report.network is None:
         raise SystemExit(f"the model does not build: {report.problems if report else ''}")
     return report.network.feeds
+
+
+def rows_of(lines: Sequence[bytes], parse: LineParser) -> Iterator[Row]:
+    """As the bridge parses them, in batches. Raises SystemExit for a line that is no row."""
+    for start in range(0, len(lines), parse.batch):
+        for row in parse.rows(lines[start : start + parse.batch]):
+            if not isinstance(row, Row):
+                raise SystemExit(f"a line of the logs is no row: {row}")
+            yield row
 
 
 def write_text(config: JobConfig, logs: Path, folder: Path, workers: int) -> tuple[float, float]:
@@ -40,9 +49,11 @@ def write_text(config: JobConfig, logs: Path, folder: Path, workers: int) -> tup
     for split in config.schedule.splits():
         lines = (logs / split.path / "part-0").read_bytes().splitlines()
         outs = [(folder / str(n) / f"{split.sequence:05d}.txt").open("wb") for n in range(workers)]
-        for start in range(0, len(lines), _AT_ONCE):
+        for start in range(0, len(lines), BATCH):
             begin = time.perf_counter()
-            messages = [parse(line).encode(0, n) for n, line in enumerate(lines[start : start + _AT_ONCE], start + 1)]
+            messages = [
+                row.encode(0, n) for n, row in enumerate(rows_of(lines[start : start + BATCH], parse), start + 1)
+            ]
             middle = time.perf_counter()
             text = writer.text(decoder.decode(messages))
             decoding += time.perf_counter() - middle

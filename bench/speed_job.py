@@ -50,15 +50,21 @@ def write_logs(folder: Path, size: Size) -> None:
     )  # fmt: skip
 
 
+def link_logs(logs: Path, folder: Path) -> list[Path]:
+    """Hard links to the files, without donefiles; returns the splits' folders."""
+    linked = [folder / file.relative_to(logs) for file in logs.rglob("part-*")]
+    for target in linked:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.hardlink_to(logs / target.relative_to(folder))
+    return [target.parent for target in linked]
+
+
 def make_job(folder: Path, logs: Path, size: Size, changes: Mapping[str, Mapping[str, Any]]) -> JobConfig:
     """A job in a new folder, whose logs are hard links to those in `logs`. changes: by section, over the config of
     models/slot_dnn."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for file in logs.rglob("part-*"):
-        target = folder / "data" / file.relative_to(logs)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.hardlink_to(file)
+    link_logs(logs, folder / "data")
     config = yaml.safe_load((MODEL / "config_online.yaml").read_text())
     config["runner"].update(
         split_interval=size.interval, split_per_pass=1, start_day=DAY, end_day=DAY, data_sleep_second=0.2,

@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 import yaml
 
-from bench.speed_job import DAY, DONEFILE, Size
+from bench.speed_job import DAY, DONEFILE, Size, link_logs
 
 _TRAINED = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) - INFO - finished train epoch", re.M)
 _ENDED = "Run Success, Exit."
@@ -41,11 +41,8 @@ def run(checkout: Path, folder: Path, logs: Path, size: Size, roles: int) -> The
     model = folder / "models" / "rank" / "slot_dnn"
     shutil.copytree(checkout / "models" / "rank" / "slot_dnn", model, ignore=shutil.ignore_patterns("data"))
     shutil.copytree(checkout / "tools", folder / "tools")
-    for file in logs.rglob("part-*"):
-        target = model / "data" / file.relative_to(logs)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.hardlink_to(file)
-        (target.parent / DONEFILE).touch()
+    for split in link_logs(logs, model / "data"):
+        (split / DONEFILE).touch()
     path = model / "config_online.yaml"
     config = yaml.safe_load(path.read_text())
     config["runner"].update(
