@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types layers unit jobs upgrade faults audit long soak wheel-demo compose-demo format bench bench-canary bench-recovery bench-exports bench-serving clean
+.PHONY: help install demo test lint types layers unit jobs upgrade faults audit long soak wheel-demo compose-demo format bench bench-bridge bench-canary bench-recovery bench-exports bench-serving clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -75,10 +75,13 @@ format: $(STAMP)  ## Let ruff write the code's form
 
 PADDLEREC ?=
 bench: $(STAMP)  ## Speed beside the floor, slow paths, and PADDLEREC=CHECKOUT's trainer; into build/whole_way.md (ten minutes)
-	$(BIN)/python -m bench.whole_way $(if $(PADDLEREC),--paddlerec $(PADDLEREC))
+	$(BIN)/python -m bench.whole_way $(if $(PADDLEREC),--paddlerec $(PADDLEREC)) $(if $(PADDLEREC_PYTHON),--paddlerec-python $(PADDLEREC_PYTHON))
 
 bench-canary: $(STAMP)  ## Seconds from a finished split to a prediction that knows it; into build/canary.md (four minutes)
 	$(BIN)/python -m bench.canary
+
+bench-bridge: $(STAMP)  ## Rows a second of the bridge beside parsing alone, by stream.parse_processes; into build/bridge.md
+	$(BIN)/python -m bench.bridge
 
 bench-exports: $(STAMP)  ## Seconds of inference models, full and incremental, at a million keys
 	$(BIN)/python -m bench.exports

@@ -72,7 +72,7 @@ def make_job(folder: Path, logs: Path, size: Size, changes: Mapping[str, Mapping
     )  # fmt: skip
     config["hyper_parameters"]["slot_num"] = size.slots
     for section, values in changes.items():
-        config[section].update(values)
+        config.setdefault(section, {}).update(values)
     path = folder / "config_online.yaml"
     path.write_text(yaml.safe_dump(config))
     return load_config(path)

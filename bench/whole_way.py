@@ -4,12 +4,13 @@ Each of them has the same logs, in turns, several times; the figures are ratios 
 made of: into build/whole_way.md and .json. Splits are finished while the job runs, so that the bridge works as long as
 the trainer; a checkpoint is made every third pass, and the day ends in it. The embedded Kafka is part of `run`.
 
-python -m bench.whole_way [--paddlerec CHECKOUT]
+python -m bench.whole_way [--paddlerec CHECKOUT --paddlerec-python PYTHON]
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from collections import defaultdict
 from pathlib import Path
@@ -22,7 +23,10 @@ from bench.speed_job import Size, make_job, write_logs
 SLOW = {"stream": {"fast_paths": {"predict": False, "pool": False, "save": False}}}
 
 
-def measure(folder: Path, size: Size, repeat: int, checkout: Path | None, roles: list[int]) -> list[Figure]:
+def measure(
+    folder: Path, size: Size, repeat: int, paddlerec: tuple[Path, Path] | None, roles: list[int]
+) -> list[Figure]:
+    """paddlerec: its checkout and its Python."""
     logs = folder / "logs"
     write_logs(logs, size)
     config = make_job(folder / "text", logs, size, {})
@@ -34,9 +38,9 @@ def measure(folder: Path, size: Size, repeat: int, checkout: Path | None, roles:
         seen["fast"].append(product.run(make_job(folder / "fast", logs, size, {}), size.rows))
         seen["slow"].append(product.run(make_job(folder / "slow", logs, size, SLOW), size.rows))
         seen["floor"].append(floor.rows_a_second(config, folder / "ready", size.rows))
-        for count in roles if checkout is not None else ():
-            assert checkout is not None
-            seen[f"theirs {count}"].append(theirs.run(checkout, folder / "theirs", logs, size, count))
+        for count in roles if paddlerec is not None else ():
+            assert paddlerec is not None
+            seen[f"theirs {count}"].append(theirs.run(*paddlerec, folder / "theirs", logs, size, count))
     return figures(seen, encode, decode, workers)
 
 
@@ -85,15 +89,17 @@ def main() -> None:
     parser.add_argument("--passes", type=int, default=Size.passes, help="a divisor of 1440")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--paddlerec", type=Path, help="a checkout of PaddleRec: its trainer runs too")
-    parser.add_argument(
-        "--roles", type=int, nargs="+", default=[1, 2], help="servers and workers of PaddleRec's trainer"
-    )
+    parser.add_argument("--paddlerec-python", type=Path, default=Path(sys.executable), help="the Python it runs with")
+    parser.add_argument("--roles", type=int, nargs="+", default=[1], help="servers and workers of PaddleRec's trainer")
     parser.add_argument("--build", type=Path, default=Path("build"))
     given = parser.parse_args()
     size = Size(given.rows, given.passes)
+    paddlerec = (given.paddlerec.resolve(), given.paddlerec_python.absolute()) if given.paddlerec else None
+    if paddlerec is not None:
+        theirs.check(*paddlerec)
     given.build.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="streamtrain-bench-", dir=given.build) as folder:
-        found = measure(Path(folder).resolve(), size, given.repeat, given.paddlerec, given.roles)
+        found = measure(Path(folder).resolve(), size, given.repeat, paddlerec, given.roles)
     title = f"{size.passes} passes of {size.rows:,} rows, {size.slots} slots, {size.features} features"
     print(ratios.write(given.build / "whole_way", title, found, {"rows": size.rows, "passes": size.passes}))
 

@@ -27,6 +27,10 @@ class AbsentNames:
         if self.left:
             self.left = tuple(name for name in self.left if name not in names)
 
+    def keep(self, left: Container[str]) -> None:
+        """left: those that other lines have not had, as their parser says."""
+        self.left = tuple(name for name in self.left if name in left)
+
     def end(self, split: str, lines: int) -> bool:
         """lines: of the split, rejected ones too; without any, nothing is known of it. Whether there is something to
         report: names that were not absent from the split before."""

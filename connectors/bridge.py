@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 from tenacity import (
@@ -28,6 +29,7 @@ from streamtrain.connectors.formats import line_parser
 from streamtrain.connectors.late_files import LateFiles
 from streamtrain.connectors.ledger import Ledger
 from streamtrain.connectors.lookout import Lookout
+from streamtrain.connectors.parse_processes import ParseProcesses, ParserDied
 from streamtrain.connectors.publisher import Publisher, Work
 from streamtrain.connectors.transaction_clock import Overrun
 from streamtrain.connectors.tree import Listing, Tree
@@ -35,6 +37,7 @@ from streamtrain.contracts.marker import Marker, SourceFile
 from streamtrain.errors import (
     BrokerUnavailable,
     ConfigError,
+    DataError,
     Fenced,
     KafkaError,
     NotAllowed,
@@ -54,6 +57,8 @@ log = logging.getLogger("streamtrain.bridge")
 
 #: Seconds between two looks at what could not be seen, at most.
 LOOK_AGAIN_S = 60.0
+#: Times in a row that processes may die which parse a split.
+DEATHS = 3
 
 
 class _Doubt(Exception):
@@ -63,8 +68,9 @@ class _Doubt(Exception):
 class Bridge:
     """Bridges `config`'s tree into the cluster at `properties` until end_day, or until `stop` is set.
 
-    on_split(marker, seconds) is called after each commit, on_wait(split, reason, seconds) while waiting, on_state(step)
-    at each step, and every few seconds while a split is published.
+    beside: processors that other parts of the job use on this machine. on_split(marker, seconds) is called after each
+    commit, on_wait(split, reason, seconds) while waiting, on_state(step) at each step, and every few seconds while a
+    split is published.
     """
 
     def __init__(
@@ -73,6 +79,7 @@ class Bridge:
         properties: Mapping[str, str],
         *,
         stop: threading.Event | None = None,
+        beside: int = 0,
         on_split: Callable[[Marker, float], None] = lambda _marker, _seconds: None,
         on_wait: Callable[[Split, str, float], None] = lambda _split, _reason, _seconds: None,
         on_state: Callable[[str], None] = lambda _step: None,
@@ -84,9 +91,11 @@ class Bridge:
         self._on_wait = on_wait
         self._names = topics.TopicNames(config.stream.job)
         self._tree = Tree(config.data, config.runner.data_donefile, config.stream.ignore_files)
-        self._parse = line_parser(
-            config.line_format, config.layout, reject_unknown=config.stream.unknown_slot == "reject"
-        )
+        reject = config.stream.unknown_slot == "reject"
+        make_parser = partial(line_parser, config.line_format, config.layout, reject_unknown=reject)
+        self._parse = make_parser()
+        self._parsing = ParseProcesses(config.stream.parse_process_count(beside), make_parser)
+        self._deaths = 0
         self._state = on_state
         self._known: int | None = None
         self._ids: topics.TopicIds | None = None
@@ -124,6 +133,7 @@ class Bridge:
                 f"the bridge could not settle its transaction: {doubt}", remedy="Check the broker's log."
             ) from doubt
         finally:
+            self._parsing.close()
             if self._history is not None:
                 self._history.close()
 
@@ -144,7 +154,7 @@ class Bridge:
             self._refuse_if_replaced(history)
             publisher = Publisher(
                 self._properties, self._names, self._config.stream.partitions,
-                watch.call(topics.message_limits, client, self._names), self._config.layout,
+                watch.call(topics.message_limits, client, self._names), self._config.layout, self._parsing,
                 on_rows=self._report_rows, stop=self._stop, on_wait=self._on_state,
             )  # fmt: skip
             self._wait_until_readable()
@@ -295,7 +305,16 @@ class Bridge:
                 ) from error
             self._overrun = split.sequence
             raise _Doubt(str(error)) from error
-        self._overrun = None
+        except ParserDied as error:
+            self._deaths += 1
+            if self._deaths >= DEATHS:
+                raise DataError(
+                    f"split {split.path}: {error}, {self._deaths} times in a row",
+                    remedy="Is there too little memory? Set stream.parse_processes: 0 to parse in the bridge itself; "
+                    "nothing of this split was published.",
+                ) from error
+            raise _Doubt(str(error)) from error
+        self._overrun, self._deaths = None, 0
         ledger.add(entry.marker, time.time())
         self._known = len(ledger)
         if self._history is not None:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain
+from typing import TypeAlias
 
-from streamtrain.connectors.rows import LineParser, RejectError, Result
+from streamtrain.connectors.rows import LineParser, RejectError, Result, Row
 from streamtrain.connectors.source import MAX_LINE, SourceReader
 from streamtrain.contracts.marker import SourceFile
 from streamtrain.errors import DataError
 
+#: A line with its number in the file.
+Line: TypeAlias = tuple[int, bytes]
+#: What becomes of a line: a message, None for one that is no row and need not be, the reason why it is rejected.
+Message: TypeAlias = "bytes | RejectError | None"
 _TOO_LONG = f"it is longer than {MAX_LINE} bytes"
 
 
@@ -51,20 +56,13 @@ def numbered_lines(
             yield number, content
 
 
-def parsed(numbered: Iterator[tuple[int, bytes]], parse: LineParser, name: str) -> Iterator[tuple[int, bytes, Result]]:
-    """Lines with their numbers and what becomes of them, parsed in batches where the parser takes some."""
+def parsed(numbered: Iterator[Line], parse: LineParser, name: str) -> Iterator[tuple[int, bytes, Result]]:
+    """Lines with their numbers and what becomes of them, parsed in batches where the parser takes some.
+
+    Raises DataError naming the line.
+    """
     result: Result
-    if parse.batch == 1:
-        for number, line in numbered:
-            try:
-                result = RejectError(_TOO_LONG) if len(line) > MAX_LINE else parse(line)
-            except RejectError as reason:
-                result = reason
-            except DataError as error:
-                raise DataError(f"{name}, line {number}: {error.message}", remedy=error.remedy) from error
-            yield number, line, result
-        return
-    for lines in _batches(numbered, parse.batch):
+    for lines in batches(numbered, parse.batch):
         number = lines[0][0]
         results = iter(parse.rows([line for _, line in lines if len(line) <= MAX_LINE]))
         try:
@@ -75,9 +73,15 @@ def parsed(numbered: Iterator[tuple[int, bytes]], parse: LineParser, name: str) 
             raise DataError(f"{name}, line {number}: {error.message}", remedy=error.remedy) from error
 
 
-def _batches(numbered: Iterator[tuple[int, bytes]], size: int) -> Iterator[list[tuple[int, bytes]]]:
+def messages(numbered: Iterator[Line], parse: LineParser, name: str, file: int) -> Iterator[tuple[int, bytes, Message]]:
+    """The same with the rows encoded. file: the number of the file in its split. Raises what parsed() raises."""
+    for number, line, result in parsed(numbered, parse, name):
+        yield number, line, result.encode(file, number) if isinstance(result, Row) else result
+
+
+def batches(numbered: Iterator[Line], size: int) -> Iterator[list[Line]]:
     """At most `size` lines each, and not much more than MAX_LINE bytes."""
-    batch: list[tuple[int, bytes]] = []
+    batch: list[Line] = []
     taken = 0
     for number, line in numbered:
         batch.append((number, line))

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from streamtrain.connectors.delivery import Delivery, DeliveryFailed, Ranges, TooLarge
-from streamtrain.connectors.lines import numbered_lines, parsed
-from streamtrain.connectors.rows import LineParser, RejectError, Result
+from streamtrain.connectors.lines import Message, numbered_lines
+from streamtrain.connectors.parse_processes import ParseProcesses
+from streamtrain.connectors.rows import LineParser, RejectError
 from streamtrain.connectors.source import SourceReader
 from streamtrain.connectors.tree import Tree
 from streamtrain.contracts.marker import Marker, SourceFile, headers
@@ -67,8 +68,8 @@ class _Tally:
 class Publisher:
     """Publishes splits in transactions of `<job>.bridge`: creating one fences the bridge before it.
 
-    limits: max.message.bytes of each topic. layout: of the job's rows. on_rows(rows so far) now and then during a
-    split. stop, on_wait: see Delivery.
+    limits: max.message.bytes of each topic. layout: of the job's rows. parsing: makes messages of lines.
+    on_rows(rows so far) now and then during a split. stop, on_wait: see Delivery.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Publisher:
         partitions: int,
         limits: Mapping[str, int],
         layout: RowLayout,
+        parsing: ParseProcesses,
         *,
         on_rows: Callable[[Split, int], None] = lambda _split, _rows: None,
         stop: threading.Event | None = None,
@@ -87,6 +89,7 @@ class Publisher:
         self._partitions = partitions
         self._limits = limits
         self._layout = layout
+        self._parsing = parsing
         self._headers = headers(values=layout.has_values)
         self._on_rows = on_rows
         self._reported = 0.0
@@ -95,8 +98,8 @@ class Publisher:
     def publish(self, tree: Tree, work: Work, parse: LineParser) -> LogEntry:
         """Publishes the rows and the marker, and returns this; on any error the transaction is aborted.
 
-        Raises DataError (a file, too many rejects), Unreadable, Overrun, Fenced, BrokerUnavailable, KafkaError; Stopped
-        when it does not end soon after a stop.
+        Raises DataError (a file, too many rejects), Unreadable, ParserDied, Overrun, Fenced, BrokerUnavailable,
+        KafkaError; Stopped when it does not end soon after a stop.
         """
         delivery = self._delivery
         delivery.begin()
@@ -163,9 +166,9 @@ class Publisher:
         with tree.open(split, path) as raw:
             source = SourceReader(raw, name, whole_lines=work.whole_lines)
             numbered = numbered_lines(source, work.skip.get(path), name, parse)
-            for number, line, result in parsed(numbered, parse, name):
+            for number, line, message in self._parsing.messages(numbered, parse, name, index):
                 try:
-                    value = self._message(result, index, number)
+                    value = self._checked(message)
                 except RejectError as reason:
                     tally.rejected += 1
                     tally.example = tally.example or f"{name}, line {number}: {reason}"
@@ -183,17 +186,14 @@ class Publisher:
             log.warning("%s: its last line has no line end and waits for the rest (changed_split: append)", name)
         return SourceFile(path, source.size, tally.rows - before, source.sha256)
 
-    def _message(self, result: Result, index: int, number: int) -> bytes | None:
-        """A line's message; None when it is no row. Raises RejectError."""
-        if isinstance(result, RejectError):
-            raise result
-        if result is None:
-            return None
-        value = result.encode(index, number)
-        if len(value) + OVERHEAD > self._delivery.limit:
+    def _checked(self, message: Message) -> bytes | None:
+        """A line's message, which Kafka takes; None when it is no row. Raises RejectError."""
+        if isinstance(message, RejectError):
+            raise message
+        if message is not None and len(message) + OVERHEAD > self._delivery.limit:
             limit = f"kafka.message.max.bytes = {self._delivery.limit}"
-            raise RejectError(f"its row takes {len(value)} bytes and {OVERHEAD} beside it, more than {limit}")
-        return value
+            raise RejectError(f"its row takes {len(message)} bytes and {OVERHEAD} beside it, more than {limit}")
+        return message
 
     def _reject(self, split: Split, path: str, number: int, line: bytes, reason: str, sink: Ranges) -> None:
         """Of the line as much is kept as a message takes."""

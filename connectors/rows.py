@@ -52,6 +52,8 @@ class LineParser(Protocol):
     batch: int
     #: Is told the names of each line, by formats whose lines have names.
     absent: AbsentNames
+    #: The line that begin() took for what the file's lines have; None where there is none.
+    header: bytes | None
 
     def content(self, line: bytes) -> bytes:
         """The line, given without its LF, as the parser takes it. Empty: a blank line, which is no row."""
@@ -72,6 +74,7 @@ class OneByOne:
 
     batch = 1
     absent = AbsentNames()  # without names it keeps nothing
+    header: bytes | None = None
 
     def begin(self, _name: str, _first: bytes | None) -> bool:
         return False

@@ -79,7 +79,7 @@ class CellsParser(OneByOne):
         self._mapper = mapper
         self._wanted = list(dict.fromkeys(wanted))
         self._fixed = header
-        self._header = list(header or ())
+        self._names = list(header or ())
         self._tabs = tabs
 
     @staticmethod
@@ -105,14 +105,15 @@ class CellsParser(OneByOne):
         twice = [column for column in self._wanted if header.count(column) > 1]
         if twice:
             raise DataError(f"{name}, line 1: its header has {twice[0]} twice", remedy=_REMEDY)
-        self._header = header
+        self._names = header
+        self.header = first
         return True
 
     def __call__(self, line: bytes) -> Row:
         cells = self._cells(line)
-        if len(cells) != len(self._header):
-            raise RejectError(f"it has {len(cells)} cells, the header {len(self._header)}")
-        return self._mapper.row(dict(zip(self._header, cells, strict=True)))
+        if len(cells) != len(self._names):
+            raise RejectError(f"it has {len(cells)} cells, the header {len(self._names)}")
+        return self._mapper.row(dict(zip(self._names, cells, strict=True)))
 
     def _cells(self, line: bytes) -> list[str]:
         try:

@@ -5,22 +5,30 @@ from __future__ import annotations
 import logging
 import threading
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from streamtrain.cli.options import ConfigOption, share, stop_on_signals
 
 log = logging.getLogger("streamtrain.bridge")
 
 
-def command(config: ConfigOption) -> None:
+def command(
+    config: ConfigOption,
+    beside: Annotated[
+        int, typer.Option(min=0, help="Processors that other parts of the job use here: `run` says it.", hidden=True)
+    ] = 0,
+) -> None:
     """Mirror the tree of logs into Kafka, split by split, until end_day."""
     stop = stop_on_signals()
     from streamtrain.runtime.child_state import reporting
 
     with reporting("bridge") as ending:
-        ending.stopped = _bridge(config, stop)
+        ending.stopped = _bridge(config, stop, beside)
 
 
-def _bridge(config: Path, stop: threading.Event) -> bool:
+def _bridge(config: Path, stop: threading.Event, beside: int) -> bool:
     """Whether it was stopped before all splits were bridged."""
     from rich.console import Console
 
@@ -63,7 +71,7 @@ def _bridge(config: Path, stop: threading.Event) -> bool:
         names = TopicNames(job.stream.job)
         existing = StopWatch(stop).call(find, admin(properties), names, bridge_rights(names))
         refuse_lost_topics(Readable(job).checkpoints, existing, names)
-        bridge = Bridge(job, properties, stop=stop, on_split=on_split, on_wait=on_wait, on_state=report)
+        bridge = Bridge(job, properties, stop=stop, beside=beside, on_split=on_split, on_wait=on_wait, on_state=report)
         ledger = bridge.run()
     stopped = ledger.next_sequence < job.schedule.total_splits
     report(phases.STOPPED if stopped else phases.DONE)

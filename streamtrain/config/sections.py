@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from streamtrain.config.columns import FEED_NAME, ColumnsConfig
 from streamtrain.contracts.fast_paths import FastPaths
+from streamtrain.contracts.line_format import BUILT_IN
 from streamtrain.contracts.row_layout import LabelKind
 from streamtrain.processes import processors
 from streamtrain.schedule import parse_day, parse_zone
@@ -243,6 +244,12 @@ class StreamConfig(Section):
         description="workers; at most `partitions`. auto: one for each processor that this process may "
         "use, as far as partitions go",
     )
+    parse_processes: int | str = Field(
+        "auto",
+        description="processes of the bridge that parse lines; 0: the bridge itself does. What is published does not "
+        "depend on them. auto: as many as processors are left, beside the bridge and, under `run`, the workers and "
+        "servers; 0 with a function of yours as `format`, which may depend on being called in one process",
+    )
     format: str = Field(
         "feasign_slot",
         description="feasign_slot, multislot, name_value, csv, tsv, json, or a dotted path module:function of yours",
@@ -366,13 +373,20 @@ class StreamConfig(Section):
         """Of `run` and `train` on this machine."""
         return self.workers if isinstance(self.workers, int) else min(self.partitions, processors())
 
-    @field_validator("workers", mode="before")
+    def parse_process_count(self, beside: int) -> int:
+        """Of a bridge. beside: processors that other parts of the job use on its machine."""
+        if isinstance(self.parse_processes, int):
+            return self.parse_processes
+        return max(0, processors() - 1 - beside) if self.format in BUILT_IN else 0
+
+    @field_validator("workers", "parse_processes", mode="before")
     @classmethod
-    def _is_a_count(cls, value: Any) -> Any:
+    def _is_a_count(cls, value: Any, info: ValidationInfo) -> Any:
         if value == "auto":
             return value
-        if isinstance(value, bool) or not str(value).isdecimal() or int(value) < 1:
-            raise ValueError("a whole number from 1 on, or auto, is wanted")
+        least, most = (1, 1024) if info.field_name == "workers" else (0, 64)
+        if isinstance(value, bool) or not str(value).isdecimal() or not least <= int(value) <= most:
+            raise ValueError(f"a whole number from {least} to {most}, or auto, is wanted")
         return int(value)
 
     @field_validator("keep_checkpoints", "keep_inference_models", mode="before")

@@ -41,7 +41,7 @@ from streamtrain.engine.serving_network import ServingNetwork, cut_out
 from streamtrain.engine.setup import (
     bind_gloo_where_it_is_meant,
     end_gloo_store_when_all_have_met,
-    save_dense_as_text,
+    save_as_text,
     strategy_of,
 )
 from streamtrain.engine.stats import Counts, PassStats, Sums
@@ -95,7 +95,7 @@ class Engine:
         bind_gloo_where_it_is_meant()
         end_gloo_store_when_all_have_met()
         describe_truncated_normal()
-        save_dense_as_text()
+        save_as_text()
         with round_check.own_gloo():
             fleet.init(maker)
         if fleet.is_worker() and fleet.worker_num() > 1 and not maker._gloo._is_initialized:

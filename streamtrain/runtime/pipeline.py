@@ -82,7 +82,8 @@ class BridgeProcess:
     def start(self) -> None:
         self._remove_run_dir()
         self._run_dir = Path(tempfile.mkdtemp(prefix="streamtrain-bridge-"))
-        arguments = ["-v", "bridge", "-m", str(self._config.path)]
+        beside = self._config.stream.worker_count + self._config.stream.servers
+        arguments = ["-v", "bridge", "-m", str(self._config.path), "--beside", str(beside)]
         self._process = launch.start_module(
             "streamtrain.cli.main", arguments, run_dir=self._run_dir, output=self._output
         )

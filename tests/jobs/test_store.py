@@ -165,6 +165,7 @@ def check_nothing_is_left(folder: Path) -> None:
     assert not any(name.startswith("models/exchange/") for name in objects(folder / "bucket.store"))
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not can_mount(), reason="a machine of its own is made by mounts, which need root")
 def test_two_servers_on_a_machine_without_worker_0(
     tmp_path: Path, kafka: dict[str, str], job: str, monkeypatch: pytest.MonkeyPatch
@@ -243,6 +244,7 @@ def test_commands_on_a_machine_that_has_nothing(tmp_path: Path, kafka: dict[str,
     assert "SHA-256" in asked("checkpoints", "verify", code=5)
 
 
+@pytest.mark.long
 def test_logs_on_a_store(tmp_path: Path, kafka: dict[str, str], job: str) -> None:
     """The bridge reads them there, a file that comes late too; they are recounted there, and on the disk."""
     scene = Scene(tmp_path, kafka, job, stream={"changed_split": "append"})

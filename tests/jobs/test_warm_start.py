@@ -200,6 +200,7 @@ def test_what_paddlerecs_trainer_saved(tmp_path: Path, kafka: dict[str, str], jo
     mine.close()
 
 
+@pytest.mark.long
 def test_other_shapes_of_our_own(tmp_path: Path, kafka: dict[str, str], job: str) -> None:
     """Exact where nothing differs but shards and servers; without statistics where the rules and widths do."""
     first = Scene(tmp_path / "a", kafka, f"{job}-a")

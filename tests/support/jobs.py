@@ -50,7 +50,8 @@ def write_config(folder: Path, job: str, kafka: dict[str, str], **changes: Any) 
         "table_parameters": {
             "embedding": {"shard_num": 4, "accessor": {"embed_sgd_param": rule, "embedx_sgd_param": rule}}
         },
-        "stream": {"job": job, "partitions": 2, "workers": 1},
+        # without spare roles, which take processors from a test that lasts a minute
+        "stream": {"job": job, "partitions": 2, "workers": 1, "spare_roles_after": 0},
     }
     config = merged(yaml.safe_load((MODEL / "config_online.yaml").read_text()), defaults)
     config["kafka"] = dict(kafka)

@@ -1,5 +1,7 @@
 """Parse functions of a user's, for the tests of the bridge."""
 
+import os
+import signal
 import time
 from typing import Any
 
@@ -29,3 +31,14 @@ def counts(lines: list[bytes]) -> list[Any]:
 
 
 counts.batch = True  # type: ignore[attr-defined]
+
+
+def hungry(line: bytes) -> tuple[int, list[int], list[int]] | None:
+    """Has no memory for feasign 300."""
+    if line.endswith(b",300"):
+        raise MemoryError
+    return csv(line)
+
+
+def deadly(_line: bytes) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)

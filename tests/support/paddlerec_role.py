@@ -13,7 +13,7 @@ from streamtrain.engine import engine as engine_module
 from streamtrain.engine.engine import Engine
 
 config_path, text, target, mode = sys.argv[1:5]
-engine_module.save_dense_as_text = lambda: None
+engine_module.save_as_text = lambda: None
 config = load_config(config_path)
 engine = Engine.of_job(config)
 if engine.is_server:

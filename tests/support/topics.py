@@ -28,7 +28,10 @@ def messages(kafka: Mapping[str, str], topic: str, partition: int = 0) -> list[A
     place = ck.TopicPartition(topic, partition, 0)
     _, end = consumer.get_watermark_offsets(place, timeout=30)
     consumer.assign([place])
-    found = []
+    found: list[Any] = []
+    if not end:  # the position of what was never read is no offset
+        consumer.close()
+        return found
     while consumer.position([place])[0].offset < end:
         message = consumer.poll(0.2)
         if message is not None:
