@@ -100,7 +100,7 @@ def trained_by(scene: Scene) -> str:
 
 @pytest.fixture
 def scene(tmp_path: Path, kafka: dict[str, str], job: str) -> Iterator[Scene]:
-    with contextlib.closing(Scene(tmp_path, kafka, job, days=2)) as made:
+    with contextlib.closing(Scene(tmp_path, kafka, job, days=2, new_keys={})) as made:
         yield made
 
 

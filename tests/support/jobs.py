@@ -1,6 +1,7 @@
 """Small jobs for the tests: a config, a tree of logs, rows with known keys."""
 
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from streamtrain.demo.run import merged
 from tests.support.paths import MODEL
 
 SLOTS = 4
+#: Spare roles take processors from a test that lasts a minute.
+NEW_KEYS = {"spare_roles_after": 0}
 
 
 def rows(count: int, seed: int = 0, vocabulary: int = 50) -> list[str]:
@@ -33,8 +36,11 @@ def write_split(data: Path, split: str, lines: list[str], *, file: str = "part-0
     return path
 
 
-def write_config(folder: Path, job: str, kafka: dict[str, str], **changes: Any) -> JobConfig:
-    """changes: section=dict, merged over the defaults here, which change models/slot_dnn's config."""
+def write_config(
+    folder: Path, job: str, kafka: dict[str, str], *, new_keys: Mapping[str, Any] = NEW_KEYS, **changes: Any
+) -> JobConfig:
+    """changes: section=dict, merged over the defaults here, which change models/slot_dnn's config. new_keys: of the
+    stream section, which the version before refuses."""
     rule = {"adagrad": {"learning_rate": 0.1, "initial_g2sum": 1.0}}
     defaults = {
         "runner": {
@@ -50,8 +56,7 @@ def write_config(folder: Path, job: str, kafka: dict[str, str], **changes: Any) 
         "table_parameters": {
             "embedding": {"shard_num": 4, "accessor": {"embed_sgd_param": rule, "embedx_sgd_param": rule}}
         },
-        # without spare roles, which take processors from a test that lasts a minute
-        "stream": {"job": job, "partitions": 2, "workers": 1, "spare_roles_after": 0},
+        "stream": {"job": job, "partitions": 2, "workers": 1, **new_keys},
     }
     config = merged(yaml.safe_load((MODEL / "config_online.yaml").read_text()), defaults)
     config["kafka"] = dict(kafka)
