@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types layers unit jobs upgrade faults audit long soak wheel-demo compose-demo format bench bench-bridge bench-canary bench-recovery bench-exports bench-serving clean
+.PHONY: help install demo test lint types layers unit jobs upgrade faults audit long soak wheel-demo compose-demo format bench bench-bridge bench-canary bench-growth bench-recovery bench-exports bench-serving clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -82,6 +82,9 @@ bench-canary: $(STAMP)  ## Seconds from a finished split to a prediction that kn
 
 bench-bridge: $(STAMP)  ## Rows a second of the bridge beside parsing alone, by stream.parse_processes; into build/bridge.md
 	$(BIN)/python -m bench.bridge
+
+bench-growth: $(STAMP)  ## Costs against rows a pass, slots, workers, keys, partitions, splits, as plots; into build/growth.png (ten minutes)
+	$(BIN)/python -m bench.growth
 
 bench-exports: $(STAMP)  ## Seconds of inference models, full and incremental, at a million keys
 	$(BIN)/python -m bench.exports

@@ -16,7 +16,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import date, timedelta
@@ -189,17 +189,11 @@ class Aged:
         committer.close()
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--splits", type=int, nargs="+", default=[0, 10_000, 100_000])
-    parser.add_argument("--folder", type=Path, help="Where the jobs are made, and taken again the next time.")
-    arguments = parser.parse_args()
+def ages(folder: Path, counts: Sequence[int]) -> dict[str, dict[int, float]]:
+    """Seconds of each thing after so many splits."""
     table: dict[str, dict[int, float]] = {}
-
-    with contextlib.ExitStack() as stack:
-        folder = arguments.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        broker = stack.enter_context(EmbeddedBroker(folder / "kafka"))
-        for splits in arguments.splits:
+    with EmbeddedBroker(folder / "kafka") as broker:
+        for splits in counts:
 
             @contextmanager
             def part(name: str, splits: int = splits) -> Iterator[None]:
@@ -219,6 +213,17 @@ def main() -> int:
             with part("checkpoints list"):
                 job.list_()
             job.trainer_start(part)
+    return table
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--splits", type=int, nargs="+", default=[0, 10_000, 100_000])
+    parser.add_argument("--folder", type=Path, help="Where the jobs are made, and taken again the next time.")
+    arguments = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        folder = arguments.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        table = ages(folder, arguments.splits)
     print(f"{'seconds after so many splits':<55}" + "".join(f"{n:>10,}" for n in arguments.splits))
     for name, seconds in table.items():
         print(f"{name:<55}" + "".join(f"{seconds[n]:>10.2f}" for n in arguments.splits))

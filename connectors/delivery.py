@@ -23,6 +23,8 @@ from streamtrain.stopping import SLICE_S, Stopped
 TIMEOUT_MS = 900_000
 #: Seconds that the broker has to confirm what was sent, or to settle a transaction; and to abort one.
 ANSWER_S, ABORT_S = 60.0, 10.0
+#: Messages between two looks at what was confirmed.
+POLL_EVERY = 16
 #: Seconds between two calls.
 PAUSE_S = 0.1
 _TOO_LARGE = {ck.KafkaError.MSG_SIZE_TOO_LARGE, ck.KafkaError.RECORD_LIST_TOO_LARGE}
@@ -45,7 +47,7 @@ class Ranges:
     """The offsets that Kafka gave to the rows, a range a partition; a delivery callback that never raises."""
 
     def __init__(self) -> None:
-        self.ranges: dict[int, Range] = {}
+        self._bounds: dict[int, list[int]] = {}  # first offset, end, rows
         #: Offset and time, seconds since 1970, of the newest other message, by its topic.
         self.newest: dict[str, tuple[int, float]] = {}
         self.failed: Any = None
@@ -55,14 +57,18 @@ class Ranges:
         if error is not None:
             self.confirmed(error, message)
             return
-        partition, offset = message.partition(), message.offset()
-        known = self.ranges.get(partition)
-        if known is None:
-            self.ranges[partition] = Range(partition, offset, offset + 1, 1)
-        else:
-            self.ranges[partition] = Range(
-                partition, min(known.start_offset, offset), max(known.end_offset, offset + 1), known.rows + 1
-            )
+        offset = message.offset()
+        bounds = self._bounds.setdefault(message.partition(), [offset, offset, 0])
+        if offset < bounds[0]:
+            bounds[0] = offset
+        if offset >= bounds[1]:
+            bounds[1] = offset + 1
+        bounds[2] += 1
+
+    @property
+    def ranges(self) -> tuple[Range, ...]:
+        """By partition, ascending."""
+        return tuple(Range(partition, *bounds) for partition, bounds in sorted(self._bounds.items()))
 
     def confirmed(self, error: Any, message: Any) -> None:
         """The first failure counts, and before it one that no retry fixes: it makes others fail."""
@@ -101,6 +107,7 @@ class Delivery:
         self._what = f"publishing to {names.samples} (transactional id {names.job}.bridge)"
         self._right = f"Write on topic {names.samples}, {names.splits} or {names.rejects}"
         self.clock = TransactionClock(self._timeout_s)
+        self._produced = 0
         try:
             self._repeated(self._producer.init_transactions, ANSWER_S)
         except ck.KafkaException as error:
@@ -178,8 +185,10 @@ class Delivery:
                 raise self._translated(error) from error
         if begin:
             self.patience.answered()
-        self._drive(self._producer.poll, 0)
-        self._refuse_failed(sink)
+        self._produced += 1
+        if not self._produced % POLL_EVERY:
+            self._drive(self._producer.poll, 0)
+            self._refuse_failed(sink)
 
     def _drive(self, function: Any, seconds: float) -> int:
         """poll() or flush(). The C library raises a fatal error in ways of its own: as a KafkaError that is not an

@@ -141,7 +141,7 @@ class Publisher:
             log.info("split %s: for %d lines the parse function returned no row", split.path, tally.not_rows)
         self._delivery.flush(sink)
         failpoint("bridge.flushed")
-        ranges = tuple(sink.ranges[p] for p in sorted(sink.ranges))
+        ranges = sink.ranges
         if sum(r.rows for r in ranges) != tally.rows:
             raise DeliveryFailed(f"Kafka confirmed {sum(r.rows for r in ranges)} of {tally.rows} rows")
         marker = Marker(
@@ -181,7 +181,7 @@ class Publisher:
                     self._delivery.produce(self._names.samples, partition, value, sink)
                     tally.rows += 1
                     failpoint("bridge.row")
-                self._progress(split, tally, f"{name}, line {number}")
+                self._progress(split, tally, name, number)
         if source.held:
             log.warning("%s: its last line has no line end and waits for the rest (changed_split: append)", name)
         return SourceFile(path, source.size, tally.rows - before, source.sha256)
@@ -203,11 +203,13 @@ class Publisher:
         room = min(self._delivery.limit, self._limits[self._names.rejects]) - taken
         self._delivery.produce(self._names.rejects, 0, line[: max(0, min(REJECT_BYTES, room))], sink, headers)
 
-    def _progress(self, split: Split, tally: _Tally, where: str) -> None:
+    def _progress(self, split: Split, tally: _Tally, name: str, number: int) -> None:
+        """After the line of that number of the file `name`. Raises Overrun, Stopped."""
         self._delivery.patience.check()
-        self._delivery.clock.tick()
-        self._delivery.clock.check(f"split {split.path} is at {where}, with {tally.rows} rows,")
-        elapsed = self._delivery.clock.elapsed
+        clock = self._delivery.clock
+        elapsed = clock.tick()
+        if elapsed > clock.timeout_s:
+            clock.check(f"split {split.path} is at {name}, line {number}, with {tally.rows} rows,")
         if elapsed - self._reported >= REPORT_S:
             self._reported = elapsed
             self._on_rows(split, tally.rows)

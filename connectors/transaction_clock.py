@@ -26,7 +26,7 @@ class TransactionClock:
     """Measures from its creation on. tick() at each step of the work; `with waiting():` around waits for Kafka."""
 
     def __init__(self, timeout_s: float, now: Callable[[], float] = time.monotonic) -> None:
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._now = now
         self._begin = self._last = now()
         self._waited = 0.0
@@ -37,10 +37,13 @@ class TransactionClock:
         """Seconds."""
         return self._now() - self._begin
 
-    def tick(self) -> None:
+    def tick(self) -> float:
+        """Returns the seconds from its creation on."""
         now = self._now()
-        self._longest = max(self._longest, now - self._last)
+        if now - self._last > self._longest:
+            self._longest = now - self._last
         self._last = now
+        return now - self._begin
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
@@ -54,14 +57,14 @@ class TransactionClock:
 
     def check(self, what: str) -> None:
         """Raises Overrun when the time is over. what: how far the work is."""
-        if self.elapsed <= self._timeout_s:
+        if self.elapsed <= self.timeout_s:
             return
         self.tick()
         elapsed = self.elapsed
-        still = self._longest if self._longest > self._timeout_s / 2 else 0.0
+        still = self._longest if self._longest > self.timeout_s / 2 else 0.0
         times: dict[Cause, float] = {"work": elapsed - self._waited - still, "kafka": self._waited, "still": still}
         raise Overrun(
             f"{what} after {elapsed:.0f} s, of which {self._waited:.0f} s were spent waiting for Kafka: longer than "
-            f"kafka.transaction.timeout.ms ({self._timeout_s * 1000:.0f}) allows",
+            f"kafka.transaction.timeout.ms ({self.timeout_s * 1000:.0f}) allows",
             max(times, key=lambda cause: times[cause]),
         )

@@ -166,6 +166,7 @@ def _run(config: JobConfig, kind: str, index: int) -> bool:
 def _hold(config: JobConfig, kind: str, stop: threading.Event) -> None:
     """The log of a role that is started ahead begins with its round."""
     if child_state.HELD in os.environ:
+        log.info("ready for a round")
         child_state.hold(stop)
         _say_config(config, kind)
 
