@@ -36,7 +36,7 @@ class _TextParser(OneByOne):
 class FeasignSlotParser(_TextParser):
     """`feasign:slot feasign:slot ...` with exactly one `0:1` or `1:1`."""
 
-    batch = 64  # of 400 features they fit a processor's cache
+    batch = feature_text.TOGETHER
 
     def __init__(self, builder: RowBuilder) -> None:
         self._builder = builder

@@ -22,6 +22,8 @@ I64: TypeAlias = npt.NDArray[np.int64]
 LABEL_SLOT = 1
 MAX_FEASIGN = 2**64 - 1
 MAX_SLOT = 2**16 - 1
+#: Lines that are parsed at once: of 400 features they fit a processor's cache.
+TOGETHER = 64
 _DIGITS = b"0123456789"
 _COMMAS = bytes.maketrans(b": ", b",,")
 _BLANKS = bytes.maketrans(b":", b" ")
@@ -54,7 +56,15 @@ def parse_line(line: bytes) -> tuple[U64, U64]:
 def parse_lines(lines: Sequence[bytes]) -> Features:
     """Many lines at once: for each of them faster than parse_line(). Raises FeatureError for the first that is not
     valid."""
-    return fast_features(lines) or exact_features(lines)
+    if len(lines) <= TOGETHER:
+        return fast_features(lines) or exact_features(lines)
+    parts = []
+    for start in range(0, len(lines), TOGETHER):
+        try:
+            parts.append(parse_lines(lines[start : start + TOGETHER]))
+        except FeatureError as error:
+            raise FeatureError(str(error), start + error.index) from error
+    return Features(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
 def _fast_numbers(line: bytes) -> U64 | None:

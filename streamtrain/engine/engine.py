@@ -31,6 +31,7 @@ from streamtrain.engine import collective, failures, round_check, tables
 from streamtrain.engine.counters import Counters
 from streamtrain.engine.dumping import dumping
 from streamtrain.engine.forward import forward_half
+from streamtrain.engine.heap import Heap
 from streamtrain.engine.initializers import describe_truncated_normal
 from streamtrain.engine.joined_pools import JoinedPools, join_pools, refuse_lost
 from streamtrain.engine.lookups import set_pushes
@@ -54,6 +55,8 @@ paddle.disable_signal_handler()  # its own end the process at SIGTERM, before an
 class Dataset:
     """A pass's rows in memory. rows: as Paddle counted them. ins_ids: whether each row has its id."""
 
+    _heap = Heap()
+
     def __init__(self, handle: Any, ins_ids: bool) -> None:
         self.handle = handle
         self.ins_ids = ins_ids
@@ -61,6 +64,7 @@ class Dataset:
 
     def release(self) -> None:
         self.handle.release_memory()
+        self._heap.give_back()
 
 
 class Engine:

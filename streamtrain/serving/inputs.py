@@ -25,16 +25,17 @@ class Inputs:
         by_variable = {feed.variable: feed for feed in network.slots}
         lengths = network.lengths
         self._summed: tuple[SlotIndex, Table] | None = None
-        #: Of the sums of slots: which ones the network takes; None: each once, in their order.
+        #: Of the slots in ascending order, in which rows have them mostly: the sums that the network takes; None: each
+        #: once, in this order.
         self._places: I64 | None = None
         self._looked_up: list[tuple[SlotIndex, Table, list[tuple[int, int, SlotFeed]]]] = []
         if sums is not None:
             (table,) = tables.values()
             wanted = [by_variable[variable].slot for variable in sums]
-            slots = list(dict.fromkeys(wanted))
+            slots = sorted(set(wanted))
             self._summed = SlotIndex(slots), table
-            if len(slots) < len(wanted):  # a slot is looked up more than once
-                self._places = np.array([slots.index(slot) for slot in wanted])
+            if slots != wanted:
+                self._places = np.searchsorted(slots, wanted)
             return
         for name in network.tables:
             feeds = [(place, feed) for place, feed in enumerate(network.slots) if feed.table == name]
@@ -49,10 +50,10 @@ class Inputs:
         if self._summed is not None:
             index, table = self._summed
             found, counts = cells(columns, index, table, slots_first=False)
-            values = table.gather_sums(found, counts.ravel())
+            first = (np.cumsum(counts) - counts.ravel()).reshape(counts.shape)
             if self._places is not None:
-                values = values.reshape(rows, index.size, table.width)[:, self._places]
-            fed = [Fed(values.reshape(rows, -1))]
+                first, counts = first[:, self._places], counts[:, self._places]
+            fed = [Fed(table.gather_sums(found, first.ravel(), counts.ravel()).reshape(rows, -1))]
         else:
             fed = self._embeddings(columns)
         begin = 0

@@ -82,6 +82,8 @@ def cells(columns: Columns, index: SlotIndex, table: Table, *, slots_first: bool
         order = np.argsort(cell, kind="stable")
         cell, feasigns = cell[order], feasigns[order]
     counts = np.bincount(cell, minlength=n * width)
+    if not slots_first and (counts.reshape(n, width) >= index.least).all():  # nothing is filled up
+        return table.find(feasigns), counts.reshape(n, width)
     begins = np.cumsum(counts) - counts
     rank = np.arange(cell.size) - begins[cell]  # which of its cell's feasigns
     shown = np.maximum(counts.reshape(n, width), index.least)

@@ -48,17 +48,20 @@ class _Index:
         """The place of each, self.size for those that the index lacks."""
         if self._depth > _DEEPEST:  # keys chosen to share their high bits
             rows: Rows = np.searchsorted(self.marks, marks)
+            found = self._at(rows)
         else:
             rows = np.take(self._starts, (marks >> self._shift).view(np.int64), mode="clip").astype(np.intp)
             # step past smaller marks; fewer keys are left each time
-            left = np.flatnonzero(self._at(rows) < marks)
+            found = self._at(rows)
+            left = np.flatnonzero(found < marks)
             at, wanted = np.take(rows, left), np.take(marks, left)
             while left.size:
                 at += 1
                 rows[left] = at
-                smaller = np.flatnonzero(self._at(at) < wanted)
+                found[left] = mark = self._at(at)
+                smaller = np.flatnonzero(mark < wanted)
                 left, at, wanted = np.take(left, smaller), np.take(at, smaller), np.take(wanted, smaller)
-        rows[np.flatnonzero(self._at(rows) != marks)] = self.size
+        rows[np.flatnonzero(found != marks)] = self.size
         return np.minimum(rows, self.size, out=rows)
 
     def _at(self, rows: Rows) -> U64:
@@ -113,12 +116,11 @@ class Table:
         vectors: F32 = np.take(self._vectors, rows, mode="clip").view(np.float32).reshape(len(rows), self.width)
         return vectors
 
-    def gather_sums(self, rows: Rows, counts: npt.NDArray[np.int64]) -> F32:
-        """Sums of vectors, [len(counts), width]: of the first counts[0] rows, of the next counts[1], and so on.
+    def gather_sums(self, rows: Rows, first: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> F32:
+        """Sums of vectors, [len(counts), width]: the n-th of counts[n] rows from the place first[n] on.
 
         Each count is at least 1.
         """
-        first = np.cumsum(counts) - counts
         sums = self.gather(rows[first])
         records = sums.view(self._vectors.dtype).reshape(-1)
         several = np.flatnonzero(counts > 1)

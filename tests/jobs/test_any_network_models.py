@@ -117,6 +117,7 @@ def test_all_that_a_network_may_have_is_served(tmp_path: Path, kafka: dict[str, 
     scene.close()
 
 
+@pytest.mark.long
 def test_a_days_end_is_patched(tmp_path: Path, kafka: dict[str, str], job: str) -> None:
     """Where the show that the network reads does not decay: keys of other tables are deleted, or lose their embedx."""
     scene = Scene(tmp_path, kafka, job)

@@ -42,6 +42,7 @@ def aucs(scene: Scene) -> list[float]:
     return [r.predict_auc for r in Journal(scene.config.model_save_path).read() if r.predict_auc is not None]
 
 
+@pytest.mark.long
 def test_a_log_sorted_by_label(tmp_path: Path, kafka: dict[str, str], job: str) -> None:
     shuffled = job_of(tmp_path / "a", kafka, f"{job}-a", shuffle=True, partitions=1)
     plain = job_of(tmp_path / "b", kafka, f"{job}-b", shuffle=False, partitions=1)

@@ -207,6 +207,7 @@ def test_one_run_after_another(tmp_path: Path, kafka: dict[str, str], job: str) 
     assert len(list(itertools.chain((tmp_path / "cache").glob("2024010?/[0-9]")))) == 2
 
 
+@pytest.mark.long
 def test_commands_on_a_machine_that_has_nothing(tmp_path: Path, kafka: dict[str, str], job: str) -> None:
     scene = on_a_store(tmp_path, kafka, job, stream={"keep_checkpoints": 3})
     config = str(scene.config.path)

@@ -148,8 +148,9 @@ def begun(config: JobConfig, folder: Path, name: str, servers: int, workers: int
 
 @pytest.mark.parametrize(
     ("mode", "d2sum"),
-    [pytest.param(0, True, id="gzip"), pytest.param(1, False, id="plain", marks=pytest.mark.long)],
+    [pytest.param(0, True, id="gzip"), pytest.param(1, False, id="plain")],
 )
+@pytest.mark.long
 def test_what_paddlerecs_trainer_saved(tmp_path: Path, kafka: dict[str, str], job: str, mode: int, d2sum: bool) -> None:
     """fleet.save_persistables by two servers, taken by one and by three, into other shards."""
     theirs = write_config(tmp_path / "theirs", f"{job}-theirs", kafka)
