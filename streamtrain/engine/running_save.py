@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from streamtrain.engine import tables
-from streamtrain.engine.table_saves import save_table
+from streamtrain.engine.table_commands import save_table
 from streamtrain.errors import CheckpointError
 from streamtrain.timings import Timings
 

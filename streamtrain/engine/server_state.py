@@ -21,6 +21,7 @@ from streamtrain.contracts.tensors import read_tensor
 from streamtrain.engine import soundness, tables
 from streamtrain.engine.collective import all_reduce_sum, barrier
 from streamtrain.engine.running_save import Exchange, RunningSave, Saved, SaveRequest
+from streamtrain.engine.table_commands import load_tables
 from streamtrain.errors import CheckpointError, UnknownFormat
 from streamtrain.timings import Timings
 
@@ -98,7 +99,7 @@ class ServerState:
                     tables.paddle_layout(directory, scratch, self.formats, files) as temporary,
                     self._scattered([temporary]),
                 ):
-                    runtime()._worker.load_model(str(temporary), 0)
+                    load_tables(runtime().endpoints, len(self.formats) + 1, temporary)
                 self._push_dense(directory)
                 self._set_own_values(directory, files)
 

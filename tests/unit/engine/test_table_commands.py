@@ -1,4 +1,4 @@
-"""Saves that servers are asked for over HTTP."""
+"""Saves and loads that servers are asked for over HTTP."""
 
 import base64
 import http.server
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from streamtrain.engine.table_saves import save_table
+from streamtrain.engine.table_commands import load_tables, save_table
 from streamtrain.errors import CheckpointError
 
 
@@ -82,3 +82,22 @@ def test_the_dense_tables_count_is_no_failure() -> None:
         save_table(endpoints, 1, Path("/x"), 0, dense=True)
     with servers((500, b"no")) as (endpoints, _), pytest.raises(CheckpointError):
         save_table(endpoints, 1, Path("/x"), 0, dense=True)
+
+
+def test_each_server_loads_each_table() -> None:
+    with servers(GOOD, GOOD) as (endpoints, asked):
+        load_tables(endpoints, 3, Path("/a folder"))
+    assert sorted(request["table_id"] for _, request in asked) == [0, 0, 1, 1, 2, 2]
+    for _, request in asked:
+        assert request["cmd_id"] == 7
+        assert [base64.b64decode(text).decode() for text in request["params"]] == ["/a folder", "0"]
+
+
+@pytest.mark.parametrize("answer", [BAD, (500, b"overcrowded"), (200, b"{}")])
+def test_a_server_that_does_not_load(answer: tuple[int, bytes]) -> None:
+    with (
+        servers(GOOD, answer) as (endpoints, _),
+        pytest.raises(CheckpointError, match="did not load table") as caught,
+    ):
+        load_tables(endpoints, 2, Path("/x"))
+    assert endpoints[1] in caught.value.message and "serverlog" in caught.value.remedy
