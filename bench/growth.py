@@ -37,7 +37,7 @@ SLOTS, FEATURES = 300, 384
 
 @dataclass(frozen=True)
 class Growth:
-    """lines: of what was measured, by name, a value for each of `steps`."""
+    """lines: of what was measured, by name, a value for each of `steps`. A name with a comma ends in its own unit."""
 
     of: str
     unit: str
@@ -101,7 +101,8 @@ def rows(folder: Path) -> Growth:
 
 def slots(folder: Path) -> Growth:
     counts = [10, 30, 100, 300, 1000]
-    lines: dict[str, list[float]] = {"predict": [], "train": [], "the model's build, ms": []}
+    build = "the model's build, ms"
+    lines: dict[str, list[float]] = {"predict": [], "train": [], build: []}
     for count in counts:
         size = Size(rows=3000, passes=1, slots=count, features=int(count * 1.28))
         own = folder / str(count)
@@ -110,7 +111,7 @@ def slots(folder: Path) -> Growth:
         [found] = timed(config, [(text_of(config, text, own / "rows.txt"), 3, False)])
         for part in ("predict", "train"):
             lines[part].append(1e6 * found[part] / found["rows"])
-        lines["the model's build, ms"].append(1e3 * found["built"])
+        lines[build].append(1e3 * found["built"])
     return Growth("slots", "us a row", counts, lines)
 
 
@@ -242,7 +243,8 @@ def markdown(found: Sequence[Growth]) -> str:
         text += [f"| {growth.of} | " + " | ".join(f"{step:,.0f}" for step in growth.steps) + " |"]
         text += ["|---" * (len(growth.steps) + 1) + "|"]
         for name, values in growth.lines.items():
-            text += [f"| {name}, {growth.unit} | " + " | ".join(ratios.number(value) for value in values) + " |"]
+            label = name if "," in name else f"{name}, {growth.unit}"
+            text += [f"| {label} | " + " | ".join(ratios.number(value) for value in values) + " |"]
         text += [""]
     return "\n".join(text)
 
