@@ -72,6 +72,8 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--build", type=Path, default=Path("build"))
     given = parser.parse_args()
+    if given.splits < 2:
+        parser.error("--splits: at least 2 are needed, the first is not counted")
     size = Size(given.rows, given.splits)
     given.build.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="streamtrain-bench-", dir=given.build) as folder:

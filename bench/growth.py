@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import age, floor, ratios
+from bench.role_run import found_by
 from bench.speed_job import DONEFILE, Size, make_job, write_logs
 from streamtrain.config import JobConfig
 from streamtrain.connectors.bridge import Bridge
@@ -29,9 +29,7 @@ from streamtrain.feed.multislot import MultiSlotWriter
 from streamtrain.kafka.clients import admin
 from streamtrain.kafka.embedded import EmbeddedBroker
 from streamtrain.kafka.topics import TopicNames, ensure_topics
-from streamtrain.runtime.roles import end_roles, start_roles
 
-HERE = Path(__file__).resolve().parent
 SLOTS, FEATURES = 300, 384
 
 
@@ -47,24 +45,9 @@ class Growth:
 
 def timed(config: JobConfig, steps: Sequence[tuple[Path, int, bool]]) -> list[dict[str, Any]]:
     """What growth_role.py finds, with a server and a worker. Raises SystemExit when they end early."""
-    folder = config.path.parent
-    run_dir, log_dir, given, out = folder / "roles", folder / "roles-log", folder / "steps.json", folder / "found.json"
-    shutil.rmtree(run_dir, ignore_errors=True)
-    run_dir.mkdir()
-    out.unlink(missing_ok=True)
+    given = config.path.parent / "steps.json"
     given.write_text(json.dumps([(str(file), turns, saved) for file, turns, saved in steps]))
-    roles = start_roles(
-        HERE / "growth_role.py", [str(config.path), str(given), str(out)], servers=1, workers=1, run_dir=run_dir,
-        log_dir=log_dir, cwd=folder,
-    )  # fmt: skip
-    try:
-        while not out.exists():
-            if any(roles.ended().values()):
-                raise SystemExit(f"the roles ended early: read {log_dir}/workerlog.0")
-            time.sleep(0.1)
-    finally:
-        end_roles(roles, run_dir)
-    found: list[dict[str, Any]] = json.loads(out.read_text())
+    found: list[dict[str, Any]] = found_by("growth_role.py", [str(config.path), str(given)], config.path.parent)
     return found
 
 
@@ -196,7 +179,9 @@ def read_seconds(config: JobConfig) -> float:
 def splits(folder: Path) -> Growth:
     counts = [1000, 10_000, 100_000]
     table = age.ages(folder, counts)
-    return Growth("splits bridged so far", "s", counts, {name: list(found.values()) for name, found in table.items()})
+    return Growth(
+        "splits bridged so far", "s", counts, {f"{name}, s": list(found.values()) for name, found in table.items()}
+    )
 
 
 AXES: dict[str, Callable[[Path], Growth]] = {

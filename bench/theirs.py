@@ -52,10 +52,12 @@ def check(checkout: Path, python: Path) -> None:
     """Before anything is measured. Raises SystemExit when the trainer is not there, or cannot run."""
     if not (trainer := checkout / "tools" / "static_ps_online_trainer.py").exists():
         raise SystemExit(f"{trainer} is missing: --paddlerec takes a checkout of PaddleRec")
+    if not python.exists() or not python.with_name("fleetrun").exists():
+        raise SystemExit(f"there is no {python}, or no fleetrun beside it")
     tried = subprocess.run([str(python), "-W", "ignore", "-c", _NEEDED], capture_output=True, text=True, check=False)
     if tried.returncode:
         raise SystemExit(
-            f"PaddleRec's trainer cannot run with {python}: {tried.stderr.strip().splitlines()[-1]}\n"
+            f"PaddleRec's trainer cannot run with {python}: {tried.stderr.strip()[-300:]}\n"
             "Make a Python for it as docs/performance.md says, and name it with --paddlerec-python."
         )
 
@@ -88,12 +90,12 @@ def run(checkout: Path, python: Path, folder: Path, logs: Path, size: Size, role
     for start in range(STARTS):
         if (whole := _run_once(command, model, log, folder)) is not None:
             break
-        if _TRAINED.search(log.read_text("utf-8", "replace")) or start + 1 == STARTS:
+        if start + 1 == STARTS or (log.exists() and _TRAINED.search(log.read_text("utf-8", "replace"))):
             raise SystemExit(f"PaddleRec's trainer ended before its last pass:\n{_last(log)}")
     found = _TRAINED.findall(log.read_text("utf-8", "replace"))
     ends = [datetime.strptime(at, "%Y-%m-%d %H:%M:%S,%f").timestamp() for at in found]
     if len(ends) != size.passes:
-        raise SystemExit(f"PaddleRec's trainer has trained {len(ends)} passes of {size.passes}: \n{_last(log)}")
+        raise SystemExit(f"PaddleRec's trainer has trained {len(ends)} passes of {size.passes}:\n{_last(log)}")
     later = size.rows * (size.passes - 1)
     return Theirs(whole, size.rows * size.passes / whole, later / (ends[-1] - ends[0]))
 

@@ -9,15 +9,13 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-import time
 from pathlib import Path
 
 from bench import growth, ratios
 from bench.growth import SLOTS
+from bench.role_run import found_by
 from bench.speed_job import Size
-from streamtrain.runtime.roles import end_roles, start_roles
 
-HERE = Path(__file__).resolve().parent
 ROWS = 100
 
 
@@ -27,20 +25,8 @@ def measure(folder: Path, passes: int) -> list[float]:
     lines = growth.logs_of(folder / "logs", size)
     config = growth.job(folder / "job", folder / "logs", size)
     text = growth.text_of(config, lines, folder / "rows.txt")
-    run_dir, log_dir, out = folder / "roles", folder / "roles-log", folder / "found.json"
-    run_dir.mkdir()
-    roles = start_roles(
-        HERE / "worker_memory_role.py", [str(config.path), str(text), str(passes), str(out)], servers=1, workers=1,
-        run_dir=run_dir, log_dir=log_dir, cwd=folder,
-    )  # fmt: skip
-    try:
-        while not out.exists():
-            if any(roles.ended().values()):
-                raise SystemExit(f"the roles ended early: read {log_dir}/workerlog.0")
-            time.sleep(0.2)
-    finally:
-        end_roles(roles, run_dir)
-    found: list[float] = json.loads(out.read_text())
+    given = [str(config.path), str(text), str(passes)]
+    found: list[float] = found_by("worker_memory_role.py", given, config.path.parent)
     return found
 
 
@@ -49,6 +35,8 @@ def main() -> None:
     parser.add_argument("--passes", type=int, default=2000)
     parser.add_argument("--build", type=Path, default=Path("build"))
     given = parser.parse_args()
+    if given.passes < 400:
+        parser.error("--passes: at least 400 are needed")
     given.build.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="streamtrain-bench-", dir=given.build) as folder:
         found = measure(Path(folder).resolve(), given.passes)

@@ -306,7 +306,7 @@ class Bridge:
             self._overrun = split.sequence
             raise _Doubt(str(error)) from error
         except ParserDied as error:
-            self._deaths += 1
+            self._deaths += not self._stop.is_set()  # a stop of the whole group ends them too
             if self._deaths >= DEATHS:
                 raise DataError(
                     f"split {split.path}: {error}, {self._deaths} times in a row",

@@ -9,6 +9,7 @@ a process is killed with a large batch on its way (Python 3.11: once in nine kil
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Iterator
 from itertools import chain, count
@@ -18,6 +19,8 @@ from typing import NamedTuple, TypeAlias
 
 from streamtrain.connectors.lines import Line, Message, batches, messages
 from streamtrain.connectors.rows import LineParser
+from streamtrain.processes import tie_to
+from streamtrain.stopping import SLICE_S
 
 #: Lines that a process gets at once: what it costs to hand them over is little beside parsing them.
 _BATCH = 256
@@ -58,9 +61,15 @@ class ParseProcesses:
         self._readings = count()
 
     def messages(
-        self, numbered: Iterator[Line], parse: LineParser, name: str, file: int
+        self,
+        numbered: Iterator[Line],
+        parse: LineParser,
+        name: str,
+        file: int,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> Iterator[tuple[int, bytes, Message]]:
-        """As lines.messages(). Raises what that raises; ParserDied, after which the next call starts new processes."""
+        """As lines.messages(). meanwhile: called now and then while processes are waited for. Raises what both raise;
+        ParserDied, after which the next call starts new processes."""
         if not self._count:
             yield from messages(numbered, parse, name, file)
             return
@@ -73,19 +82,25 @@ class ParseProcesses:
         reading = next(self._readings)
         whole = False
         try:
-            if not self._processes:
-                self._processes = [_Process(self._make) for _ in range(self._count)]
+            self._start(name)
             for number, lines in enumerate(chain([first, second], given)):
                 process = self._processes[number % self._count]
-                done = process.result(name)
+                done = process.result(name, meanwhile)
                 process.give(_Batch(reading, parse.header, name, file, lines))
                 yield from _taken(done, parse)
             for process in (*self._processes[(number + 1) % self._count :], *self._processes):
-                yield from _taken(process.result(name), parse)
+                yield from _taken(process.result(name, meanwhile), parse)
             whole = True
         finally:
             if not whole:  # they are at lines that nobody wants
                 self.close()
+
+    def _start(self, name: str) -> None:
+        try:
+            while len(self._processes) < self._count:
+                self._processes.append(_Process(self._make))
+        except OSError as error:
+            raise ParserDied(f"a process that parses lines of {name} cannot be started: {error}") from error
 
     def close(self) -> None:
         for process in self._processes:
@@ -108,8 +123,15 @@ class _Process:
     def __init__(self, make: MakeParser) -> None:
         context = multiprocessing.get_context("spawn")  # a fork would have the locks of Kafka's threads, without them
         self._pipe, theirs = context.Pipe()
-        self._process: BaseProcess = context.Process(target=_parse_batches, args=(theirs, make), daemon=True)
-        self._process.start()
+        self._process: BaseProcess = context.Process(
+            target=_parse_batches, args=(theirs, make, os.getpid()), daemon=True
+        )
+        # the terminal's interrupt is the bridge's own affair, also before the new process has said so
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         self._lines: list[Line] | None = None
 
@@ -121,11 +143,13 @@ class _Process:
         except OSError as error:
             raise self._died(batch.name) from error
 
-    def result(self, name: str) -> tuple[list[Line], _Parsed] | None:
+    def result(self, name: str, meanwhile: Callable[[], None]) -> tuple[list[Line], _Parsed] | None:
         """The lines that it was given, and what became of them; None when it was given none. name: of the file. Raises
-        what the parser has raised, ParserDied."""
+        what the parser has raised, or meanwhile(); ParserDied."""
         if self._lines is None:
             return None
+        while not self._is_there(name):
+            meanwhile()
         try:
             found: _Parsed | Exception = self._pipe.recv()
         except (EOFError, OSError) as error:
@@ -134,6 +158,13 @@ class _Process:
             raise found
         lines, self._lines = self._lines, None
         return lines, found
+
+    def _is_there(self, name: str) -> bool:
+        """Whether the answer, or the end of the pipe, comes within SLICE_S."""
+        try:
+            return self._pipe.poll(SLICE_S)
+        except OSError as error:
+            raise self._died(name) from error
 
     def close(self) -> None:
         self._pipe.close()
@@ -146,14 +177,19 @@ class _Process:
         return ParserDied(f"a process that parses lines of {name} has died (exit code {self._process.exitcode})")
 
 
-def _parse_batches(pipe: Connection, make: MakeParser) -> None:
-    """Until the bridge closes its end of the pipe, or ends. The terminal's interrupt is the bridge's own affair."""
+def _parse_batches(pipe: Connection, make: MakeParser, parent: int) -> None:
+    """Until the bridge closes its end of the pipe, or ends."""
+    tie_to(parent)()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parse = make()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    parse = _made(make)
     reading = -1
     while True:
         try:
             batch: _Batch = pipe.recv()
+            if isinstance(parse, Exception):
+                pipe.send(parse)
+                continue
             if batch.reading != reading:
                 reading = batch.reading
                 parse.absent.begin()
@@ -162,6 +198,14 @@ def _parse_batches(pipe: Connection, make: MakeParser) -> None:
             pipe.send(_parsed(batch, parse))
         except (EOFError, OSError):
             return
+
+
+def _made(make: MakeParser) -> LineParser | Exception:
+    """A module of the user's may refuse to be imported a second time."""
+    try:
+        return make()
+    except Exception as error:
+        return error
 
 
 def _parsed(batch: _Batch, parse: LineParser) -> _Parsed | Exception:

@@ -166,7 +166,12 @@ class Publisher:
         with tree.open(split, path) as raw:
             source = SourceReader(raw, name, whole_lines=work.whole_lines)
             numbered = numbered_lines(source, work.skip.get(path), name, parse)
-            for number, line, message in self._parsing.messages(numbered, parse, name, index):
+            number = 0
+
+            def meanwhile() -> None:
+                self._progress(split, tally, name, number)
+
+            for number, line, message in self._parsing.messages(numbered, parse, name, index, meanwhile):
                 try:
                     value = self._checked(message)
                 except RejectError as reason:

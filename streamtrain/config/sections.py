@@ -248,7 +248,7 @@ class StreamConfig(Section):
         "auto",
         description="processes of the bridge that parse lines; 0: the bridge itself does. What is published does not "
         "depend on them. auto: as many as processors are left, beside the bridge and, under `run`, the workers and "
-        "servers; 0 with a function of yours as `format`, which may depend on being called in one process",
+        "servers, at most 4; 0 with a function of yours as `format`, which may depend on being called in one process",
     )
     format: str = Field(
         "feasign_slot",
@@ -377,7 +377,7 @@ class StreamConfig(Section):
         """Of a bridge. beside: processors that other parts of the job use on its machine."""
         if isinstance(self.parse_processes, int):
             return self.parse_processes
-        return max(0, processors() - 1 - beside) if self.format in BUILT_IN else 0
+        return min(4, max(0, processors() - 1 - beside)) if self.format in BUILT_IN else 0
 
     @field_validator("workers", "parse_processes", mode="before")
     @classmethod

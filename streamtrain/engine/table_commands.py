@@ -19,6 +19,8 @@ from streamtrain.errors import CheckpointError
 
 _SERVICE = "/PsService/service"
 _SAVE_ONE_TABLE, _LOAD_ONE_TABLE = 5, 7
+#: Loads that a server is asked for at once: each holds one of its threads, which answer everything else too.
+_AT_ONCE = 4
 #: What it is called, and what to do when it fails.
 _ACTS = {
     _SAVE_ONE_TABLE: ("save", "Is the disk of runner.model_save_path full? Read log/serverlog.*."),
@@ -45,7 +47,7 @@ def load_tables(endpoints: Sequence[str], tables: int, directory: Path) -> None:
 
     Raises CheckpointError naming the server that does not do it. Paddle says nothing of a file that is not there.
     """
-    with ThreadPoolExecutor(tables * len(endpoints)) as pool:
+    with ThreadPoolExecutor(_AT_ONCE * len(endpoints)) as pool:
         asked = [
             pool.submit(_do, _LOAD_ONE_TABLE, endpoint, table, directory, 0)
             for table in range(tables)
