@@ -11,7 +11,9 @@ import argparse
 import shutil
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from bench import floor, ratios
 from bench.ratios import Figure, ratio
@@ -33,12 +35,19 @@ def alone(config: JobConfig, logs: Path) -> float:
     return rows / (time.perf_counter() - begin)
 
 
-def bridged(folder: Path, logs: Path, size: Size, broker: EmbeddedBroker, job: str, processes: int) -> float:
-    """Rows a second of the bridge."""
-    changes = {"stream": {"job": job, "parse_processes": processes}, "kafka": {"bootstrap.servers": broker.bootstrap}}
-    config = make_job(folder, logs, size, changes)
+def finished_job(folder: Path, logs: Path, size: Size, broker: EmbeddedBroker, stream: Mapping[str, Any]) -> JobConfig:
+    """Of the folder's name, all of whose splits are finished. stream: more keys of that section."""
+    config = make_job(
+        folder, logs, size,
+        {"stream": {"job": folder.name, **stream}, "kafka": {"bootstrap.servers": broker.bootstrap}},
+    )  # fmt: skip
     for split in config.schedule.splits():
         (config.path.parent / "data" / split.path / DONEFILE).touch()
+    return config
+
+
+def bridged(config: JobConfig, size: Size) -> float:
+    """Rows a second of the bridge."""
     seconds: list[float] = []
     Bridge(config, config.kafka(), on_split=lambda _, taken: seconds.append(taken)).run()
     return size.rows * (len(seconds) - 1) / sum(seconds[1:])
@@ -55,7 +64,7 @@ def measure(folder: Path, size: Size, repeat: int, counts: list[int]) -> list[Fi
             by_itself.append(alone(config, logs))
             for count, found in ways.items():
                 target = folder / f"{turn}-{count}"
-                found.append(bridged(target, logs, size, broker, target.name, count))
+                found.append(bridged(finished_job(target, logs, size, broker, {"parse_processes": count}), size))
                 shutil.rmtree(target)
     figures = [Figure("parsing and encoding alone", "rows/s", by_itself)]
     for count, found in ways.items():

@@ -17,15 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import age, floor, ratios
+from bench import age, bridge, floor, ratios
 from bench.role_run import found_by
-from bench.speed_job import DONEFILE, Size, make_job, write_logs
+from bench.speed_job import Size, make_job, write_logs
 from streamtrain.config import JobConfig
-from streamtrain.connectors.bridge import Bridge
+from streamtrain.connectors.formats import line_parser
 from streamtrain.contracts.network import click_feeds
 from streamtrain.contracts.sample import SampleDecoder
 from streamtrain.feed.feed import Feed, FeedStart
 from streamtrain.feed.multislot import MultiSlotWriter
+from streamtrain.feed.ranges import BATCH
 from streamtrain.kafka.clients import admin
 from streamtrain.kafka.embedded import EmbeddedBroker
 from streamtrain.kafka.topics import TopicNames, ensure_topics
@@ -58,10 +59,10 @@ def job(folder: Path, logs: Path, size: Size, stream: Mapping[str, Any] | None =
 def text_of(config: JobConfig, lines: Sequence[bytes], target: Path) -> Path:
     """MultiSlot text of the lines, of a network with show, click and the slots."""
     decoder, writer = SampleDecoder(layout=config.layout), MultiSlotWriter(click_feeds(config.slots), config.layout)
-    parse = floor.line_parser(config.line_format, config.layout)
+    parse = line_parser(config.line_format, config.layout)
     with target.open("wb") as out:
-        for start in range(0, len(lines), 128):
-            rows = list(floor.rows_of(lines[start : start + 128], parse))
+        for start in range(0, len(lines), BATCH):
+            rows = list(floor.rows_of(lines[start : start + BATCH], parse))
             out.write(writer.text(decoder.decode([row.encode(0, n) for n, row in enumerate(rows)])))
     return target
 
@@ -146,14 +147,9 @@ def partitions(folder: Path) -> Growth:
     lines: dict[str, list[float]] = {"the bridge": [], "a worker's feed": []}
     with EmbeddedBroker(folder / "kafka") as broker:
         for count in counts:
-            stream = {"workers": 1, "partitions": count, "job": f"p{count}", "parse_processes": 0}
-            changes = {"stream": stream, "kafka": {"bootstrap.servers": broker.bootstrap}}
-            config = make_job(folder / f"job{count}", folder / "logs", size, changes)
-            for split in config.schedule.splits():
-                (config.path.parent / "data" / split.path / DONEFILE).touch()
-            taken: list[float] = []
-            Bridge(config, config.kafka(), on_split=lambda _, s, taken=taken: taken.append(s)).run()
-            lines["the bridge"].append(1e6 * sum(taken[1:]) / (size.rows * (len(taken) - 1)))
+            stream = {"workers": 1, "partitions": count, "parse_processes": 0}
+            config = bridge.finished_job(folder / f"job{count}", folder / "logs", size, broker, stream)
+            lines["the bridge"].append(1e6 / bridge.bridged(config, size))
             lines["a worker's feed"].append(1e6 * read_seconds(config) / (size.rows * size.passes))
     return Growth("partitions", "us a row", counts, lines)
 

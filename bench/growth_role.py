@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench.role_run import give
 from streamtrain.config import load_config
 from streamtrain.engine.engine import Engine
 from streamtrain.engine.running_save import SaveRequest
@@ -62,9 +63,7 @@ def main() -> None:
         if saved:
             step["keys"], step["save"] = save(engine, Path(out).with_suffix(".save"))
         found.append(step)
-    target = Path(out)
-    target.with_suffix(".part").write_text(json.dumps(found))
-    target.with_suffix(".part").rename(target)
+    give(found, Path(out))
     os._exit(0)
 
 

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from pathlib import Path
 
 import psutil
 
-from streamtrain.config import load_config
-from streamtrain.engine.engine import Engine
+from bench.role_run import give
+from tests.support.role_engine import connected, leave
 
 
 def main() -> None:
     config_path, text, passes, out = sys.argv[1:5]
-    engine = Engine.of_job(load_config(config_path))
-    if engine.is_server:
-        engine.serve()
-        return
-    engine.connect()
+    _, engine = connected(config_path)
     found = []
     for number in range(1, int(passes) + 1):
         dataset = engine.read([Path(text)])
@@ -28,10 +22,8 @@ def main() -> None:
         dataset.release()
         if not number % 100:
             found.append(psutil.Process().memory_info().rss / 1e6)
-    part = Path(out).with_suffix(".part")
-    part.write_text(json.dumps(found))
-    part.rename(out)
-    os._exit(0)
+    give(found, Path(out))
+    leave()
 
 
 if __name__ == "__main__":

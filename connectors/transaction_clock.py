@@ -32,11 +32,6 @@ class TransactionClock:
         self._waited = 0.0
         self._longest = 0.0
 
-    @property
-    def elapsed(self) -> float:
-        """Seconds."""
-        return self._now() - self._begin
-
     def tick(self) -> float:
         """Returns the seconds from its creation on."""
         now = self._now()
@@ -57,10 +52,9 @@ class TransactionClock:
 
     def check(self, what: str) -> None:
         """Raises Overrun when the time is over. what: how far the work is."""
-        if self.elapsed <= self.timeout_s:
+        elapsed = self.tick()
+        if elapsed <= self.timeout_s:
             return
-        self.tick()
-        elapsed = self.elapsed
         still = self._longest if self._longest > self.timeout_s / 2 else 0.0
         times: dict[Cause, float] = {"work": elapsed - self._waited - still, "kafka": self._waited, "still": still}
         raise Overrun(
